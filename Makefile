@@ -1,0 +1,61 @@
+# samsweep's commands; `make` lists them. All of them set up .venv first if need be.
+
+PYTHON ?= python3
+STUDY ?= default
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo tables test test-all test-gpu lint format typecheck bench clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
+		| awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+install: $(INSTALLED) ## set up .venv with samsweep and all it needs (about 6 GB, minutes)
+
+$(INSTALLED): pyproject.toml
+	@echo "Setting up $(VENV): the package, its dependencies and the tools (about 6 GB, minutes)."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "samsweep needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## the main job on embedded data: 16 networks, then the tables (minutes)
+	@echo "Training 16 small networks on scikit-learn's digits; finished ones are skipped."
+	$(BIN)/python -m samsweep.run +experiment=demo
+	@$(MAKE) --no-print-directory tables STUDY=demo
+
+tables: $(INSTALLED) ## print and write the tables of STUDY (default: default)
+	@$(BIN)/python -m multirun_analysis --study $(STUDY)
+
+test: $(INSTALLED) ## the tests, but for the slow ones
+	@echo "Running the tests; make test-all adds the slow ones."
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-all: $(INSTALLED) ## all tests that this machine can run
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu'
+
+test-gpu: $(INSTALLED) ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+lint: $(INSTALLED) ## style, docstrings and the layers' import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## bring the code into form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+typecheck: $(INSTALLED) ## mypy, strict
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## seconds per step of each optimizer (JSON in benchmarks/results)
+	$(BIN)/python benchmarks/steps.py
+
+clean: ## delete what the tools left behind; never results
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,194 @@
+"""Names for people: of numbers, optimizers, training recipes and measurements.
+
+A recipe and a measurement have many settings, most of them the same in every cell of a study. A
+label states the few that matter always, and any other one only where it differs, so that two
+different things never carry one name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+
+from samsweep.config import CORNERS, OptOptions
+
+Values = Mapping[Any, Any]
+Phrase = Callable[[Values], str]
+
+#: What the study's rows leave unsaid; anything else is shown in brackets.
+_USUAL_ETA = OptOptions.model_fields["eta"].default
+_USUAL_CURVATURE = "hutchinson"
+
+
+def number(value: float) -> str:
+    """The shortest text of a number from which it can be read back.
+
+    >>> number(0.4), number(1.0), number(0.0001)
+    ('0.4', '1', '1e-4')
+    """
+    text = repr(float(value))
+    if 0 < abs(value) < 1e-3:
+        return f"{Decimal(text):e}"
+    return text.removesuffix(".0")
+
+
+def optimizer_label(variant: Values) -> str:
+    """The name of a row: the study's, in capitals, with what that name does not imply.
+
+    Args:
+        variant: The fields of :class:`samsweep.config.Variant`; granularity has its own column.
+
+    >>> optimizer_label({"name": "samdirection", "direction": "sam", "ascent": "adaptive"})
+    'SAMDIRECTION (adaptive)'
+    """
+    name = variant["name"]
+    extras = [*_ascent_extras(variant), *_curvature_extras(variant), *_corner_extras(variant)]
+    return f"{name.upper()} ({', '.join(extras)})" if extras else name.upper()
+
+
+def _ascent_extras(variant: Values) -> Iterable[str]:
+    implied = "adaptive" if variant["name"] == "asam" else "plain"
+    ascent = variant.get("ascent")
+    if ascent not in (None, implied):
+        yield ascent
+    eta = variant.get("eta")
+    if eta not in (None, _USUAL_ETA):
+        yield f"eta {number(eta)}"
+
+
+def _curvature_extras(variant: Values) -> Iterable[str]:
+    curvature = variant.get("curvature")
+    if curvature not in (None, _USUAL_CURVATURE):
+        yield curvature.replace("_", "-")
+
+
+def _corner_extras(variant: Values) -> Iterable[str]:
+    """Direction and magnitude, where a record's name belies them.
+
+    The published code of the study swaps the two names; no table of ours may do so unnoticed.
+    """
+    direction, magnitude = variant.get("direction", "sgd"), variant.get("magnitude", "sgd")
+    corner = {"asam": "sam", "sgdhess": "sgd"}.get(variant["name"], variant["name"])
+    if "direction" in variant and "magnitude" in variant:
+        if CORNERS[direction, magnitude] != corner:
+            yield f"direction {direction}, magnitude {magnitude}"
+
+
+# --------------------------------------------------------------------------- telling apart
+
+
+def tell_apart(
+    items: Mapping[str, Values], *, within: str, core: Iterable[Phrase], extra: Mapping[str, str]
+) -> dict[str, str]:
+    """A label for each item, different for different items.
+
+    Args:
+        items: Settings by a key that is unique to them.
+        within: The setting whose equals are compared when looking for differences.
+        core: Phrases of every label; an empty one is left out.
+        extra: Template of each further setting, shown where it varies.
+
+    Returns:
+        Label by key. Labels that are still equal end in their key.
+    """
+    varying = _varying(items.values(), within, extra)
+    labels = {}
+    for key, values in items.items():
+        phrases = [phrase(values) for phrase in core]
+        phrases += [
+            extra[name].format(_shown(values.get(name))) for name in varying[values[within]]
+        ]
+        labels[key] = ", ".join(phrase for phrase in phrases if phrase)
+    times = Counter(labels.values())
+    return {key: f"{text} [{key}]" if times[text] > 1 else text for key, text in labels.items()}
+
+
+def _varying(items: Iterable[Values], within: str, names: Iterable[str]) -> dict[object, list[str]]:
+    """The settings that take several values, among the items of each value of ``within``."""
+    seen: dict[object, dict[str, set[str]]] = {}
+    for values in items:
+        shown = seen.setdefault(values[within], {name: set() for name in names})
+        for name in names:
+            shown[name].add(_shown(values.get(name)))
+    return {
+        value: [name for name, texts in shown.items() if len(texts) > 1]
+        for value, shown in seen.items()
+    }
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list | tuple | dict):
+        return str(value)
+    if pd.isna(value):
+        return "none"
+    return number(value) if isinstance(value, int | float) else str(value)
+
+
+# --------------------------------------------------------------------------- recipes
+
+_RECIPE_CORE: tuple[Phrase, ...] = (
+    lambda recipe: recipe["dataset"],
+    lambda recipe: f"{recipe['epochs']} epochs",
+    lambda recipe: f"batch {recipe['batch_size']}",
+    lambda recipe: f"{recipe['base'].upper()} lr {number(recipe['lr'])}",
+    lambda recipe: "" if pd.isna(recipe["momentum"]) else f"momentum {number(recipe['momentum'])}",
+    lambda recipe: f"weight decay {number(recipe['weight_decay'])}",
+    lambda recipe: f"label noise {number(recipe['label_noise'])}" if recipe["label_noise"] else "",
+)
+
+_RECIPE_EXTRA = {
+    "lr_schedule": "schedule {}",
+    "precision": "{}",
+    "crop_padding": "crop padding {}",
+    "flip": "flip {}",
+    "cutout": "cutout {}",
+    "cutout_prob": "cutout probability {}",
+    "image_size": "image size {}",
+    "fingerprint": "fingerprint {}",
+    "results_version": "results version {}",
+}
+
+
+def recipe_titles(runs: pd.DataFrame) -> dict[str, str]:
+    """A readable title for each ``recipe_key`` of a frame, different for different recipes."""
+    recipes = runs.drop_duplicates("recipe_key").to_dict("records")
+    items = {recipe["recipe_key"]: recipe for recipe in recipes}
+    return tell_apart(items, within="dataset", core=_RECIPE_CORE, extra=_RECIPE_EXTRA)
+
+
+# --------------------------------------------------------------------------- measurements
+
+_SETTINGS_CORE = {
+    "num_examples": "{} examples",
+    "weights": "{} weights",
+    "tolerance": "tolerance {}",
+}
+
+
+def _setting_phrase(name: str, template: str) -> Phrase:
+    return lambda values: template.format(_shown(values[name])) if name in values else ""
+
+
+def settings_labels(measurements: Mapping[str, tuple[str, Values]]) -> dict[str, str]:
+    """A readable label for each measurement, different for different settings.
+
+    Args:
+        measurements: Name and settings of each, by a key that is unique to both.
+    """
+    items = {key: {**settings, "name": name} for key, (name, settings) in measurements.items()}
+    others = sorted({name for item in items.values() for name in item} - {*_SETTINGS_CORE, "name"})
+    return tell_apart(
+        items,
+        within="name",
+        core=(
+            lambda item: item["name"],
+            *(_setting_phrase(name, template) for name, template in _SETTINGS_CORE.items()),
+        ),
+        extra={name: name.replace("_", " ") + " {}" for name in others},
+    )

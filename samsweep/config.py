@@ -1,0 +1,625 @@
+"""The boundary: every value a run can be given, checked once and frozen.
+
+Three kinds of values, from the outside in:
+
+* :class:`Options` mirrors ``conf/`` key by key. Hydra composes it, :meth:`Options.resolve` turns
+  it into a
+* :class:`RunConfig`: how and where one cell runs (device, measurements, tracking, paths), around a
+* :class:`CellConfig`: what is trained. It is the cell's *identity*: two equal ``CellConfig`` are
+  one network, trained once. Keys that an optimizer does not use are ``None`` in it.
+
+Everything is free of torch, so that planning a sweep stays quick. The registries below
+(:data:`MODELS`, :data:`DATASETS`, :data:`BASES`, :data:`MEASURES`) are the single list of valid
+names; the layers above look their implementations up by these names.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+# --------------------------------------------------------------------------- errors
+
+
+class ConfigError(ValueError):
+    """A value that cannot be run, told in one sentence per problem.
+
+    Args:
+        problems: Sentences that each name the value, what is allowed and the remedy.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
+    """The sentence about a name that nothing answers to, with the nearest valid one."""
+    valid = sorted(choices)
+    near = difflib.get_close_matches(name, valid, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{kind} {name!r} is unknown: {hint}choose one of {', '.join(valid)}."
+
+
+# --------------------------------------------------------------------------- registries
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetSpec:
+    """A residual network with a CIFAR stem (He et al. 2016, arXiv 1512.03385).
+
+    Args:
+        block: Residual block, torchvision's ``BasicBlock`` or ``Bottleneck``.
+        depths: Number of blocks of each stage.
+        widths: Channels of each stage before the block's expansion.
+    """
+
+    block: Literal["basic", "bottleneck"]
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WideResNetSpec:
+    """A pre-activation wide residual network (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+
+    Args:
+        depth: Number of convolutions, 6n + 4.
+        widen_factor: Multiple of the widths 16, 32, 64.
+    """
+
+    depth: int
+    widen_factor: int
+
+
+MODELS: Mapping[str, ResNetSpec | WideResNetSpec] = {
+    "resnet8": ResNetSpec(block="basic", depths=(1, 1, 1), widths=(16, 32, 64)),
+    "resnet20": ResNetSpec(block="basic", depths=(3, 3, 3), widths=(16, 32, 64)),
+    "resnet18": ResNetSpec(block="basic", depths=(2, 2, 2, 2), widths=(64, 128, 256, 512)),
+    "resnet34": ResNetSpec(block="basic", depths=(3, 4, 6, 3), widths=(64, 128, 256, 512)),
+    "resnet50": ResNetSpec(block="bottleneck", depths=(3, 4, 6, 3), widths=(64, 128, 256, 512)),
+    "wrn28_10": WideResNetSpec(depth=28, widen_factor=10),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataInfo:
+    """What is known of a data set without loading it.
+
+    Args:
+        num_classes: Number of classes.
+        channels: Channels of an image.
+        image_size: Height and width in pixels.
+        num_train: Training images, without the validation split.
+        num_val: Validation images, split off the training set.
+        num_test: Test images.
+        fingerprint: Hash of the contents, for data that only its user knows; else None.
+    """
+
+    num_classes: int
+    channels: int
+    image_size: int
+    num_train: int
+    num_val: int
+    num_test: int
+    fingerprint: str | None = None
+
+
+def _cifar(*, num_classes: int) -> DataInfo:
+    return DataInfo(
+        num_classes=num_classes,
+        channels=3,
+        image_size=32,
+        num_train=45_000,
+        num_val=5_000,
+        num_test=10_000,
+    )
+
+
+#: An ``image_folder`` is described from disk (:mod:`samsweep.data.folder_tree`), hence None.
+DATASETS: Mapping[str, DataInfo | None] = {
+    "digits": DataInfo(
+        num_classes=10, channels=1, image_size=8, num_train=898, num_val=180, num_test=719
+    ),
+    "cifar10": _cifar(num_classes=10),
+    "cifar100": _cifar(num_classes=100),
+    "image_folder": None,
+}
+
+#: The torch optimizers that can sit underneath, with the keys that each uses beside
+#: ``lr`` and ``weight_decay``.
+BASES: Mapping[str, tuple[str, ...]] = {
+    "sgd": ("momentum",),
+    "adam": (),
+    "adamw": (),
+    "rmsprop": ("momentum",),
+}
+
+#: Measures of flatness: how many of the Hessian's largest eigenvalues each asks for.
+MEASURES: Mapping[str, int] = {"lambda_max": 1, "top5": 5}
+
+#: The (direction, magnitude) corners of the design, by the names of their table rows.
+CORNERS: Mapping[tuple[str, str], str] = {
+    ("sgd", "sgd"): "sgd",
+    ("sam", "sam"): "sam",
+    ("sam", "sgd"): "samdirection",
+    ("sgd", "sam"): "sammagnitude",
+}
+
+#: Names of the optimizer variants, in the order of the tables.
+VARIANTS = ("sgd", "sgdhess", "sam", "samdirection", "sammagnitude", "asam")
+
+Source = Literal["sgd", "sam"]
+Granularity = Literal["element", "tensor", "global"]
+Ascent = Literal["plain", "adaptive"]
+Curvature = Literal["hutchinson", "gauss_newton", "exact"]
+LrSchedule = Literal["cosine_per_step", "cosine_per_epoch", "constant"]
+Precision = Literal["float32", "bfloat16"]
+
+
+# --------------------------------------------------------------------------- field types
+
+
+def _one_of(kind: str, choices: Iterable[str]) -> AfterValidator:
+    valid = tuple(choices)
+
+    def check(name: str) -> str:
+        if name not in valid:
+            raise ValueError(unknown_name(kind, name, valid))
+        return name
+
+    return AfterValidator(check)
+
+
+ModelName = Annotated[str, _one_of("model", MODELS)]
+DatasetName = Annotated[str, _one_of("dataset", DATASETS)]
+BaseName = Annotated[str, _one_of("base optimizer", BASES)]
+MeasureName = Annotated[str, _one_of("measure", MEASURES)]
+OptName = Annotated[str, _one_of("opt", (*VARIANTS, "hybrid"))]
+
+Count = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+#: A study is a folder's name, never a path.
+StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Frozen(BaseModel):
+    """An immutable value that refuses unknown keys and converts no types behind one's back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+# --------------------------------------------------------------------------- identity
+
+
+class ModelConfig(Frozen):
+    """The network.
+
+    Args:
+        name: A key of :data:`MODELS`.
+    """
+
+    name: ModelName
+
+
+class Variant(Frozen):
+    """The optimizer variant: which vector is handed to the base optimizer.
+
+    g is the gradient at w, h the gradient of the same mini-batch at w + epsilon. Keys that the
+    variant does not use are None, so that equal trainings have equal identities.
+
+    Args:
+        name: Row of the tables (:data:`VARIANTS`).
+        direction: Where the sign (or unit vector) comes from: ``sgd`` is g, ``sam`` is h.
+        magnitude: Where the absolute value (or norm) comes from.
+        granularity: What direction and magnitude mean: signs and absolute values of elements,
+            or unit vectors and norms of each tensor or of all parameters together.
+        rho: Radius of the perturbation; the factor of the curvature term for ``sgdhess``.
+        ascent: ``plain`` (Foret et al. 2021) or ``adaptive`` (Kwon et al. 2021).
+        eta: Added to abs(w) in the adaptive ascent.
+        curvature: What ``sgdhess`` multiplies g with.
+    """
+
+    name: Annotated[str, _one_of("variant", VARIANTS)]
+    direction: Source = "sgd"
+    magnitude: Source = "sgd"
+    granularity: Granularity | None = None
+    rho: NonNegative | None = None
+    ascent: Ascent | None = None
+    eta: NonNegative | None = None
+    curvature: Curvature | None = None
+
+    @property
+    def perturbs(self) -> bool:
+        """Whether a second gradient at w + epsilon is taken."""
+        return "sam" in (self.direction, self.magnitude)
+
+    @property
+    def formula(self) -> str:
+        """The vector handed to the base optimizer, as a formula in g, h and rho."""
+        if self.curvature is not None:
+            return {
+                "hutchinson": "g + rho * abs(H z) * g, z Rademacher",
+                "gauss_newton": "g + rho * abs(G z) * g, z Rademacher, G Gauss-Newton",
+                "exact": "g + rho * H g",
+            }[self.curvature]
+        if not self.perturbs:
+            return "g"
+        ascent = (
+            "epsilon = rho * g / ||g||"
+            if self.ascent == "plain"
+            else "epsilon = rho * T^2 g / ||T g||, T = abs(w) + eta"
+        )
+        return f"{self._combination}, h = grad(w + epsilon), {ascent}"
+
+    @property
+    def _combination(self) -> str:
+        symbol = {"sgd": "g", "sam": "h"}
+        a, b = symbol[self.direction], symbol[self.magnitude]
+        if a == b:
+            return a
+        return {
+            "element": f"sign({a}) * abs({b})",
+            "tensor": f"{a} * ||{b}_t|| / ||{a}_t|| per parameter tensor",
+            "global": f"{a} * ||{b}|| / ||{a}||",
+        }[self.granularity or "element"]
+
+
+class AugmentConfig(Frozen):
+    """Random changes to training images, each drawn per image.
+
+    Args:
+        crop_padding: Zero pixels added on every side before a crop to the image's size.
+        flip: Whether to mirror left-right with probability 1/2.
+        cutout: Side of the square set to the mean, in pixels; 0 turns it off (DeVries & Taylor
+            2017, arXiv 1708.04552).
+        cutout_prob: Probability of the cutout.
+    """
+
+    crop_padding: NonNegativeInt = 0
+    flip: bool = False
+    cutout: NonNegativeInt = 0
+    cutout_prob: Probability = 0.5
+
+
+class DatasetConfig(Frozen):
+    """The training images, as far as they decide what is learnt.
+
+    Args:
+        name: A key of :data:`DATASETS`.
+        augment: Random changes to training images.
+        label_noise: Probability with which a training label is redrawn over all classes.
+        image_size: Side that an image_folder's images are resized to, in pixels.
+        fingerprint: Hash of an image_folder's relative paths and contents.
+    """
+
+    name: DatasetName
+    augment: AugmentConfig
+    label_noise: Probability = 0.0
+    image_size: Count | None = None
+    fingerprint: str | None = None
+
+
+class RecipeConfig(Frozen):
+    """How the network is trained, whatever the variant.
+
+    Args:
+        base: The torch optimizer that takes the step (:data:`BASES`).
+        lr: Peak learning rate.
+        momentum: Of the base optimizer; None where it has none.
+        weight_decay: Of the base optimizer, added after mixing.
+        lr_schedule: Cosine to 0 per step or per epoch, or constant.
+        epochs: Passes over the training images.
+        batch_size: Images per step; the last incomplete batch is dropped.
+        precision: Of the forward and backward passes (weights are float32).
+    """
+
+    base: BaseName
+    lr: NonNegative
+    momentum: Momentum | None
+    weight_decay: NonNegative
+    lr_schedule: LrSchedule
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    precision: Precision
+
+
+class CellConfig(Frozen):
+    """One point of the grid; its identity."""
+
+    model: ModelConfig
+    variant: Variant
+    dataset: DatasetConfig
+    recipe: RecipeConfig
+    seed: Seed
+
+    def identity(self) -> dict[str, Any]:
+        """The identity as plain JSON values, without the keys that are not used."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+# --------------------------------------------------------------------------- how a cell runs
+
+
+class SharpnessConfig(Frozen):
+    """What is measured from the final weights.
+
+    Args:
+        measures: Names from :data:`MEASURES`.
+        num_examples: Fixed, un-augmented training images, at most; all when there are fewer.
+        weights: ``last`` epoch's or ``best`` validation accuracy's.
+        tolerance: Error bound of each eigenvalue, relative to the largest.
+        max_hvps: Hessian-vector products after which the bound reached is reported as it is.
+        seed: Of the starting vector.
+        physical_batch_size: Images per micro-batch; changes memory and speed, not the value.
+    """
+
+    measures: Annotated[tuple[MeasureName, ...], Field(strict=False)]
+    num_examples: Count
+    weights: Literal["last", "best"]
+    tolerance: Positive
+    max_hvps: Count
+    seed: Seed
+    physical_batch_size: Count
+
+
+class TrackingConfig(Frozen):
+    """Where progress is reported beside the record.
+
+    Args:
+        name: ``none`` or ``wandb``.
+        mode: W&B's mode; offline needs neither account nor network.
+        project: W&B project.
+        entity: W&B team or user; None is the account's default.
+    """
+
+    name: Literal["none", "wandb"]
+    mode: Literal["offline", "online"] = "offline"
+    project: str = "samsweep"
+    entity: str | None = None
+
+
+class CheckpointConfig(Frozen):
+    """When a resumable state is written, whichever comes first.
+
+    Args:
+        every_steps: Period in optimizer steps; None turns it off.
+        every_seconds: Period in seconds; None turns it off.
+        keep: Whether checkpoints stay after completion.
+    """
+
+    every_steps: Count | None
+    every_seconds: Positive | None
+    keep: bool
+
+
+class RunConfig(Frozen):
+    """One cell and how it runs here: nothing outside ``cell`` changes what is learnt."""
+
+    cell: CellConfig
+    study: StudyName
+    data_dir: Path
+    data_path: Path | None
+    device: DeviceName
+    num_threads: Count | None
+    sharpness: SharpnessConfig
+    tracking: TrackingConfig
+    checkpoint: CheckpointConfig
+    diagnostics_every: Count
+
+
+# --------------------------------------------------------------------------- conf/, key by key
+
+
+class OptOptions(Frozen):
+    """An option of the ``opt`` group; ``rho`` and ``granularity`` stand at the top level."""
+
+    name: OptName
+    direction: Source = "sgd"
+    magnitude: Source = "sgd"
+    ascent: Ascent = "plain"
+    eta: NonNegative = 0.01
+    curvature: Curvature | None = None
+
+    @model_validator(mode="after")
+    def _one_transform(self) -> Self:
+        if self.curvature is not None and (self.direction, self.magnitude) != ("sgd", "sgd"):
+            raise ValueError(
+                f"curvature={self.curvature} transforms the plain gradient: "
+                "leave direction and magnitude at sgd"
+            )
+        return self
+
+    def resolve(self, *, rho: float, granularity: Granularity) -> Variant:
+        """The variant that these values train, named as in the tables."""
+        if self.curvature is not None:
+            return Variant(name="sgdhess", rho=rho, curvature=self.curvature)
+        corner = CORNERS[self.direction, self.magnitude]
+        if corner == "sgd":
+            return Variant(name="sgd")
+        adaptive = self.ascent == "adaptive"
+        return Variant(
+            name="asam" if adaptive and corner == "sam" else corner,
+            direction=self.direction,
+            magnitude=self.magnitude,
+            granularity=None if corner == "sam" else granularity,
+            rho=rho,
+            ascent=self.ascent,
+            eta=self.eta if adaptive else None,
+        )
+
+
+class DatasetOptions(Frozen):
+    """An option of the ``dataset`` group. ``recipe`` only feeds the top-level interpolations."""
+
+    name: DatasetName
+    label_noise: Probability = 0.0
+    augment: AugmentConfig
+    path: str | None = None
+    image_size: Count | None = None
+    recipe: dict[str, Any]
+
+
+class Options(Frozen):
+    """The composed configuration, flat as the user writes it."""
+
+    model: ModelConfig
+    opt: OptOptions
+    dataset: DatasetOptions
+    sharpness: SharpnessConfig
+    tracking: TrackingConfig
+
+    study: StudyName
+    seed: Seed
+    rho: NonNegative
+    granularity: Granularity
+
+    base: BaseName
+    lr: NonNegative
+    momentum: Momentum
+    weight_decay: NonNegative
+    lr_schedule: LrSchedule
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    precision: Precision
+
+    device: DeviceName
+    num_threads: Count | None
+    data_dir: str
+    checkpoint_every_steps: Count | None
+    checkpoint_every_seconds: Positive | None
+    keep_checkpoints: bool
+    diagnostics_every: Count
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Options:
+        """Check plain values against this schema.
+
+        Raises:
+            ConfigError: With one sentence for every value that is wrong.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(*(_sentence(cls, detail) for detail in error.errors())) from None
+
+    def resolve(self, info: DataInfo) -> RunConfig:
+        """The run that these options ask for.
+
+        Args:
+            info: Description of the data set.
+
+        Raises:
+            ConfigError: With one sentence for every value that does not fit the data.
+        """
+        problems = tuple(self._misfits(info))
+        if problems:
+            raise ConfigError(*problems)
+        return RunConfig(
+            cell=CellConfig(
+                model=self.model,
+                variant=self.opt.resolve(rho=self.rho, granularity=self.granularity),
+                dataset=DatasetConfig(
+                    name=self.dataset.name,
+                    augment=self.dataset.augment,
+                    label_noise=self.dataset.label_noise,
+                    image_size=self.dataset.image_size,
+                    fingerprint=info.fingerprint,
+                ),
+                recipe=RecipeConfig(
+                    base=self.base,
+                    lr=self.lr,
+                    momentum=self.momentum if "momentum" in BASES[self.base] else None,
+                    weight_decay=self.weight_decay,
+                    lr_schedule=self.lr_schedule,
+                    epochs=self.epochs,
+                    batch_size=self.batch_size,
+                    precision=self.precision,
+                ),
+                seed=self.seed,
+            ),
+            study=self.study,
+            data_dir=Path(self.data_dir),
+            data_path=None if self.dataset.path is None else Path(self.dataset.path),
+            device=self.device,
+            num_threads=self.num_threads,
+            sharpness=self.sharpness.model_copy(
+                update={"num_examples": min(self.sharpness.num_examples, info.num_train)}
+            ),
+            tracking=self.tracking,
+            checkpoint=CheckpointConfig(
+                every_steps=self.checkpoint_every_steps,
+                every_seconds=self.checkpoint_every_seconds,
+                keep=self.keep_checkpoints,
+            ),
+            diagnostics_every=self.diagnostics_every,
+        )
+
+    def _misfits(self, info: DataInfo) -> Iterable[str]:
+        if self.batch_size > info.num_train:
+            yield (
+                f"batch_size={self.batch_size} is larger than the {info.num_train} training "
+                f"images of {self.dataset.name}: choose between 2 and {info.num_train}."
+            )
+        size = info.image_size
+        if self.dataset.augment.cutout > size:
+            yield (
+                f"dataset.augment.cutout={self.dataset.augment.cutout} is larger than the "
+                f"{size}x{size} images of {self.dataset.name}: choose between 0 and {size}."
+            )
+
+
+#: What the keys that have a pattern may be, in words.
+_PATTERNS = {
+    "study": "a folder name of letters, digits, '.', '_' and '-', not a path",
+    "device": "auto, cpu, cuda or cuda:1",
+}
+
+
+def _sentence(schema: type[BaseModel], detail: ErrorDetails) -> str:
+    """One pydantic error as a sentence with key, value, what is allowed and the remedy."""
+    key = ".".join(str(part) for part in detail["loc"]) or "the configuration"
+    if detail["type"] == "extra_forbidden":
+        return unknown_name("key", key, sibling_keys(schema, key))
+    if detail["type"] == "missing":
+        return f"{key} is missing: set {key}=VALUE."
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    if detail["type"] == "string_pattern_mismatch":
+        message = f"should be {_PATTERNS[key]}"
+    return f"{key}={_shown(detail['input'])}: {message}."
+
+
+def sibling_keys(schema: type[BaseModel], key: str) -> list[str]:
+    """Full names of the keys that are valid where the dotted ``key`` is not."""
+    *parents, _ = key.split(".")
+    fields = schema.model_fields
+    for parent in parents:
+        inner = fields[parent].annotation if parent in fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        fields = inner.model_fields
+    return [".".join([*parents, name]) for name in fields]
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,198 @@
+"""What a folder of images holds, told without torch and without decoding the images.
+
+The layout is one folder per class, ``train/<class>/*.png`` and ``test/<class>/*.png``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from samsweep.config import ConfigError, DataInfo
+
+#: Suffixes of the files that count as images, in lower case; others are ignored.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+#: Modes of Pillow that hold one channel of at most 8 bits.
+GRAY_MODES = ("1", "L")
+
+_LAYOUT = "train/<class>/*.png and test/<class>/*.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderTree:
+    """The images of a folder.
+
+    Args:
+        root: Absolute path of the folder.
+        classes: Sorted names of the classes; a label is an index into them.
+        train: Paths relative to ``root`` of the training images, sorted.
+        test: The same for the test images.
+        fingerprint: 16 hex digits of a SHA-256 over relative paths and contents. Moving the
+            folder leaves it as it is.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def num_val(self) -> int:
+        """Training images set aside for validation: a tenth, at least one."""
+        return max(1, round(len(self.train) / 10))
+
+    def labels(self, files: tuple[str, ...]) -> list[int]:
+        """Class indices of some of the files."""
+        index = {name: label for label, name in enumerate(self.classes)}
+        return [index[file.split("/")[1]] for file in files]
+
+
+def describe_folder(path: Path, image_size: int | None) -> DataInfo:
+    """Classes, sizes, counts and fingerprint of a folder of images.
+
+    Channels (and the size, where ``image_size`` is None) are those of the first training image:
+    one channel if it is a grayscale image, three otherwise. Whether the others agree is found out
+    when they are loaded.
+
+    Args:
+        path: Folder with ``train/<class>/`` and ``test/<class>/``.
+        image_size: Side that the images will be resized to, in pixels; None keeps their own.
+
+    Raises:
+        ConfigError: If the folder is not laid out like that, or its first image is damaged or is
+            not square and ``image_size`` is None.
+    """
+    tree = read_tree(path)
+    mode, (width, height) = _header(tree.root / tree.train[0])
+    if image_size is None and width != height:
+        raise ConfigError(
+            f"{tree.root / tree.train[0]} is {width}x{height} pixels, and images must be square: "
+            "set dataset.image_size=32 (or another side) to resize all of them."
+        )
+    return DataInfo(
+        num_classes=len(tree.classes),
+        channels=1 if mode in GRAY_MODES else 3,
+        image_size=image_size or height,
+        num_train=len(tree.train) - tree.num_val,
+        num_val=tree.num_val,
+        num_test=len(tree.test),
+        fingerprint=tree.fingerprint,
+    )
+
+
+def read_tree(path: Path) -> FolderTree:
+    """List and hash the images of a folder, once per process and folder.
+
+    Raises:
+        ConfigError: If the folder is not laid out as this module says.
+    """
+    return _read_tree(path.expanduser().resolve())
+
+
+def damaged(path: Path, error: Exception) -> ConfigError:
+    """The error about a file that Pillow cannot read."""
+    return ConfigError(f"{path} is not a readable image ({error}): replace or delete it.")
+
+
+@functools.lru_cache(maxsize=16)
+def _read_tree(root: Path) -> FolderTree:
+    if not root.is_dir():
+        raise ConfigError(
+            f"dataset.path={root} is not a folder: give the folder that holds {_LAYOUT}."
+        )
+    train, test = _images_by_class(root, "train"), _images_by_class(root, "test")
+    _check_classes(root, train.keys(), test.keys())
+    train_files, test_files = _flat(train), _flat(test)
+    if len(train_files) < 2:
+        raise ConfigError(
+            f"dataset.path={root} holds 1 training image: add some, at least 2 are needed because "
+            "one is set aside for validation."
+        )
+    return FolderTree(
+        root=root,
+        classes=tuple(sorted(train)),
+        train=train_files,
+        test=test_files,
+        fingerprint=_fingerprint(root, train_files + test_files),
+    )
+
+
+def _check_classes(root: Path, train: Set[str], test: Set[str]) -> None:
+    unknown = sorted(test - train)
+    if unknown:
+        raise ConfigError(
+            f"dataset.path={root} has test classes without training images "
+            f"({', '.join(unknown[:5])}): add train/{unknown[0]}/ or remove test/{unknown[0]}/."
+        )
+
+
+def _images_by_class(root: Path, part: str) -> dict[str, list[str]]:
+    """Relative paths of the images of ``train`` or ``test``, by class."""
+    if not (root / part).is_dir():
+        raise ConfigError(f"dataset.path={root} has no folder {part}/: images lie in {_LAYOUT}.")
+    by_class = {
+        folder.name: [f"{part}/{folder.name}/{file.name}" for file in _images(folder.path)]
+        for folder in _visible(root / part)
+        if folder.is_dir()
+    }
+    if not by_class:
+        raise ConfigError(
+            f"dataset.path={root} has no class folder in {part}/: images lie in {_LAYOUT}."
+        )
+    for name, files in by_class.items():
+        if not files:
+            raise ConfigError(
+                f"dataset.path={root} has no images in {part}/{name}/: put files "
+                f"({', '.join(SUFFIXES)}) directly into it, or remove it."
+            )
+    return by_class
+
+
+def _images(folder: str) -> Iterator[os.DirEntry[str]]:
+    return (
+        file for file in _visible(folder) if file.name.lower().endswith(SUFFIXES) and file.is_file()
+    )
+
+
+def _visible(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    """Entries of a folder without hidden ones, such as macOS's ``._image.png``."""
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _flat(by_class: dict[str, list[str]]) -> tuple[str, ...]:
+    return tuple(sorted(file for files in by_class.values() for file in files))
+
+
+def _fingerprint(root: Path, files: tuple[str, ...]) -> str:
+    """16 hex digits over the sorted (relative path, content hash) pairs."""
+    whole = hashlib.sha256()
+    for file in sorted(files):
+        content = hashlib.sha256(_read_bytes(root / file)).digest()
+        # A path cannot hold a zero byte and a digest has a fixed length: no two lists collide.
+        whole.update(os.fsencode(file) + b"\0" + content)
+    return whole.hexdigest()[:16]
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise damaged(path, error) from error
+
+
+def _header(path: Path) -> tuple[str, tuple[int, int]]:
+    """Pillow's mode and the (width, height) of an image, without decoding it."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return image.mode, image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise damaged(path, error) from error

@@ -1,0 +1,211 @@
+"""A folder of images as tensors, in memory or, where they are too large, in a file.
+
+A data set larger than ``max_bytes`` is decoded once into a file of raw pixels, and its tensors
+are views of that file: the operating system reads the pages that a batch touches and drops them
+when memory runs short. This stands in for a DataLoader with workers, because it keeps one
+interface (a tensor to index), shares one copy among all cells of a machine, and decodes each
+image once instead of once per epoch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+
+from samsweep.config import ConfigError, DataInfo
+from samsweep.data.folder_tree import GRAY_MODES, FolderTree, damaged, describe_folder, read_tree
+from samsweep.data.images import ImageData, Split, channel_moments, fixed_permutation
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: 8 GiB, about 57,000 colour images of 224x224.
+MAX_BYTES = 8 * 2**30
+
+#: Pillow's modes of 16 or 32 bits per pixel, which it would clip to 8 without a word.
+_DEEP_MODES = ("I", "F")
+
+
+def load_folder(
+    path: Path, *, image_size: int | None, data_dir: Path, max_bytes: int = MAX_BYTES
+) -> ImageData:
+    """The images below ``train/<class>/`` and ``test/<class>/``, a tenth of training set aside.
+
+    Mean and standard deviation are those of the training images. Images become RGB, or stay one
+    channel where the first one is grayscale. Transparency is dropped.
+
+    Args:
+        path: Folder of the images.
+        image_size: Side in pixels that all images are resized to (bilinear, antialiased, without
+            keeping the aspect ratio); None where all are squares of one size.
+        data_dir: Folder for the file of raw pixels, used above ``max_bytes``.
+        max_bytes: Largest data set that is kept in memory, in bytes of raw pixels.
+
+    Raises:
+        ConfigError: If the folder is not laid out like that, an image is damaged, or the images
+            do not have one size and ``image_size`` is None.
+    """
+    tree = read_tree(path)
+    info = describe_folder(path, image_size)
+    order = fixed_permutation(len(tree.train)).tolist()
+    files = tuple(tree.train[i] for i in order) + tree.test
+    decoder = _Decoder(tree=tree, info=info, resize=image_size is not None)
+    shape = (len(files), info.channels, info.image_size, info.image_size)
+    in_memory = _num_bytes(shape) <= max_bytes
+    if in_memory:
+        images = _decode_to_memory(decoder, files, shape)
+    else:
+        images = _map_file(_cache_file(decoder, files, shape, data_dir), shape)
+    return _split(images, torch.tensor(tree.labels(files)), info, in_memory)
+
+
+def _split(images: Tensor, labels: Tensor, info: DataInfo, in_memory: bool) -> ImageData:
+    """Cut tensors that hold training, validation and test images in this order."""
+    sizes = [info.num_train, info.num_val, info.num_test]
+    train, val, test = (
+        Split(images=part, labels=part_labels, in_memory=in_memory)
+        for part, part_labels in zip(
+            torch.split(images, sizes), torch.split(labels, sizes), strict=True
+        )
+    )
+    mean, std = channel_moments(train.images)
+    return ImageData(
+        train=train, val=val, test=test, mean=mean, std=std, num_classes=info.num_classes
+    )
+
+
+# --------------------------------------------------------------------------- decoding
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decoder:
+    """Turns files into arrays of one shape.
+
+    Args:
+        tree: The folder.
+        info: Channels and size of the arrays.
+        resize: Whether other sizes are resized rather than refused.
+    """
+
+    tree: FolderTree
+    info: DataInfo
+    resize: bool
+
+    def arrays(self, files: tuple[str, ...]) -> Iterator[NDArray[np.uint8]]:
+        """Raw pixels of each file, uint8, shape (C, H, W)."""
+        for file in files:
+            yield self._array(self.tree.root / file)
+
+    def _array(self, path: Path) -> NDArray[np.uint8]:
+        image = _open(path)
+        self._check(path, image)
+        image = image.convert("L" if self.info.channels == 1 else "RGB")
+        size = (self.info.image_size, self.info.image_size)
+        if image.size != size:
+            from PIL import Image
+
+            # Pillow widens the filter when it shrinks an image: antialiased by nature.
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        pixels: NDArray[np.uint8] = np.asarray(image, dtype=np.uint8)
+        return pixels.reshape(*size, self.info.channels).transpose(2, 0, 1)
+
+    def _check(self, path: Path, image: Image) -> None:
+        if image.mode.startswith(_DEEP_MODES):
+            raise ConfigError(
+                f"{path} has more than 8 bits per pixel (mode {image.mode}): convert it to "
+                "8-bit grayscale or RGB."
+            )
+        if self.info.channels == 1 and image.mode not in GRAY_MODES:
+            raise ConfigError(
+                f"{path} is in colour (mode {image.mode}) but the first training image "
+                f"{self.tree.train[0]} is grayscale: convert all images to one of the two."
+            )
+        width, height = image.size
+        size = self.info.image_size
+        if not self.resize and (width, height) != (size, size):
+            raise ConfigError(
+                f"{path} is {width}x{height} pixels but the first training image "
+                f"{self.tree.train[0]} is {size}x{size}: set dataset.image_size=32 (or another "
+                "side) to resize all of them."
+            )
+
+
+def _open(path: Path) -> Image:
+    """A decoded image, its file closed."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    # Pillow's decoders raise all of these for damaged files.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise damaged(path, error) from error
+
+
+# --------------------------------------------------------------------------- memory or file
+
+
+def _num_bytes(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _decode_to_memory(decoder: _Decoder, files: tuple[str, ...], shape: tuple[int, ...]) -> Tensor:
+    images = torch.empty(shape, dtype=torch.uint8)
+    for row, array in zip(images.numpy(), decoder.arrays(files), strict=True):
+        row[...] = array
+    return images
+
+
+def _cache_file(
+    decoder: _Decoder, files: tuple[str, ...], shape: tuple[int, ...], data_dir: Path
+) -> Path:
+    """The file of raw pixels, written by the first process that asks for it."""
+    size = f"{shape[1]}x{shape[2]}x{shape[3]}"
+    path = data_dir / f"image_folder-{decoder.info.fingerprint}-{size}.uint8"
+    if _is_complete(path, shape):
+        return path
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if not _is_complete(path, shape):
+                _write(path, decoder.arrays(files))
+    except OSError as error:
+        raise ConfigError(
+            f"data_dir={data_dir} cannot hold the {_num_bytes(shape) / 2**30:.1f} GiB of pixels of "
+            f"{decoder.tree.root}, which are too many for memory ({error}): set data_dir=FOLDER to "
+            "one with room, or a smaller dataset.image_size."
+        ) from error
+    return path
+
+
+def _is_complete(path: Path, shape: tuple[int, ...]) -> bool:
+    return path.is_file() and path.stat().st_size == _num_bytes(shape)
+
+
+def _write(path: Path, arrays: Iterator[NDArray[np.uint8]]) -> None:
+    """Write pixels one image after the other, and show the file only when it is whole."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        # Plain writes: on a full disk they raise, where a memory map would be killed by SIGBUS.
+        with part.open("wb") as stream:
+            for array in arrays:
+                stream.write(array.tobytes())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """A tensor backed by the file; writing to it would not reach the file."""
+    flat = torch.from_file(str(path), shared=False, size=_num_bytes(shape), dtype=torch.uint8)
+    return flat.view(shape)

@@ -1,0 +1,162 @@
+"""What loading a data set returns: whole splits as tensors of raw pixels.
+
+Pixels stay uint8 until a batch is used, a quarter of the memory of float32. Mean and standard
+deviation are in the same raw scale as the pixels (0 to 255; 0 to 16 for digits), so that
+normalising is one subtraction and one division.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+#: Of the permutation that sets validation images aside: the same in every cell of every study.
+SPLIT_SEED = 0
+
+#: Images counted at a time, so that a memory-mapped data set is never in memory at once.
+_CHUNK = 4096
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """Images and their labels.
+
+    Args:
+        images: Raw pixels, uint8, shape (N, C, H, W).
+        labels: Class indices, int64, shape (N,).
+        in_memory: False where ``images`` is a view of a file (:mod:`samsweep.data.image_folder`).
+            Such images stay on the host and only their batches go to the device.
+    """
+
+    images: Tensor
+    labels: Tensor
+    in_memory: bool = True
+
+    def __len__(self) -> int:
+        """Number of images N."""
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split on a device; images that are not in memory stay where they are."""
+        images = self.images.to(device) if self.in_memory else self.images
+        return Split(images=images, labels=self.labels.to(device), in_memory=self.in_memory)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Some images and labels, on the device of the labels.
+
+        Args:
+            indices: int64, shape (B,), on any device.
+
+        Returns:
+            Raw pixels of shape (B, C, H, W), uint8, and labels of shape (B,), int64.
+        """
+        device = self.labels.device
+        images = self.images[indices.to(self.images.device)].to(device)
+        return images, self.labels[indices.to(device)]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageData:
+    """A data set, split and with the moments that normalise it.
+
+    Args:
+        train: Training images, without those of ``val``.
+        val: Validation images, with clean labels.
+        test: Test images.
+        mean: Per channel, in the raw scale of the pixels, float32, shape (C,).
+        std: Per channel, in the raw scale of the pixels, float32, shape (C,).
+        num_classes: Number of classes; labels lie below it.
+    """
+
+    train: Split
+    val: Split
+    test: Split
+    mean: Tensor
+    std: Tensor
+    num_classes: int
+
+    def to(self, device: torch.device | str) -> ImageData:
+        """The same data on a device."""
+        return ImageData(
+            train=self.train.to(device),
+            val=self.val.to(device),
+            test=self.test.to(device),
+            mean=self.mean.to(device),
+            std=self.std.to(device),
+            num_classes=self.num_classes,
+        )
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Raw pixels as a network takes them, (x - mean) / std.
+
+        Args:
+            images: uint8, shape (B, C, H, W), on the device of ``mean``.
+
+        Returns:
+            float32, shape (B, C, H, W).
+        """
+        return normalize(images, self.mean, self.std)
+
+
+def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(x - mean) / std for each channel.
+
+    Args:
+        images: Raw pixels, uint8, shape (B, C, H, W).
+        mean: Raw scale, float32, shape (C,).
+        std: Raw scale, float32, shape (C,).
+
+    Returns:
+        float32, shape (B, C, H, W).
+    """
+    # In place on the fresh float copy: same numbers, without two more of its size.
+    return images.float().sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+
+
+def channel_moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (population) standard deviation of the pixels of each channel.
+
+    They come from counts of the 256 pixel values. Counts are exact, so the result does not depend
+    on chunks or threads.
+
+    Args:
+        images: Raw pixels on the CPU, uint8, shape (N, C, H, W).
+
+    Returns:
+        Mean and standard deviation, float32, shape (C,) each. The standard deviation of a
+        constant channel is given as 1, so that normalising turns it into zeros.
+    """
+    counts = torch.stack([_pixel_counts(images[:, c]) for c in range(images.shape[1])]).double()
+    values = torch.arange(256, dtype=torch.float64)
+    total = counts.sum(dim=1)
+    mean = counts @ values / total
+    variance = (counts * (values - mean[:, None]) ** 2).sum(dim=1) / total
+    std = torch.where(variance > 0, variance.sqrt(), torch.ones_like(variance))
+    return mean.float(), std.float()
+
+
+def _pixel_counts(channel: Tensor) -> Tensor:
+    """How often each pixel value occurs in (N, H, W) pixels, int64, shape (256,)."""
+    counts = torch.zeros(256, dtype=torch.int64)
+    for chunk in torch.split(channel, _CHUNK):
+        counts += torch.bincount(chunk.flatten(), minlength=256)
+    return counts
+
+
+def partition(whole: Split, sizes: list[int]) -> list[Split]:
+    """Cut a data set into disjoint splits, in the order of :func:`fixed_permutation`.
+
+    Args:
+        whole: All N images.
+        sizes: Number of images of each split; they sum to N.
+    """
+    parts = torch.split(fixed_permutation(len(whole)), sizes)
+    return [Split(images=whole.images[part], labels=whole.labels[part]) for part in parts]
+
+
+def fixed_permutation(num_images: int) -> Tensor:
+    """The order in which a data set is cut into splits, int64, shape (num_images,)."""
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
+    return torch.randperm(num_images, generator=generator)

@@ -1,0 +1,39 @@
+"""Optimizers as compositions: one or two gradients, a rule that mixes them, a torch optimizer.
+
+Usable in any training loop::
+
+    base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    optimizer = SAM(base, rho=0.1, second_pass=frozen_batchnorm(model))
+    for images, labels in loader:
+        optimizer.step(lambda: loss_fn(model(images), labels))
+"""
+
+# the optimizers
+from samsweep.optim.base import ClosureOptimizer, GradientDescent, StepResult
+from samsweep.optim.sam import SAM
+from samsweep.optim.sgdhess import OutputOf, SGDHess
+
+# what they are composed of
+from samsweep.optim.ascent import Ascent, adaptive, perturbed, plain
+from samsweep.optim.batchnorm import frozen_batchnorm
+from samsweep.optim.combine import combine
+
+# from a configuration
+from samsweep.optim.build import build_base, build_optimizer
+
+__all__ = [
+    "SAM",
+    "Ascent",
+    "ClosureOptimizer",
+    "GradientDescent",
+    "OutputOf",
+    "SGDHess",
+    "StepResult",
+    "adaptive",
+    "build_base",
+    "build_optimizer",
+    "combine",
+    "frozen_batchnorm",
+    "perturbed",
+    "plain",
+]

@@ -1,0 +1,68 @@
+"""The climb from w to w + epsilon, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+
+from samsweep.vectors import Vector, norm
+
+#: Floor of the denominator in epsilon, the reference implementation's.
+EPS = 1e-12
+
+
+class Ascent(Protocol):
+    """How to climb: parameters and their gradients to a perturbation of length rho."""
+
+    def __call__(self, params: Vector, grads: Vector, rho: float) -> Vector:
+        """The perturbation, one tensor per parameter."""
+        ...
+
+
+def plain(params: Vector, grads: Vector, rho: float) -> Vector:
+    """Epsilon = rho · g / (‖g‖ + 1e-12), the norm over all parameters together.
+
+    Foret et al. 2021 (arXiv 2010.01412), equation 2 with p = 2.
+    """
+    return torch._foreach_mul(grads, rho / (norm(grads) + EPS))
+
+
+def adaptive(eta: float = 0.01) -> Ascent:
+    """Epsilon = rho · T² g / (‖T g‖ + 1e-12) with T = abs(w) + eta on weights.
+
+    Kwon et al. 2021 (arXiv 2102.11600), equation 7. T is 1 on biases and norm layers, that is on
+    every tensor of fewer than two dimensions.
+
+    Args:
+        eta: Added to abs(w), so that a weight of zero can move (the paper's default).
+    """
+
+    def ascent(params: Vector, grads: Vector, rho: float) -> Vector:
+        scales = [p.detach().abs().add_(eta) if p.ndim > 1 else torch.ones_like(p) for p in params]
+        scaled = torch._foreach_mul(scales, grads)
+        factor = rho / (norm(scaled) + EPS)
+        return torch._foreach_mul(torch._foreach_mul(scales, scaled), factor)
+
+    return ascent
+
+
+@contextmanager
+def perturbed(params: Vector, perturbation: Vector) -> Iterator[None]:
+    """Parameters at w + epsilon inside the block, and at w again after it, bit for bit.
+
+    A copy of w is kept: subtracting epsilon again would leave rounding errors behind.
+
+    Args:
+        params: The parameters, changed in place.
+        perturbation: epsilon, same shapes.
+    """
+    values = [p.detach() for p in params]
+    saved = [value.clone() for value in values]
+    try:
+        torch._foreach_add_(values, perturbation)
+        yield
+    finally:
+        torch._foreach_copy_(values, saved)

@@ -1,0 +1,127 @@
+"""One step for every optimizer: differentiate a closure, mix, hand over to a torch optimizer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samsweep.vectors import Vector
+
+Closure = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What a step computed, for diagnostics. All lists follow the parameters that had a gradient.
+
+    Args:
+        loss: Mini-batch loss at w, 0-d.
+        params: The parameters, after the step.
+        grad_clean: g, the gradient at w.
+        update: The vector handed to the base optimizer.
+        loss_perturbed: Mini-batch loss at w + epsilon, 0-d; None without a second pass.
+        grad_perturbed: h, the gradient at w + epsilon; None without a second pass.
+        rho: Radius of the perturbation; None without a second pass.
+    """
+
+    loss: Tensor
+    params: Vector
+    grad_clean: Vector
+    update: Vector
+    loss_perturbed: Tensor | None = None
+    grad_perturbed: Vector | None = None
+    rho: float | None = None
+
+
+class ClosureOptimizer(ABC):
+    """Computes a vector from a closure and hands it to a torch optimizer in place of the gradient.
+
+    Weight decay and momentum belong to the torch optimizer, so both act after mixing. Learning
+    rate schedulers are given ``optimizer.base``.
+
+    Args:
+        base: Any torch optimizer; its parameter groups are the parameters.
+    """
+
+    def __init__(self, base: torch.optim.Optimizer) -> None:
+        self.base = base
+
+    @property
+    def params(self) -> list[Tensor]:
+        """All parameters that can be trained, group after group."""
+        groups = self.base.param_groups
+        return [p for group in groups for p in group["params"] if p.requires_grad]
+
+    def step(self, closure: Closure) -> StepResult:
+        """Take one step.
+
+        Args:
+            closure: Computes the mini-batch loss, 0-d, without calling ``backward``. It is called
+                once or twice and must take the same mini-batch each time.
+
+        Returns:
+            What was computed on the way.
+        """
+        self.base.zero_grad(set_to_none=True)
+        with torch.enable_grad():
+            result = self._compute(closure)
+        for param, vector in zip(result.params, result.update, strict=True):
+            param.grad = vector
+        self.base.step()
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base optimizer's state and, where there is one, this optimizer's own."""
+        return {"base": self.base.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that :meth:`state_dict` gave."""
+        self.base.load_state_dict(state["base"])
+
+    @abstractmethod
+    def _compute(self, closure: Closure) -> StepResult:
+        """Loss, gradients and the vector for the base optimizer; parameters end at w."""
+
+
+def differentiate(
+    loss: Tensor, params: Vector, *, create_graph: bool = False
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Gradient of ``loss``, for the parameters that it depends on.
+
+    Args:
+        loss: 0-d.
+        params: Candidates.
+        create_graph: Whether the gradient can be differentiated again.
+
+    Returns:
+        The parameters that have a gradient, and their gradients. The others are left out, as
+        torch's optimizers pass over a parameter whose ``grad`` is None.
+    """
+    grads = torch.autograd.grad(loss, params, create_graph=create_graph, allow_unused=True)
+    used = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
+    return [p for p, _ in used], [g for _, g in used]
+
+
+def checked_rho(rho: float) -> float:
+    """``rho``, if it can be a radius.
+
+    Raises:
+        ValueError: If it is negative or not finite.
+    """
+    if not 0 <= rho < float("inf"):
+        raise ValueError(f"rho={rho}: must be at least 0 and finite")
+    return rho
+
+
+class GradientDescent(ClosureOptimizer):
+    """The plain gradient: the base optimizer as it is, driven by the same ``step(closure)``."""
+
+    def _compute(self, closure: Closure) -> StepResult:
+        loss = closure()
+        params, g = differentiate(loss, self.params)
+        return StepResult(loss=loss.detach(), params=params, grad_clean=g, update=g)

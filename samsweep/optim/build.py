@@ -1,0 +1,64 @@
+"""From a variant and a recipe to the optimizer that trains them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from samsweep.config import RecipeConfig, Variant
+from samsweep.optim.ascent import adaptive, plain
+from samsweep.optim.base import ClosureOptimizer, GradientDescent
+from samsweep.optim.batchnorm import frozen_batchnorm
+from samsweep.optim.sam import SAM
+from samsweep.optim.sgdhess import OutputOf, SGDHess
+
+_BASES: dict[str, type[torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+def build_base(recipe: RecipeConfig, params: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """The torch optimizer underneath."""
+    used: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.momentum is not None:
+        used["momentum"] = recipe.momentum
+    return _BASES[recipe.base](params, **used)
+
+
+def build_optimizer(
+    variant: Variant, recipe: RecipeConfig, model: nn.Module, *, seed: int
+) -> ClosureOptimizer:
+    """The optimizer of a cell.
+
+    Args:
+        variant: Which vector is handed to the base optimizer.
+        recipe: The base optimizer and its values.
+        model: The network to train.
+        seed: Of the cell; decides the draws of ``sgdhess``.
+    """
+    base = build_base(recipe, model.parameters())
+    if variant.curvature is not None:
+        return SGDHess(
+            base,
+            rho=variant.rho or 0.0,
+            curvature=variant.curvature,
+            seed=seed,
+            output=OutputOf(model) if variant.curvature == "gauss_newton" else None,
+        )
+    if not variant.perturbs:
+        return GradientDescent(base)
+    return SAM(
+        base,
+        rho=variant.rho or 0.0,
+        direction=variant.direction,
+        magnitude=variant.magnitude,
+        granularity=variant.granularity or "element",
+        ascent=adaptive(variant.eta or 0.0) if variant.ascent == "adaptive" else plain,
+        second_pass=frozen_batchnorm(model),
+    )

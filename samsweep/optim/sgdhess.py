@@ -1,0 +1,154 @@
+"""SGDHESS: the gradient, weighted by the loss's curvature.
+
+The study asks whether SAM's effect is that of a first-order Taylor expansion,
+h ≈ g + rho · H g / ‖g‖. It trains with g + rho · D ⊙ g, where D estimates the curvature of each
+weight from one Hessian-vector product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from samsweep.config import Curvature
+from samsweep.optim.base import (
+    Closure,
+    ClosureOptimizer,
+    StepResult,
+    checked_rho,
+    differentiate,
+)
+from samsweep.seeding import derive_seed
+from samsweep.vectors import Vector
+
+
+class OutputOf:
+    """Keeps a module's latest output, for a Gauss-Newton product that needs the logits.
+
+    Args:
+        module: The network whose output the loss is a function of.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._output: Tensor | None = None
+        module.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
+        self._output = output
+
+    def take(self) -> Tensor:
+        """The output of the latest forward pass, with its graph; it is forgotten here.
+
+        Raises:
+            RuntimeError: If the module has not run since the last time.
+        """
+        if self._output is None:
+            raise RuntimeError("the closure did not run the module whose output is needed")
+        output, self._output = self._output, None
+        return output
+
+
+class SGDHess(ClosureOptimizer):
+    """g + rho · D ⊙ g, with D from one random product per step.
+
+    * ``hutchinson``: D = abs(H z), z Rademacher, averaged over the kernel (the last two
+      dimensions) of 4-d weights: AdaHessian's Hutchinson diagonal (Yao et al. 2021,
+      arXiv 2006.00719, section 3.2) with one sample and no moving average. This is what the
+      study's code does.
+    * ``gauss_newton``: the same with the Gauss-Newton matrix in place of H, as its text says.
+    * ``exact``: g + rho · H g, as its text writes the update.
+
+    z depends on the seed and on the number of steps taken, which is part of the state.
+
+    Args:
+        base: Any torch optimizer; weight decay and momentum are its own.
+        rho: Factor of the curvature term, at least 0.
+        curvature: Which of the three.
+        seed: Of the random draws.
+        output: Needed for ``gauss_newton``: keeps the network's logits.
+
+    Raises:
+        ValueError: If rho is negative or not finite, or ``output`` is missing.
+    """
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        *,
+        rho: float,
+        curvature: Curvature = "hutchinson",
+        seed: int = 0,
+        output: OutputOf | None = None,
+    ) -> None:
+        super().__init__(base)
+        if curvature == "gauss_newton" and output is None:
+            raise ValueError("curvature='gauss_newton' needs output=OutputOf(model)")
+        self.rho = checked_rho(rho)
+        self.num_steps = 0
+        self._curvature = curvature
+        self._seed = seed
+        self._output = output
+
+    def _compute(self, closure: Closure) -> StepResult:
+        loss = closure()
+        params, g = differentiate(loss, self.params, create_graph=True)
+        clean = [x.detach() for x in g]
+        if self._curvature == "exact":
+            curved: Vector = _hvp(g, params, clean)
+        else:
+            z = self._rademacher(clean)
+            curved = torch._foreach_mul(
+                [_kernel_mean(x.abs()) for x in self._product(loss, g, params)(z)], clean
+            )
+        self.num_steps += 1
+        update = torch._foreach_add(clean, torch._foreach_mul(curved, self.rho))
+        return StepResult(loss=loss.detach(), params=params, grad_clean=clean, update=update)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base optimizer's state and the number of steps, on which the draws depend."""
+        return {**super().state_dict(), "num_steps": self.num_steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that :meth:`state_dict` gave."""
+        super().load_state_dict(state)
+        self.num_steps = state["num_steps"]
+
+    def _product(self, loss: Tensor, g: Vector, params: Vector) -> Callable[[Vector], Vector]:
+        if self._output is None or self._curvature == "hutchinson":
+            return lambda z: _hvp(g, params, z)
+        logits = self._output.take()
+        return lambda z: _gauss_newton_product(loss, logits, params, z)
+
+    def _rademacher(self, like: Vector) -> Vector:
+        """Independent signs; drawn on the CPU, so that every device sees the same."""
+        generator = torch.Generator().manual_seed(
+            derive_seed(self._seed, "rademacher", self.num_steps)
+        )
+        return [
+            torch.randint(0, 2, x.shape, generator=generator).mul_(2).sub_(1).to(x) for x in like
+        ]
+
+
+def _hvp(g: Vector, params: Vector, vector: Vector) -> Vector:
+    """H v by differentiating the gradient's graph (Pearlmutter 1994)."""
+    return torch.autograd.grad(
+        g, params, grad_outputs=vector, allow_unused=True, materialize_grads=True
+    )
+
+
+def _gauss_newton_product(loss: Tensor, logits: Tensor, params: Vector, vector: Vector) -> Vector:
+    """Jᵀ (∂²loss/∂logits²) J v, J the logits' Jacobian (Schraudolph 2002)."""
+    dummy = torch.zeros_like(logits, requires_grad=True)
+    pulled = torch.autograd.grad(logits, params, grad_outputs=dummy, create_graph=True)
+    (pushed,) = torch.autograd.grad(pulled, dummy, grad_outputs=vector)
+    (slope,) = torch.autograd.grad(loss, logits, create_graph=True)
+    (curved,) = torch.autograd.grad(slope, logits, grad_outputs=pushed)
+    return torch.autograd.grad(logits, params, grad_outputs=curved)
+
+
+def _kernel_mean(x: Tensor) -> Tensor:
+    """Convolution weights (out, in, height, width) averaged over height and width."""
+    return x.mean(dim=(2, 3), keepdim=True).expand_as(x) if x.ndim == 4 else x

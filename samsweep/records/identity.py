@@ -1,0 +1,56 @@
+"""A cell's name: a readable slug and a hash of everything that decides what is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from samsweep.config import CellConfig, SharpnessConfig
+
+#: Bump this when a change of the code alters what equal configurations train.
+RESULTS_VERSION = 1
+
+
+def canonical_json(values: Mapping[str, Any]) -> str:
+    """One text per value: sorted keys, no spaces, no NaN."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def short_hash(values: Mapping[str, Any]) -> str:
+    """Ten hex digits of the SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()[:10]
+
+
+def cell_id(cell: CellConfig) -> str:
+    """The cell's id, ``<slug>-<10 hex>``; the name of its folder and of its W&B run."""
+    hashed = {"results_version": RESULTS_VERSION, "cell": cell.identity()}
+    return f"{slug(cell)}-{short_hash(hashed)}"
+
+
+def slug(cell: CellConfig) -> str:
+    """The readable part: model, variant, data set and seed."""
+    variant = cell.variant
+    parts = [cell.model.name, variant.name]
+    if variant.granularity is not None:
+        parts.append(variant.granularity)
+    if variant.curvature not in (None, "hutchinson"):
+        parts.append(str(variant.curvature))
+    if variant.rho is not None:
+        parts.append(f"rho{variant.rho:g}")
+    return "-".join([*parts, cell.dataset.name, f"seed{cell.seed}"])
+
+
+def measurement_settings(config: SharpnessConfig) -> dict[str, Any]:
+    """What decides a measurement's value: not its name, and not how its batches are cut."""
+    return config.model_dump(mode="json", exclude={"measures", "physical_batch_size"})
+
+
+def wanted_measurements(config: SharpnessConfig) -> dict[str, str]:
+    """Names of the measurements asked for, by the keys under which the record keeps them.
+
+    A key is the measure's name and a hash of its settings.
+    """
+    settings = short_hash(measurement_settings(config))
+    return {f"{name}-{settings}": name for name in config.measures}

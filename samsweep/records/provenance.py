@@ -1,0 +1,82 @@
+"""Which code, machine and versions are at work."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import samsweep
+from samsweep.records.schema import Attempt
+
+#: The libraries whose versions can decide a result.
+_LIBRARIES = ("samsweep", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "hydra-core")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def new_attempt(*, device: str, num_threads: int, start_step: int) -> Attempt:
+    """The attempt that this process begins now.
+
+    Args:
+        device: Torch device with the hardware's name.
+        num_threads: CPU threads of one operation.
+        start_step: Optimizer steps already done.
+    """
+    commit, dirty = git_state()
+    return Attempt(
+        started=now(),
+        start_step=start_step,
+        host=socket.gethostname(),
+        job_id=os.environ.get("SLURM_JOB_ID"),
+        device=device,
+        num_threads=num_threads,
+        git_commit=commit,
+        git_dirty=dirty,
+        versions=versions(),
+        command=shlex.join(sys.argv),
+    )
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that can decide a result."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+@functools.cache
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of samsweep's source and whether it was changed since; Nones outside a checkout."""
+    source = Path(samsweep.__file__).parent
+    try:
+        commit = _git(source, "rev-parse", "HEAD")
+        # An installed copy may lie inside somebody else's checkout (a .venv): not our commit.
+        if not _git(source, "ls-files", "__init__.py"):
+            return None, None
+        changed = _git(source, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+    return commit, bool(changed)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()

@@ -1,0 +1,165 @@
+"""The form of ``record.json``: the single source of truth about a cell.
+
+Accuracies are percentages, losses are mean cross-entropies in nats, times are UTC in ISO 8601,
+durations are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from samsweep.config import CellConfig
+
+#: Version of this form; readers refuse a newer one and convert older ones.
+SCHEMA_VERSION = 1
+
+Status = Literal["planned", "running", "complete", "diverged", "failed", "interrupted"]
+
+#: A cell in one of these states has a result: running it again would change nothing.
+FINISHED: frozenset[Status] = frozenset({"complete", "diverged"})
+
+
+class _Part(BaseModel):
+    """A part of the record, immutable; a field of a later minor version is ignored."""
+
+    # JSON has no NaN: as strings they survive the way out and back.
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="strings")
+
+
+class Progress(_Part):
+    """How far training has come.
+
+    Args:
+        epoch: Complete epochs.
+        num_epochs: Epochs in all.
+        steps_per_epoch: Optimizer steps of one epoch.
+        train_loss: Of the latest complete epoch.
+        val_accuracy: Of the latest complete epoch, in percent.
+        updated: When this was written.
+    """
+
+    epoch: int
+    num_epochs: int
+    steps_per_epoch: int
+    train_loss: float | None = None
+    val_accuracy: float | None = None
+    updated: str
+
+
+class Metrics(_Part):
+    """The results of a trained network.
+
+    ``train_*`` are on the un-augmented training images, with their labels as trained on;
+    ``best_*`` belong to the epoch of best validation accuracy, the others to the last epoch.
+
+    Args:
+        weight_norm: Euclidean norm of all trainable parameters together.
+    """
+
+    test_accuracy: float
+    test_loss: float
+    val_accuracy: float
+    val_loss: float
+    train_accuracy: float
+    train_loss: float
+    best_epoch: int
+    best_val_accuracy: float
+    best_test_accuracy: float
+    best_test_loss: float
+    weight_norm: float
+
+
+class Measurement(_Part):
+    """A quantity computed from final weights.
+
+    Args:
+        name: A key of ``samsweep.config.MEASURES``.
+        settings: What decides the value.
+        result: The value, its error estimate and its cost.
+        measured: When.
+        device: Where.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    result: dict[str, Any]
+    measured: str
+    device: str
+
+
+class Attempt(_Part):
+    """One process that worked on the cell.
+
+    Args:
+        started: When it started.
+        ended: When it ended; None while it runs, and for ever if it was killed.
+        seconds: Duration in training and evaluation.
+        start_step: Optimizer steps already done when it started.
+        end_step: Optimizer steps done when it ended.
+        host: Machine.
+        job_id: Slurm job, if any.
+        device: Torch device with the hardware's name.
+        num_threads: CPU threads of one operation.
+        git_commit: Of samsweep's source; None outside a checkout.
+        git_dirty: Whether that source differed from the commit.
+        versions: Of Python and of the libraries that decide the result.
+        command: The command line.
+    """
+
+    started: str
+    ended: str | None = None
+    seconds: float | None = None
+    start_step: int
+    end_step: int | None = None
+    host: str
+    job_id: str | None = None
+    device: str
+    num_threads: int
+    git_commit: str | None
+    git_dirty: bool | None
+    versions: dict[str, str]
+    command: str
+
+
+class Record(_Part):
+    """Everything about a cell.
+
+    Args:
+        schema_version: :data:`SCHEMA_VERSION` of the writer.
+        results_version: ``RESULTS_VERSION`` of the code that trained.
+        cell_id: Name of the folder.
+        study: Name of the study.
+        identity: The cell's configuration.
+        formula: The vector that was handed to the base optimizer.
+        status: See DESIGN: planned, running, then one of the others.
+        progress: How far training has come.
+        metrics: Of a complete cell.
+        measurements: By the keys of :func:`~samsweep.records.identity.wanted_measurements`.
+        attempts: Every process that worked on the cell, in order.
+        error: Traceback of a failed cell, or where a diverged one left the numbers.
+    """
+
+    schema_version: Annotated[int, Field(le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    results_version: int
+    cell_id: str
+    study: str
+    identity: CellConfig
+    formula: str
+    status: Status
+    progress: Progress | None = None
+    metrics: Metrics | None = None
+    measurements: dict[str, Measurement] = {}
+    attempts: tuple[Attempt, ...] = ()
+    error: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the cell has a result."""
+        return self.status in FINISHED
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on it by all attempts that ended in an orderly way."""
+        return sum(attempt.seconds or 0.0 for attempt in self.attempts)

@@ -1,0 +1,156 @@
+"""A cell's folder: which files it has, and how each is written without ever being half there."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from samsweep.config import CellConfig
+from samsweep.records.schema import Record
+
+
+class RecordError(ValueError):
+    """A record that cannot be read: the file, and what is wrong with it."""
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it when the block ends well.
+
+    Readers see the old file or the new one, whole, also after a power failure.
+
+    Args:
+        path: The file to write.
+
+    Yields:
+        The path to write to.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class CellFolder:
+    """The folder of one cell.
+
+    Args:
+        path: ``multirun/<study>/cells/<cell id>``.
+    """
+
+    path: Path
+
+    @property
+    def record_file(self) -> Path:
+        """Everything about the cell."""
+        return self.path / "record.json"
+
+    @property
+    def config_file(self) -> Path:
+        """The identity, as YAML for people."""
+        return self.path / "config.yaml"
+
+    @property
+    def history_file(self) -> Path:
+        """One JSON line per epoch."""
+        return self.path / "history.jsonl"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """The latest resumable state."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def previous_checkpoint_file(self) -> Path:
+        """The resumable state before the latest."""
+        return self.path / "checkpoint-previous.pt"
+
+    @property
+    def weights_file(self) -> Path:
+        """Final weights."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def best_weights_file(self) -> Path:
+        """Weights at best validation accuracy."""
+        return self.path / "weights-best.safetensors"
+
+    def read(self) -> Record | None:
+        """The record, or None for a cell that has none yet.
+
+        Raises:
+            RecordError: If the file is there but is no record of a known version.
+        """
+        try:
+            content = self.record_file.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return Record.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise RecordError(f"{self.record_file}: {where}: {first['msg']}") from None
+
+    def write(self, record: Record) -> None:
+        """Replace the record."""
+        write_text(self.record_file, record.model_dump_json(indent=1) + "\n")
+
+    def freeze_config(self, cell: CellConfig) -> None:
+        """Write the identity for people to read, once."""
+        if not self.config_file.exists():
+            write_text(self.config_file, yaml.safe_dump(cell.identity(), sort_keys=False))
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """One mapping per complete epoch, in order.
+
+        Raises:
+            RecordError: If a line is no JSON.
+        """
+        try:
+            lines = self.history_file.read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines]
+        except FileNotFoundError:
+            return []
+        except ValueError as error:
+            raise RecordError(f"{self.history_file}: {error}") from None
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """Replace the history; as a whole, so that no reader meets half a line."""
+        write_text(self.history_file, "".join(_json_line(row) for row in rows))
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    """A line of JSON; numbers that JSON does not have become null."""
+    return json.dumps(_finite(row), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return value

@@ -1,0 +1,67 @@
+"""Train and measure one cell, or with ``-m`` a grid of them.
+
+python -m samsweep.run opt=sam rho=0.1
+python -m samsweep.run -m model=resnet18,resnet34 opt=sam,samdirection rho=0.1,0.2,0.4
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from samsweep.hydra_config import Refusal, conf_dir, is_refusal, register_resolvers, to_run_config
+from samsweep.hydra_config import explain as explain_error
+
+
+def task(cfg: DictConfig) -> float:
+    """One cell: what Hydra calls for each point of the grid.
+
+    Returns:
+        Validation accuracy in percent, so that a sweeper can optimize it.
+    """
+    # Late, since torch takes seconds to import and --help does not need it.
+    from samsweep.records.store import CellFolder
+    from samsweep.training.cell import run_cell
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    return run_cell(to_run_config(cfg), CellFolder(folder))
+
+
+def main() -> None:
+    """The command: what cannot be run ends in one sentence and exit status 2."""
+    register_resolvers()
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Hydra would print its own account and leave nothing to explain.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    _move_flag_first("-m", "--multirun")
+    command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+    try:
+        command(task)()
+    except Refusal as refusal:
+        _end(refusal.reason, status=2)
+    except Exception as error:
+        if wants_traceback:
+            raise
+        if is_refusal(error):
+            _end(explain_error(error), status=2)
+        raise
+
+
+def _move_flag_first(*flags: str) -> None:
+    """Let ``-m`` stand anywhere: Hydra's parser takes it only before the overrides or after."""
+    found = [argument for argument in sys.argv[1:] if argument in flags]
+    sys.argv[1:] = found + [argument for argument in sys.argv[1:] if argument not in flags]
+
+
+def _end(reason: str, *, status: int) -> None:
+    print(reason, file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

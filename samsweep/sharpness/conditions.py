@@ -1,0 +1,93 @@
+"""The conditions of a measurement, stated in one place and undone afterwards.
+
+Curvature depends on them: with BatchNorm in train mode lambda_max is another quantity (78.0 against
+3.9 on one network), and TF32 or autocast add noise that Lanczos takes for curvature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch.nn import Module
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@contextmanager
+def measuring(model: Module) -> Iterator[None]:
+    """Put a model and PyTorch under the conditions of a measurement.
+
+    * eval mode: BatchNorm uses its running statistics, Dropout is off;
+    * full precision: no autocast, no TF32, no bfloat16 behind float32;
+    * differentiable twice: gradients are recorded, and attention takes its reference kernel, the
+      only one that has second derivatives.
+
+    Parameters, their ``.grad`` and ``requires_grad``, and buffers are not touched. Mode and flags
+    are found again as they were left, also after an exception.
+
+    Args:
+        model: Its device is the one on which autocast is turned off.
+    """
+    device_types = {p.device.type for p in model.parameters()} or {"cpu"}
+    with (
+        evaluation_mode(model),
+        full_precision(*device_types),
+        sdpa_kernel(SDPBackend.MATH),
+        torch.enable_grad(),
+    ):
+        yield
+
+
+@contextmanager
+def evaluation_mode(model: Module) -> Iterator[None]:
+    """Put every module of a model in eval mode, and each back into its own.
+
+    The flags are set directly: ``model.train()`` would give all modules one mode, and a network
+    may override it.
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in flags:
+            module.training = False
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+@contextmanager
+def full_precision(*device_types: str) -> Iterator[None]:
+    """Compute float32 operations in float32, whatever was allowed before.
+
+    No TF32 on CUDA, neither TF32 nor bfloat16 behind float32 in oneDNN, no autocast.
+
+    Args:
+        device_types: Where autocast is turned off, such as ``"cuda"``.
+    """
+    with ExitStack() as stack:
+        for device_type in device_types:
+            stack.enter_context(torch.autocast(device_type, enabled=False))
+        for owner, name, full in _precision_settings():
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, full)
+        yield
+
+
+def _precision_settings() -> list[tuple[Any, str, str | bool]]:
+    """Owner, name and full-precision value of each of PyTorch's settings.
+
+    Reading the older ``allow_tf32`` is an error once the newer ``fp32_precision`` was used, so
+    that only the newer is touched where it exists. Both cuDNN settings move together, because
+    the older one cannot tell them apart.
+    """
+    if torch.__version__ < "2.9":
+        return [
+            (torch.backends.cuda.matmul, "allow_tf32", False),
+            (torch.backends.cudnn, "allow_tf32", False),
+        ]
+    cudnn: Any = torch.backends.cudnn
+    mkldnn: Any = torch.backends.mkldnn
+    owners = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
+    return [(owner, "fp32_precision", "ieee") for owner in owners]

@@ -1,0 +1,272 @@
+"""Largest eigenvalues of a symmetric operator by Lanczos, stopped by their error bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal
+from torch import Tensor
+
+Array = NDArray[np.float64]
+
+#: No gap is believed to be wider, relative to |theta_1|. A pair of eigenvalues that has only one
+#: Ritz value yet shows as a residual that stalls at half their distance, and wider gaps would let
+#: it pass. On 300 random spectra of nine outliers this brings wrong results at tolerance 1e-4 from
+#: 21 down to 6, for one more product.
+UNSEEN_GAP = 0.01
+
+
+@dataclass(frozen=True)
+class Lanczos:
+    """The largest eigenvalues, and how well they are known.
+
+    Args:
+        eigenvalues: Largest algebraic first, shape (k,). Fewer if the operator has fewer, or if
+            ``max_matvecs`` was less than k.
+        errors: Bound on each eigenvalue's distance to the spectrum, shape (k,).
+        residuals: ||A x - theta x|| of each Ritz pair, shape (k,).
+        num_matvecs: Products that were taken.
+        converged: Whether every error is within the tolerance.
+        eigenvectors: Ritz vectors as rows, shape (k, dim), if asked for.
+    """
+
+    eigenvalues: Array
+    errors: Array
+    residuals: Array
+    num_matvecs: int
+    converged: bool
+    eigenvectors: Tensor | None = None
+
+
+def lanczos(
+    matvec: Callable[[Tensor], Tensor],
+    dim: int,
+    *,
+    k: int,
+    tolerance: float = 1e-4,
+    max_matvecs: int = 200,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    eigenvectors: bool = False,
+) -> Lanczos:
+    """The k largest (algebraic) eigenvalues of a symmetric operator A.
+
+    m products give an orthonormal basis V of a Krylov space and a tridiagonal T with
+
+        A Vᵀ = Vᵀ T + beta v_{m+1} e_mᵀ,
+
+    so that an eigenpair (theta, s) of T gives the Ritz pair (theta, Vᵀ s) with the residual
+    r = beta |s_m|. An eigenvalue of A lies within r of theta, and within r²/gap if gap separates
+    theta from the other eigenvalues (Parlett 1998, The Symmetric Eigenvalue Problem, section
+    11.7). The smaller one is the error bound, but never less than rounding. Iteration stops when
+    all k bounds are within ``tolerance`` * |theta_1| (or within rounding), after at least k + 2
+    products: fewer leave the gap to what is not wanted unknown.
+
+    The basis is fully reorthogonalised, twice per product ("twice is enough", ibid. section
+    6.9). Where it spans an invariant subspace, a random vector orthogonal to it goes on, and the
+    rest of the space is searched as well: a space that closes early has hidden a multiple
+    eigenvalue.
+
+    The gap is estimated from the other Ritz values, and never taken to be wider than
+    :data:`UNSEEN_GAP`. Eigenvalues that are equal, or much closer than that, can still pass for
+    one as long as the space has not closed.
+
+    Args:
+        matvec: A, maps shape (dim,) to shape (dim,).
+        dim: Size of the space.
+        k: Number of eigenvalues.
+        tolerance: Error bound to reach, relative to the largest eigenvalue's absolute value.
+        max_matvecs: Products after which the bounds reached are reported as they are.
+        seed: Of the random starting vector, drawn on the CPU: it is the same on every device.
+        dtype: Of the vectors.
+        device: Of the vectors.
+        eigenvectors: Whether to return the Ritz vectors.
+
+    Returns:
+        Eigenvalues with error bounds.
+
+    Raises:
+        ValueError: If a number is out of range.
+        FloatingPointError: If a product is not finite.
+
+    >>> diagonal = torch.tensor([-9.0, 1.0, 2.0], dtype=torch.float64)
+    >>> result = lanczos(lambda v: diagonal * v, 3, k=2, dtype=torch.float64)
+    >>> result.eigenvalues.round(6).tolist()
+    [2.0, 1.0]
+    """
+    _check_positive(dim=dim, k=k, tolerance=tolerance, max_matvecs=max_matvecs)
+    krylov = _Krylov(dim, seed, dtype, device)
+    while True:
+        krylov.extend(matvec)
+        ritz = krylov.ritz()
+        if krylov.size == min(max_matvecs, dim) or _settled(krylov, ritz, k, tolerance):
+            break
+    errors = ritz.errors[:k]
+    return Lanczos(
+        eigenvalues=ritz.values[:k],
+        errors=errors,
+        residuals=ritz.residuals[:k],
+        num_matvecs=krylov.size,
+        converged=len(errors) == min(k, dim)
+        and bool((errors <= tolerance * abs(ritz.values[0])).all()),
+        eigenvectors=krylov.lift(ritz.vectors[:, :k]) if eigenvectors else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Ritz:
+    """Eigenpairs of T, largest first.
+
+    Args:
+        values: Shape (m,).
+        vectors: As columns, shape (m, m).
+        residuals: Shape (m,).
+        rounding: Below this, nothing is known.
+    """
+
+    values: Array
+    vectors: Array
+    residuals: Array
+    rounding: float
+
+    @property
+    def errors(self) -> Array:
+        """Error bounds min(residual, residual²/gap), shape (m,).
+
+        A gap reaches to the nearest of the intervals, one residual wide on both sides, around
+        the other Ritz values, and to where an unseen eigenvalue must be allowed for.
+        """
+        distances = np.abs(self.values[:, None] - self.values) - self.residuals
+        np.fill_diagonal(distances, UNSEEN_GAP * abs(self.values[0]))
+        gap = distances.min(axis=1)
+        bounds = self.residuals.copy()
+        np.divide(self.residuals**2, gap, out=bounds, where=gap > 0)
+        return np.maximum(np.minimum(bounds, self.residuals), self.rounding)
+
+
+class _Krylov:
+    """Orthonormal basis V and tridiagonal T of A's Krylov space, grown one product at a time.
+
+    T has ``alphas`` on its diagonal and ``betas`` beside it, but where the space had ``closed``
+    after a row: there beta is rounding noise, T has a 0 and falls into blocks, and the next row
+    of V is a fresh random vector.
+    """
+
+    def __init__(self, dim: int, seed: int, dtype: torch.dtype, device: torch.device | str) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+        self._rows = torch.empty(min(dim, 8), dim, dtype=dtype, device=device)
+        self._remainder = self._random()
+        self._epsilon = torch.finfo(dtype).eps
+        self.alphas: list[float] = []
+        self.betas: list[float] = []
+        self.closed: list[bool] = []
+
+    @property
+    def size(self) -> int:
+        """Number of basis vectors, and of products."""
+        return len(self.alphas)
+
+    @property
+    def basis(self) -> Tensor:
+        """V, shape (size, dim)."""
+        return self._rows[: self.size]
+
+    @property
+    def scale(self) -> float:
+        """Largest element of T: A's norm as far as it is known, within a factor of 3."""
+        return max(map(abs, self.alphas + self.betas[:-1]))
+
+    @property
+    def rounding(self) -> float:
+        """What ten rounding errors amount to."""
+        return 10 * self._epsilon * self.scale
+
+    @property
+    def last_block(self) -> int:
+        """First row of the block that was grown last; 0 if the space never closed before."""
+        return max((row for row in range(1, self.size) if self.closed[row - 1]), default=0)
+
+    def extend(self, matvec: Callable[[Tensor], Tensor]) -> None:
+        """Add the next basis vector and take its product."""
+        v = self._next_vector()
+        self._append(v)
+        product = matvec(v)
+        self.alphas.append(torch.dot(v, product).item())
+        self._remainder = _orthogonalise(product, self.basis)
+        self.betas.append(torch.linalg.vector_norm(self._remainder).item())
+        if not np.isfinite(self.alphas[-1] + self.betas[-1]):
+            raise FloatingPointError(
+                f"product {self.size} of the operator is not finite: look at the loss and the "
+                "weights, which may have diverged, or measure in float64"
+            )
+        # More than a rounding error, because small betas before this one amplify it.
+        self.closed.append(self.betas[-1] <= self._epsilon ** (2 / 3) * self.scale)
+
+    def ritz(self, first: int = 0) -> _Ritz:
+        """Eigenpairs of T, or of its part from row ``first`` on."""
+        betas, closed = np.array(self.betas[first:]), np.array(self.closed[first:])
+        values, vectors = eigh_tridiagonal(self.alphas[first:], np.where(closed, 0, betas)[:-1])
+        # What T leaves out of A: the last row's beta, and those taken for 0.
+        closed[-1] = True
+        residuals = np.where(closed, betas, 0) @ np.abs(vectors)
+        return _Ritz(values[::-1], vectors[:, ::-1], residuals[::-1], self.rounding)
+
+    def lift(self, vectors: Array) -> Tensor:
+        """Combine basis vectors: columns of shape (size, k) become rows of shape (k, dim)."""
+        columns = torch.as_tensor(vectors.copy(), dtype=self.basis.dtype)
+        return columns.T.to(self.basis.device) @ self.basis
+
+    def _next_vector(self) -> Tensor:
+        if self.size and self.closed[-1]:
+            self._remainder = _orthogonalise(self._random(), self.basis)
+        return torch.nn.functional.normalize(self._remainder, dim=0, eps=0.0)
+
+    def _random(self) -> Tensor:
+        dim, dtype = self._rows.shape[1], self._rows.dtype
+        return torch.randn(dim, generator=self._generator, dtype=dtype).to(self._rows.device)
+
+    def _append(self, v: Tensor) -> None:
+        if self.size == len(self._rows):
+            rows = self._rows.new_empty(min(2 * self.size, len(v)), len(v))
+            rows[: self.size] = self._rows
+            self._rows = rows
+        self._rows[self.size] = v
+
+
+def _orthogonalise(v: Tensor, basis: Tensor) -> Tensor:
+    """What is left of ``v``, shape (d,), outside the span of ``basis``, shape (m, d)."""
+    for _ in range(2):
+        v = v - basis.T @ (basis @ v)
+    return v
+
+
+def _settled(krylov: _Krylov, ritz: _Ritz, k: int, tolerance: float) -> bool:
+    """Whether the k largest Ritz values can be taken for the k largest eigenvalues."""
+    if krylov.size < k + 2:
+        return False
+    allowed = max(tolerance * abs(ritz.values[0]), krylov.rounding)
+    known = bool((ritz.errors[:k] <= allowed).all())
+    return known and not _hides_multiples(krylov, ritz.values[k - 1], allowed)
+
+
+def _hides_multiples(krylov: _Krylov, smallest: float, allowed: float) -> bool:
+    """Whether eigenvalues above ``smallest`` may lie where the basis has not been yet.
+
+    Only once the space has closed: the last block, from a fresh random vector, explores what was
+    left of it. Its largest eigenvalue must be known, and be no longer among the wanted ones.
+    """
+    if not any(krylov.closed):
+        return False
+    block = krylov.ritz(krylov.last_block)
+    return bool(block.residuals[0] > allowed or block.values[0] > smallest + allowed)
+
+
+def _check_positive(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value}: choose a number above 0")

@@ -1,0 +1,83 @@
+"""Resumable states on disk: the latest, and the one before it."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from samsweep.config import CheckpointConfig
+from samsweep.records.store import CellFolder, atomic_path
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """When to write a state, and where.
+
+    Args:
+        folder: The cell's folder.
+        config: Periods in steps and seconds.
+    """
+
+    def __init__(self, folder: CellFolder, config: CheckpointConfig) -> None:
+        self._folder = folder
+        self._config = config
+        self._steps_since = 0
+        self._written = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time to write one; called once after each step."""
+        self._steps_since += 1
+        every_steps, every_seconds = self._config.every_steps, self._config.every_seconds
+        return (every_steps is not None and self._steps_since >= every_steps) or (
+            every_seconds is not None and time.monotonic() - self._written >= every_seconds
+        )
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Write a state; what was the latest becomes the one before."""
+        latest = self._folder.checkpoint_file
+        with atomic_path(latest) as temporary:
+            torch.save(state, temporary)
+            if latest.exists():
+                latest.replace(self._folder.previous_checkpoint_file)
+        self._steps_since = 0
+        self._written = time.monotonic()
+
+    def read(self) -> dict[str, Any] | None:
+        """The latest state that can be read, on the CPU; None if there is none."""
+        for file in (self._folder.checkpoint_file, self._folder.previous_checkpoint_file):
+            if not file.exists():
+                continue
+            try:
+                state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+                return state
+            except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+                log.warning("%s cannot be read and is passed over: %s", file, error)
+        return None
+
+    def discard(self) -> None:
+        """Delete them after completion, unless they are to be kept."""
+        if not self._config.keep:
+            self._folder.checkpoint_file.unlink(missing_ok=True)
+            self._folder.previous_checkpoint_file.unlink(missing_ok=True)
+
+
+def save_weights(model: nn.Module, file: Path) -> None:
+    """Parameters and buffers as safetensors, atomically."""
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(file) as temporary:
+        save_file(state, temporary)
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Load what :func:`save_weights` wrote into a model of the same architecture."""
+    state: dict[str, Tensor] = load_file(file)
+    model.load_state_dict(state)

@@ -1,0 +1,59 @@
+"""The device a cell runs on, and what makes it repeat itself exactly."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from samsweep.config import ConfigError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device that a name stands for.
+
+    Args:
+        name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:i``.
+
+    Returns:
+        The device.
+
+    Raises:
+        ConfigError: If this machine has no such device.
+    """
+    num_gpus = torch.cuda.device_count()
+    if name == "auto":
+        return torch.device("cuda" if num_gpus else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= num_gpus:
+        raise ConfigError(
+            f"device={name}: this machine has {num_gpus} GPUs that torch can use; "
+            "choose device=auto or device=cpu."
+        )
+    return device
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Have equal operations give equal bits; CPUs do so anyway, for one number of threads."""
+    if device.type == "cuda":
+        # cuBLAS reads this when its first handle is made.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+
+
+def describe_device(device: torch.device) -> str:
+    """The device with the hardware's name, such as ``cpu (AMD EPYC)``."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return f"{device} ({name})"
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,48 @@
+"""Accuracy and loss on un-augmented images."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from samsweep.data.images import ImageData, Split
+
+#: Images of one forward pass.
+_BATCH_SIZE = 1000
+
+
+class Score(NamedTuple):
+    """What a network reaches on a split.
+
+    Args:
+        accuracy: In percent.
+        loss: Mean cross-entropy, in nats.
+    """
+
+    accuracy: float
+    loss: float
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: ImageData, split: Split) -> Score:
+    """Accuracy and loss in eval mode and float32; the model's mode is left as it was.
+
+    Args:
+        model: A network on the data's device.
+        data: Where the normalisation comes from.
+        split: The images and labels, on the model's device.
+    """
+    was_training = model.training
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
+    for indices in torch.split(torch.arange(len(split)), _BATCH_SIZE):
+        images, labels = split.batch(indices)
+        logits = model(data.normalize(images))
+        correct += (logits.argmax(dim=1) == labels).sum()
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+    model.train(was_training)
+    return Score(100.0 * correct.item() / len(split), loss.item() / len(split))

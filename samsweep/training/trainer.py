@@ -1,0 +1,241 @@
+"""The training of one network: everything that changes from step to step, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from samsweep.config import CellConfig, Precision
+from samsweep.data.augment import augment, draw
+from samsweep.data.images import ImageData
+from samsweep.models import build_model
+from samsweep.optim import StepResult, build_optimizer
+from samsweep.seeding import derive_seed, generator
+from samsweep.training.diagnostics import diagnose, layer_names
+from samsweep.training.schedule import learning_rate
+from samsweep.vectors import norm
+
+
+class Trainer:
+    """A network on its way from initialisation to the last epoch.
+
+    Initialisation, batch order and augmentation depend only on (seed, epoch, step): cells of one
+    seed are paired, and a trainer that takes up another's state goes on as that one would have.
+
+    Args:
+        cell: What to train.
+        data: The images, on the device to train on.
+        diagnostics_every: Steps between two looks at the gradients; the first step of an epoch
+            is always looked at.
+    """
+
+    def __init__(self, cell: CellConfig, data: ImageData, *, diagnostics_every: int) -> None:
+        self.cell = cell
+        self.data = data
+        self.device = data.train.labels.device
+        self.model = initial_model(cell, data).to(self.device)
+        self.optimizer = build_optimizer(cell.variant, cell.recipe, self.model, seed=cell.seed)
+        self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
+        #: Complete epochs, and complete steps of the current one.
+        self.epoch = 0
+        self.step = 0
+        self._diagnostics_every = diagnostics_every
+        self._meter = EpochMeter(self.device)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps taken since initialisation."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+    def run_epoch(self, after_step: Callable[[], None]) -> dict[str, Any]:
+        """Train to the end of the current epoch.
+
+        Args:
+            after_step: Called at every step boundary; may raise to stop there.
+
+        Returns:
+            The epoch's line of the history, without validation.
+        """
+        order = torch.randperm(
+            len(self.data.train), generator=generator(self.cell.seed, "order", self.epoch)
+        )
+        self.model.train()
+        while self.step < self.steps_per_epoch:
+            size = self.cell.recipe.batch_size
+            self._take_step(order[self.step * size : (self.step + 1) * size])
+            after_step()
+        row = {"epoch": self.epoch + 1, "lr": self._lr(self.step - 1), **self._meter.summary()}
+        row["weight_norm"] = self.weight_norm()
+        if "layer_cosines" in row:
+            row["layer_cosines"] = self._by_layer(row["layer_cosines"])
+        self.epoch, self.step = self.epoch + 1, 0
+        self._meter = EpochMeter(self.device)
+        return row
+
+    def weight_norm(self) -> float:
+        """Euclidean norm of all trainable parameters together."""
+        return norm([p.detach() for p in self.optimizer.params]).item()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the training depends on: tensors and plain values."""
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "meter": self._meter.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that :meth:`state_dict` gave."""
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._meter.load_state_dict(state["meter"])
+
+    def _take_step(self, indices: Tensor) -> None:
+        for group in self.optimizer.base.param_groups:
+            group["lr"] = self._lr(self.step)
+        loss = BatchLoss(self.model, *self._batch(indices), precision=self.cell.recipe.precision)
+        result = self.optimizer.step(loss)
+        looked_at = self.step % self._diagnostics_every == 0
+        self._meter.add(result, loss.num_correct, len(indices), diagnostics=looked_at)
+        self.step += 1
+
+    def _batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Augmented, normalised images and labels of one mini-batch."""
+        config, train = self.cell.dataset.augment, self.data.train
+        draws = draw(
+            config,
+            len(indices),
+            train.images.shape[-1],
+            generator(self.cell.seed, "augment", self.epoch, self.step),
+        )
+        images, labels = train.batch(indices)
+        return augment(images, draws, config, self.data.mean, self.data.std), labels
+
+    def _lr(self, step: int) -> float:
+        return learning_rate(
+            self.cell.recipe, epoch=self.epoch, step=step, steps_per_epoch=self.steps_per_epoch
+        )
+
+    def _by_layer(self, cosines: list[float]) -> dict[str, float]:
+        names, params = zip(*self.model.named_parameters(), strict=True)
+        return dict(zip(layer_names(list(names), params), cosines, strict=True))
+
+
+def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:
+    """The network as it starts, on the CPU; the same for every variant of one model and seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(cell.seed, "init"))
+        return build_model(
+            cell.model.name,
+            in_channels=data.train.images.shape[1],
+            num_classes=data.num_classes,
+        )
+
+
+class BatchLoss:
+    """The closure of one step: mean cross-entropy of a mini-batch.
+
+    Args:
+        model: The network, in train mode.
+        images: Shape (B, C, H, W).
+        labels: Shape (B,).
+        precision: Of the forward pass; the loss is float32.
+    """
+
+    def __init__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, *, precision: Precision
+    ) -> None:
+        self._model = model
+        self._images = images
+        self._labels = labels
+        self._precision = precision
+        #: Images that the first pass, at w, classified as labelled; 0-d.
+        self.num_correct: Tensor | None = None
+
+    def __call__(self) -> Tensor:
+        """The loss, 0-d, with its graph."""
+        with self._autocast():
+            logits = self._model(self._images).float()
+        if self.num_correct is None:
+            self.num_correct = (logits.detach().argmax(dim=1) == self._labels).sum()
+        return F.cross_entropy(logits, self._labels)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(
+            self._images.device.type,
+            dtype=torch.bfloat16,
+            enabled=self._precision == "bfloat16",
+        )
+
+
+class EpochMeter:
+    """Sums over the steps of an epoch, kept on the device so that no step waits for it.
+
+    Args:
+        device: Where the sums live.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._correct = torch.zeros((), dtype=torch.int64, device=device)
+        self._num_steps = 0
+        self._num_images = 0
+        self._diagnostics: dict[str, Tensor] = {}
+        self._num_diagnosed = 0
+
+    def add(
+        self,
+        result: StepResult,
+        num_correct: Tensor | None,
+        num_images: int,
+        *,
+        diagnostics: bool,
+    ) -> None:
+        """Take in one step."""
+        self._loss += result.loss
+        if num_correct is not None:
+            self._correct += num_correct
+        self._num_steps += 1
+        self._num_images += num_images
+        if diagnostics:
+            self._num_diagnosed += 1
+            for name, value in diagnose(result).items():
+                self._diagnostics[name] = self._diagnostics.get(name, 0) + value.double()
+
+    def summary(self) -> dict[str, Any]:
+        """Means over the steps; the one moment when the device is waited for."""
+        means = {name: (x / self._num_diagnosed).tolist() for name, x in self._diagnostics.items()}
+        return {
+            "train_loss": self._loss.item() / self._num_steps,
+            "train_accuracy": 100.0 * self._correct.item() / self._num_images,
+            **means,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums, for a checkpoint in the middle of an epoch."""
+        return {
+            "loss": self._loss,
+            "correct": self._correct,
+            "num_steps": self._num_steps,
+            "num_images": self._num_images,
+            "diagnostics": self._diagnostics,
+            "num_diagnosed": self._num_diagnosed,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that :meth:`state_dict` gave."""
+        self._loss.copy_(state["loss"])
+        self._correct.copy_(state["correct"])
+        self._num_steps = state["num_steps"]
+        self._num_images = state["num_images"]
+        device = self._loss.device
+        self._diagnostics = {name: x.to(device) for name, x in state["diagnostics"].items()}
+        self._num_diagnosed = state["num_diagnosed"]

@@ -1,0 +1,63 @@
+"""Algebra on parameter lists: lists of tensors taken as one vector.
+
+A list is ragged (one tensor per parameter, each of its own shape) and all functions treat it as
+the concatenation of its flattened tensors. Results that are numbers are 0-d tensors on the
+list's device, so that nothing waits for a GPU.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Vector = list[Tensor] | tuple[Tensor, ...]
+
+
+def norms(a: Vector) -> Tensor:
+    """Euclidean norm of each tensor, shape (len(a),)."""
+    return torch.stack(torch._foreach_norm(a))
+
+
+def norm(a: Vector) -> Tensor:
+    """Euclidean norm of all tensors together, 0-d."""
+    total: Tensor = torch.linalg.vector_norm(norms(a))
+    return total
+
+
+def dots(a: Vector, b: Vector) -> Tensor:
+    """Inner product of each pair of tensors, shape (len(a),)."""
+    return torch.stack([torch.dot(x.flatten(), y.flatten()) for x, y in zip(a, b, strict=True)])
+
+
+def dot(a: Vector, b: Vector) -> Tensor:
+    """Inner product of all tensors together, 0-d."""
+    return dots(a, b).sum()
+
+
+def numel(a: Vector) -> int:
+    """Number of elements of all tensors together."""
+    return sum(x.numel() for x in a)
+
+
+def flatten(a: Vector) -> Tensor:
+    """One flat tensor of shape (numel(a),)."""
+    return torch.cat([x.flatten() for x in a])
+
+
+def unflatten(flat: Tensor, like: Vector) -> list[Tensor]:
+    """Views of ``flat``, shaped like the tensors of ``like``.
+
+    Args:
+        flat: Shape (numel(like),).
+        like: Tensors whose shapes are taken.
+
+    Returns:
+        One view per tensor of ``like``.
+
+    Raises:
+        ValueError: If the sizes differ.
+    """
+    sizes = [x.numel() for x in like]
+    if flat.numel() != sum(sizes):
+        raise ValueError(f"flat has {flat.numel()} elements, the list has {sum(sizes)}")
+    return [part.view_as(x) for part, x in zip(torch.split(flat, sizes), like, strict=True)]

@@ -1,0 +1,208 @@
+"""Small sets of records, written as a run writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samsweep.config import (
+    CORNERS,
+    AugmentConfig,
+    CellConfig,
+    DatasetConfig,
+    ModelConfig,
+    RecipeConfig,
+    Variant,
+)
+from samsweep.records.identity import RESULTS_VERSION, cell_id, short_hash
+from samsweep.records.schema import Attempt, Measurement, Metrics, Progress, Record, Status
+from samsweep.records.store import CellFolder
+
+SETTINGS = {"num_examples": 2048, "weights": "last", "tolerance": 1e-4, "max_hvps": 200, "seed": 0}
+RECIPE = {
+    "base": "sgd",
+    "lr": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 0.001,
+    "lr_schedule": "cosine_per_step",
+    "epochs": 40,
+    "batch_size": 128,
+    "precision": "float32",
+}
+
+
+def variant(name: str, rho: float | None = None, **changes: Any) -> Variant:
+    """A variant as ``opt=<name>`` resolves it, with changes."""
+    sources = {corner: pair for pair, corner in CORNERS.items()}
+    sources |= {"asam": ("sam", "sam"), "sgdhess": ("sgd", "sgd")}
+    direction, magnitude = sources[name]
+    usual: dict[str, Any] = {"direction": direction, "magnitude": magnitude, "rho": rho}
+    if "sam" in name:
+        usual["ascent"] = "adaptive" if name == "asam" else "plain"
+    if name in ("samdirection", "sammagnitude"):
+        usual["granularity"] = "element"
+    if name == "asam":
+        usual["eta"] = 0.01
+    if name == "sgdhess":
+        usual["curvature"] = "hutchinson"
+    return Variant(name=name, **(usual | changes))
+
+
+def cell(
+    variant: Variant,
+    *,
+    model: str = "resnet8",
+    seed: int = 0,
+    dataset: Mapping[str, Any] | None = None,
+    **recipe: Any,
+) -> CellConfig:
+    """A cell of the digits setting, with changes."""
+    data: dict[str, Any] = {
+        "name": "digits",
+        "augment": AugmentConfig(crop_padding=1),
+        "label_noise": 0.4,
+    }
+    return CellConfig(
+        model=ModelConfig(name=model),
+        variant=variant,
+        dataset=DatasetConfig(**(data | dict(dataset or {}))),
+        recipe=RecipeConfig(**(RECIPE | recipe)),
+        seed=seed,
+    )
+
+
+def metrics(test: float, best: float | None = None) -> Metrics:
+    """Metrics with a given test accuracy; the others follow from it."""
+    return Metrics(
+        test_accuracy=test,
+        test_loss=0.25,
+        val_accuracy=test - 1,
+        val_loss=0.5,
+        train_accuracy=60.0,
+        train_loss=1.5,
+        best_epoch=37,
+        best_val_accuracy=test,
+        best_test_accuracy=test + 1 if best is None else best,
+        best_test_loss=0.2,
+        weight_norm=12.5,
+    )
+
+
+def measurement(lambda_max: float | None, name: str = "lambda_max", **settings: Any) -> Measurement:
+    """A measurement as ``samsweep.sharpness`` gives it."""
+    return Measurement(
+        name=name,
+        settings=SETTINGS | settings,
+        result={
+            "lambda_max": lambda_max,
+            "eigenvalues": [lambda_max],
+            "errors": [1e-5],
+            "residuals": [1e-3],
+            "num_hvps": 6,
+            "converged": True,
+            "loss": 1.4,
+            "weight_norm": 12.5,
+            "seconds": 0.2,
+        },
+        measured="2025-01-01T00:00:00+00:00",
+        device="cpu",
+    )
+
+
+def attempt(**changes: Any) -> Attempt:
+    """One process that worked on a cell."""
+    usual: dict[str, Any] = {
+        "started": "2025-01-01T00:00:00+00:00",
+        "seconds": 10.0,
+        "start_step": 0,
+        "host": "node1",
+        "device": "cpu",
+        "num_threads": 1,
+        "git_commit": "abc",
+        "git_dirty": False,
+        "versions": {"python": "3.11.7"},
+        "command": "python -m samsweep.run",
+    }
+    return Attempt(**(usual | changes))
+
+
+@dataclass
+class Study:
+    """A study that is being written.
+
+    Args:
+        folder: ``multirun/<study>``.
+    """
+
+    folder: Path
+    written: list[Record] = field(default_factory=list)
+
+    def add(
+        self,
+        config: CellConfig,
+        test: float | None = None,
+        *measured: Measurement,
+        status: Status | None = None,
+        **fields: Any,
+    ) -> Record:
+        """Write one record: complete if there is a test accuracy, else as ``status`` says."""
+        usual: dict[str, Any] = {
+            "results_version": RESULTS_VERSION,
+            "cell_id": cell_id(config),
+            "study": self.folder.name,
+            "identity": config,
+            "formula": config.variant.formula,
+            "status": status or ("planned" if test is None else "complete"),
+            "progress": Progress(
+                epoch=0 if test is None else config.recipe.epochs,
+                num_epochs=config.recipe.epochs,
+                steps_per_epoch=7,
+                updated="2025-01-01T00:00:00+00:00",
+            ),
+            "metrics": None if test is None else metrics(test),
+            "measurements": {f"{m.name}-{short_hash(m.settings)}": m for m in measured},
+            "attempts": (attempt(),),
+        }
+        record = Record(**(usual | fields))
+        folder = self.folder / "cells" / record.cell_id
+        folder.mkdir(parents=True)
+        CellFolder(folder).write(record)
+        self.written.append(record)
+        return record
+
+    def cell_folder(self, record: Record) -> Path:
+        """Where a record was written."""
+        return self.folder / "cells" / record.cell_id
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder of all studies."""
+    return tmp_path / "multirun"
+
+
+@pytest.fixture
+def study(root: Path) -> Study:
+    """An empty study called ``default``."""
+    return Study(root / "default")
+
+
+@pytest.fixture
+def small_grid(study: Study) -> Study:
+    """SGD and the corners at two radii: one diverged, one failed, one planned, one unmeasured."""
+    add: Callable[..., Record] = study.add
+    add(cell(variant("sgd")), 92.4, measurement(131.96))
+    add(cell(variant("sgdhess", 0.5)), 92.25, measurement(101.5))
+    add(cell(variant("sam", 0.1)), 96.66, measurement(53.2))
+    add(cell(variant("sam", 0.2)), status="diverged", error="the loss is nan at step 12")
+    add(cell(variant("samdirection", 0.1)), 91.72, measurement(213.04))
+    add(cell(variant("samdirection", 0.2)), 96.0)
+    add(cell(variant("samdirection", 0.1, granularity="global")), 97.1, measurement(3737.54))
+    add(cell(variant("sammagnitude", 0.1)), status="planned")
+    failure = "Traceback (most recent call last):\n  ...\nRuntimeError: out of memory"
+    add(cell(variant("sammagnitude", 0.2)), status="failed", error=failure)
+    return study

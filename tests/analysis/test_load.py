@@ -1,0 +1,166 @@
+"""Records on disk to frames."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from multirun_analysis import load_history, load_measurements, load_runs
+from multirun_analysis.load import MEASUREMENT_COLUMNS, RUN_COLUMNS
+from samsweep.records.schema import Metrics
+from samsweep.records.store import CellFolder
+
+from .conftest import Study, attempt, cell, measurement, variant
+
+
+def _dtypes(frame: pd.DataFrame) -> dict[str, str]:
+    return {str(name): str(dtype) for name, dtype in frame.dtypes.items()}
+
+
+def test_a_row_per_cell_with_its_identity_and_results(study: Study) -> None:
+    late = attempt(host="node2", seconds=5.0, git_dirty=True)
+    record = study.add(cell(variant("sam", 0.1), seed=3), 96.5, attempts=(attempt(), late))
+    runs = load_runs(study.folder)
+    row = runs.iloc[0]
+    assert len(runs) == 1
+    assert row["cell_id"] == record.cell_id
+    assert (row["model"], row["variant"], row["optimizer"]) == ("resnet8", "sam", "SAM")
+    assert (row["rho"], row["seed"], row["ascent"]) == (0.1, 3, "plain")
+    assert pd.isna(row["granularity"]) and pd.isna(row["curvature"])
+    assert (row["dataset"], row["label_noise"], row["crop_padding"]) == ("digits", 0.4, 1)
+    assert (row["epochs"], row["lr"], row["base"]) == (40, 0.1, "sgd")
+    assert (row["test_accuracy"], row["best_epoch"]) == (96.5, 37)
+    assert (row["seconds"], row["host"], row["git_dirty"]) == (15.0, "node2", True)
+    assert row["formula"] == record.formula
+    assert set(Metrics.model_fields) <= set(runs.columns)
+
+
+def test_dtypes_are_fixed_whatever_the_rows(study: Study, small_grid: Study, root: Path) -> None:
+    assert _dtypes(load_runs(small_grid.folder)) == dict(RUN_COLUMNS)
+    assert _dtypes(load_measurements(small_grid.folder)) == dict(MEASUREMENT_COLUMNS)
+    nowhere = root / "nowhere"
+    assert load_runs(nowhere).empty and _dtypes(load_runs(nowhere)) == dict(RUN_COLUMNS)
+    assert _dtypes(load_measurements(nowhere)) == dict(MEASUREMENT_COLUMNS)
+    assert _dtypes(load_history(nowhere)) == {"cell_id": "string", "epoch": "Int64"}
+
+
+def test_keys_say_which_cells_belong_together(study: Study) -> None:
+    study.add(cell(variant("sam", 0.1), seed=0), 1.0)
+    study.add(cell(variant("sam", 0.1), seed=1), 1.0)
+    study.add(cell(variant("sam", 0.2), seed=0), 1.0)
+    study.add(cell(variant("sgd"), model="resnet20"), 1.0)
+    study.add(cell(variant("sam", 0.1), epochs=5), 1.0)
+    older = cell(variant("sam", 0.1), seed=9)
+    study.add(older, 1.0, results_version=0)
+    runs = load_runs(study.folder)
+    assert runs["identity_without_seed"].nunique() == 5
+    assert runs["row_key"].nunique() == 4
+    assert runs["recipe_key"].nunique() == 3
+
+
+def test_an_unfinished_cell_has_no_numbers(study: Study) -> None:
+    study.add(cell(variant("sgd")), status="planned", progress=None, attempts=())
+    row = load_runs(study.folder).iloc[0]
+    assert row["epochs_done"] == 0 and row["seconds"] == 0
+    assert row[list(Metrics.model_fields)].isna().all()
+    assert pd.isna(row["host"])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"schema_version": 1, "results', "EOF while parsing"),
+        (b"", "EOF while parsing"),
+        (b'{"schema_version": 99}', "schema_version"),
+        (b"[]", "object"),
+        (pickle.dumps(print), "codec can't decode"),
+    ],
+    ids=["truncated", "empty", "newer", "list", "pickle"],
+)
+def test_an_unreadable_record_is_skipped_with_a_warning(
+    study: Study, caplog: pytest.LogCaptureFixture, content: bytes, reason: str
+) -> None:
+    study.add(cell(variant("sgd")), 92.4)
+    broken = study.folder / "cells" / "broken" / "record.json"
+    broken.parent.mkdir()
+    broken.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        runs = load_runs(study.folder)
+    assert len(runs) == 1
+    assert str(broken) in caplog.text and reason in caplog.text
+    [skipped] = runs.attrs["skipped"]
+    assert skipped.file == str(broken) and reason in skipped.reason
+
+
+def test_a_copied_folder_does_not_count_its_seed_twice(study: Study) -> None:
+    record = study.add(cell(variant("sgd")), 92.4)
+    copy = study.folder / "cells" / "copy"
+    copy.mkdir()
+    CellFolder(copy).write(record)
+    runs = load_runs(study.folder)
+    assert len(runs) == 1
+    assert "named after it" in runs.attrs["skipped"][0].reason
+
+
+def test_a_row_per_measurement(study: Study) -> None:
+    top5 = measurement(50.0, "top5")
+    top5.result["bulk_outlier_ratio"] = 4.0
+    study.add(cell(variant("sam", 0.1)), 96.5, measurement(53.2), top5)
+    study.add(cell(variant("sgd")), 92.4)
+    found = load_measurements(study.folder).set_index("name")
+    assert len(found) == 2
+    assert found.loc["lambda_max", "lambda_max"] == 53.2
+    assert found.loc["lambda_max", "error"] == 1e-5
+    assert found.loc["lambda_max", "eigenvalues"] == [53.2]
+    assert found.loc["lambda_max", "num_hvps"] == 6
+    assert found.loc["top5", "bulk_outlier_ratio"] == 4.0
+    assert found.loc["top5", "rho"] == 0.1
+    label = "lambda_max, 2048 examples, last weights, tolerance 1e-4"
+    assert found.loc["lambda_max", "settings_label"] == label
+
+
+def test_labels_of_settings_show_what_differs(study: Study) -> None:
+    measured = (measurement(1.0), measurement(2.0, seed=1), measurement(3.0, num_examples=100))
+    study.add(cell(variant("sgd")), 92.4, *measured)
+    labels = set(load_measurements(study.folder)["settings_label"])
+    tail = "last weights, tolerance 1e-4"
+    assert labels == {
+        f"lambda_max, 2048 examples, {tail}, seed 0",
+        f"lambda_max, 2048 examples, {tail}, seed 1",
+        f"lambda_max, 100 examples, {tail}, seed 0",
+    }
+
+
+def test_a_strange_result_has_no_number(study: Study) -> None:
+    strange = measurement(None)
+    strange.result.update(errors=[], num_hvps="many", converged=None, lambda_max="large")
+    study.add(cell(variant("sgd")), 92.4, strange)
+    row = load_measurements(study.folder).iloc[0]
+    assert row[["lambda_max", "error", "num_hvps", "converged"]].isna().all()
+
+
+def test_history_is_a_row_per_epoch_and_tolerates_a_half_written_line(study: Study) -> None:
+    record = study.add(cell(variant("sgd")), 92.4)
+    folder = CellFolder(study.cell_folder(record))
+    folder.append_history({"epoch": 1, "train_loss": 2.0, "gap": None, "layer": {"a": 0.5}})
+    folder.append_history({"epoch": 2, "train_loss": 1.5, "gap": None, "layer": {"a": 0.25}})
+    with folder.history_file.open("a") as file:
+        file.write('{"epoch": 3, "tra')
+    history = load_history(study.folder)
+    assert list(history["epoch"]) == [1, 2]
+    assert list(history["cell_id"]) == [record.cell_id] * 2
+    assert list(history["layer.a"]) == [0.5, 0.25]
+    assert history["gap"].dtype == "float64"
+    assert "line 3" in history.attrs["skipped"][0].reason
+
+
+def test_a_field_of_a_later_minor_version_is_ignored(study: Study) -> None:
+    record = study.add(cell(variant("sgd")), 92.4)
+    file = CellFolder(study.cell_folder(record)).record_file
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"mood": "good"}))
+    assert len(load_runs(study.folder)) == 1

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from samsweep.config import DATASETS, ConfigError
+from samsweep.data.describe import describe
+from samsweep.data.folder_tree import describe_folder
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100"])
+def test_built_in_data_sets_come_from_the_registry(name: str) -> None:
+    assert describe(name, None, None) is DATASETS[name]
+
+
+def test_a_folder_is_read(tree: Path) -> None:
+    assert describe("image_folder", tree, 5) == describe_folder(tree, 5)
+
+
+def test_a_folder_needs_a_path() -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.path is missing: set dataset\.path=FOLDER"):
+        describe("image_folder", None, None)
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(ConfigError, match="dataset 'cifar' is unknown: did you mean 'cifar10"):
+        describe("cifar", None, None)
+
+
+def test_values_without_effect_are_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        describe("digits", Path("images"), 16)
+    assert caught.value.problems == (
+        "dataset.path=images has no effect on dataset=digits: "
+        "remove it or use dataset=image_folder.",
+        "dataset.image_size=16 has no effect on dataset=digits: "
+        "remove it or use dataset=image_folder.",
+    )
+
+
+def test_planning_needs_no_torch(tree: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from samsweep.data import cifar, load\n"
+        "from samsweep.data.describe import describe\n"
+        f"describe('image_folder', Path({str(tree)!r}), None)\n"
+        "load.prepare('digits', Path('unused'))\n"
+        "cifar.is_available('cifar100', Path('unused'))\n"
+        "print([m for m in ('torch', 'torchvision', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,473 @@
+"""All optimizers: the invariants of one contract, closed forms, and the reference SAM."""
+
+import itertools
+
+import pytest
+import pytorch_optimizer
+import torch
+from torch import nn
+
+from samsweep.optim import (
+    SAM,
+    GradientDescent,
+    OutputOf,
+    SGDHess,
+    adaptive,
+    frozen_batchnorm,
+    plain,
+)
+
+CORNERS = list(itertools.product(["sgd", "sam"], repeat=2))
+GRANULARITIES = ["element", "tensor", "global"]
+F64 = torch.float64
+
+
+def network(dtype=F64) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(4 * 36, 5),
+    ).to(dtype)
+
+
+def batches(num: int, dtype=F64):
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(num):
+        images = torch.randn(8, 1, 6, 6, generator=generator, dtype=dtype)
+        yield images, torch.randint(0, 5, (8,), generator=generator)
+
+
+def sgd(model, **overrides):
+    values = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01} | overrides
+    return torch.optim.SGD(model.parameters(), **values)
+
+
+def make_sam(model, base=None, *, rho=0.3, **keys):
+    return SAM(base or sgd(model), rho=rho, second_pass=frozen_batchnorm(model), **keys)
+
+
+#: Every optimizer that there is, for the contract below.
+MAKERS = {
+    "descent": lambda model, base: GradientDescent(base),
+    **{
+        f"sam-{d}-{m}-{granularity}": (
+            lambda model, base, d=d, m=m, granularity=granularity: make_sam(
+                model, base, direction=d, magnitude=m, granularity=granularity
+            )
+        )
+        for (d, m), granularity in itertools.product(CORNERS, GRANULARITIES)
+    },
+    "asam": lambda model, base: make_sam(model, base, ascent=adaptive(0.01)),
+    "sgdhess": lambda model, base: SGDHess(base, rho=0.3),
+    "sgdhess-exact": lambda model, base: SGDHess(base, rho=0.3, curvature="exact"),
+    "sgdhess-gauss_newton": lambda model, base: SGDHess(
+        base, rho=0.3, curvature="gauss_newton", output=OutputOf(model)
+    ),
+}
+
+every_optimizer = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+def train(model, optimizer, num_steps=4, dtype=F64):
+    loss_fn = nn.CrossEntropyLoss()
+    return [
+        optimizer.step(lambda x=images, y=labels: loss_fn(model(x), y))
+        for images, labels in batches(num_steps, dtype)
+    ]
+
+
+def weights(model):
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def assert_equal(left, right):
+    assert all(torch.equal(x, y) for x, y in zip(left, right, strict=True))
+
+
+# ------------------------------------------------------------------ the contract of every optimizer
+
+
+@every_optimizer
+def test_lr_zero_leaves_weights_bit_identical(make):
+    model = network(torch.float32)
+    before = weights(model)
+    train(model, make(model, sgd(model, lr=0.0)), dtype=torch.float32)
+    assert_equal(weights(model), before)
+
+
+@every_optimizer
+def test_a_step_moves_weights_and_returns_the_loss_at_w(make):
+    model = network()
+    images, labels = next(batches(1))
+    model.train()
+    expected = nn.functional.cross_entropy(network()(images), labels)
+    optimizer = make(model, sgd(model))
+    before = weights(model)
+    result = optimizer.step(lambda: nn.functional.cross_entropy(model(images), labels))
+    assert result.loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert not result.loss.requires_grad
+    assert not any(torch.equal(x, y) for x, y in zip(weights(model), before, strict=True))
+
+
+@every_optimizer
+def test_batchnorm_statistics_move_once_per_step(make):
+    model, reference = network(), network()
+    images, labels = next(batches(1))
+    make(model, sgd(model)).step(lambda: nn.functional.cross_entropy(model(images), labels))
+    reference(images)
+    assert_equal(list(model.buffers()), list(reference.buffers()))
+    assert model[1].num_batches_tracked == 1
+    assert model[1].track_running_stats
+
+
+@every_optimizer
+def test_zero_gradient_gives_no_nan(make):
+    model = network()
+    optimizer = make(model, sgd(model))
+    images = next(batches(1))[0]
+    optimizer.step(lambda: (model(images) * 0).square().sum())
+    assert all(w.isfinite().all() for w in weights(model))
+
+
+@every_optimizer
+def test_state_continues_bit_identically(make):
+    """Two steps, a state, two more: as four in one go."""
+    straight = network(torch.float32)
+    train(straight, make(straight, sgd(straight)), 4, torch.float32)
+
+    model = network(torch.float32)
+    optimizer = make(model, sgd(model))
+    data = list(batches(4, torch.float32))
+
+    def step(model, optimizer, batch):
+        optimizer.step(lambda: nn.functional.cross_entropy(model(batch[0]), batch[1]))
+
+    for batch in data[:2]:
+        step(model, optimizer, batch)
+    resumed = network(torch.float32)
+    resumed.load_state_dict(model.state_dict())
+    other = make(resumed, sgd(resumed))
+    other.load_state_dict(optimizer.state_dict())
+    for batch in data[2:]:
+        step(resumed, other, batch)
+    assert_equal(weights(resumed), weights(straight))
+
+
+@every_optimizer
+def test_an_unused_parameter_is_left_alone(make):
+    model = network()
+    unused = nn.Parameter(torch.ones(3, dtype=F64))
+    base = torch.optim.SGD([*model.parameters(), unused], lr=0.1, weight_decay=0.1)
+    images, labels = next(batches(1))
+    make(model, base).step(lambda: nn.functional.cross_entropy(model(images), labels))
+    assert torch.equal(unused, torch.ones(3, dtype=F64))
+
+
+# ------------------------------------------------------------------ reductions
+
+
+def test_descent_equals_torch_sgd():
+    model, reference = network(torch.float32), network(torch.float32)
+    train(model, GradientDescent(sgd(model)), dtype=torch.float32)
+    optimizer = sgd(reference)
+    for images, labels in batches(4, torch.float32):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(reference(images), labels).backward()
+        optimizer.step()
+    assert_equal(weights(model), weights(reference))
+
+
+@pytest.mark.parametrize("ascent", [plain, adaptive(0.01)], ids=["plain", "adaptive"])
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize(("direction", "magnitude"), CORNERS)
+def test_rho_zero_equals_sgd_bit_for_bit(direction, magnitude, granularity, ascent):
+    model, reference = network(torch.float32), network(torch.float32)
+    optimizer = make_sam(
+        model,
+        rho=0.0,
+        direction=direction,
+        magnitude=magnitude,
+        granularity=granularity,
+        ascent=ascent,
+    )
+    train(model, optimizer, dtype=torch.float32)
+    train(reference, GradientDescent(sgd(reference)), dtype=torch.float32)
+    assert_equal(weights(model), weights(reference))
+    assert_equal(list(model.buffers()), list(reference.buffers()))
+
+
+@pytest.mark.parametrize("curvature", ["hutchinson", "exact"])
+def test_sgdhess_at_rho_zero_equals_sgd_bit_for_bit(curvature):
+    model, reference = network(torch.float32), network(torch.float32)
+    train(model, SGDHess(sgd(model), rho=0.0, curvature=curvature), dtype=torch.float32)
+    train(reference, GradientDescent(sgd(reference)), dtype=torch.float32)
+    assert_equal(weights(model), weights(reference))
+
+
+@pytest.mark.parametrize("direction", ["sgd", "sam"])
+def test_mixing_a_gradient_with_itself_does_not_depend_on_granularity(direction):
+    found = []
+    for granularity in GRANULARITIES:
+        model = network()
+        train(
+            model,
+            make_sam(model, direction=direction, magnitude=direction, granularity=granularity),
+        )
+        found.append(weights(model))
+    assert_equal(found[0], found[1])
+    assert_equal(found[0], found[2])
+
+
+# ------------------------------------------------------------------ the reference implementation
+
+
+def float64_norm(groups, weight_adaptive=True):
+    """Squared gradient norm as pytorch_optimizer's own, which computes in float32 always."""
+    squares = [
+        (p.abs() * p.grad if group["adaptive"] else p.grad).square().sum()
+        for group in groups
+        for p in group["params"]
+    ]
+    return torch.stack(squares).sum().reshape(1)
+
+
+@pytest.mark.parametrize("adaptive_ascent", [False, True])
+@pytest.mark.parametrize("rounding", [1e-12, 1e-5], ids=["norm in float64", "as released"])
+def test_sam_equals_pytorch_optimizer_step_for_step(adaptive_ascent, rounding, monkeypatch):
+    """Without biases, since pytorch_optimizer's ASAM scales those by abs(w) too."""
+    if rounding < 1e-6:
+        monkeypatch.setattr(
+            "pytorch_optimizer.optimizer.sam.get_global_gradient_norm", float64_norm
+        )
+
+    def build():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Flatten(), nn.Linear(36, 16, bias=False), nn.Tanh(), nn.Linear(16, 5, bias=False)
+        ).double()
+
+    model, reference = build(), build()
+    optimizer = SAM(sgd(model), rho=0.3, ascent=adaptive(0.0) if adaptive_ascent else plain)
+    other = pytorch_optimizer.SAM(
+        reference.parameters(),
+        torch.optim.SGD,
+        rho=0.3,
+        adaptive=adaptive_ascent,
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=0.01,
+    )
+    loss_fn = nn.CrossEntropyLoss()
+    for images, labels in batches(6):
+        optimizer.step(lambda x=images, y=labels: loss_fn(model(x), y))
+        loss_fn(reference(images), labels).backward()
+        other.first_step(zero_grad=True)
+        loss_fn(reference(images), labels).backward()
+        other.second_step(zero_grad=True)
+        for mine, theirs in zip(weights(model), weights(reference), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=rounding, atol=rounding * 1e-2)
+
+
+# ------------------------------------------------------------------ closed forms on a quadratic
+
+
+@pytest.fixture
+def quadratic():
+    """½ wᵀA w with an indefinite symmetric A, in float64."""
+    generator = torch.Generator().manual_seed(3)
+    a = torch.randn(6, 6, generator=generator, dtype=F64)
+    return (a + a.T) / 2, torch.randn(6, generator=generator, dtype=F64)
+
+
+def one_step(start, make, a, lr=0.1):
+    w = nn.Parameter(start.clone())
+    optimizer = make(torch.optim.SGD([w], lr=lr))
+    result = optimizer.step(lambda: 0.5 * w @ a @ w)
+    return w.detach(), result
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize(("direction", "magnitude"), CORNERS)
+def test_quadratic_step(quadratic, direction, magnitude, granularity):
+    a, start = quadratic
+    g = a @ start
+    h = a @ (start + 0.3 * g / (g.norm() + 1e-12))
+    x, y = (g if direction == "sgd" else h), (g if magnitude == "sgd" else h)
+    d = x.sign() * y.abs() if granularity == "element" else x * (y.norm() / x.norm())
+    w, result = one_step(
+        start,
+        lambda base: SAM(
+            base, rho=0.3, direction=direction, magnitude=magnitude, granularity=granularity
+        ),
+        a,
+    )
+    torch.testing.assert_close(w, start - 0.1 * d, rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(result.grad_clean[0], g, rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(result.grad_perturbed[0], h, rtol=1e-13, atol=1e-15)
+
+
+def test_quadratic_exact_curvature_step(quadratic):
+    a, start = quadratic
+    w, _ = one_step(start, lambda base: SGDHess(base, rho=0.7, curvature="exact"), a)
+    g = a @ start
+    torch.testing.assert_close(w, start - 0.1 * (g + 0.7 * a @ g), rtol=1e-13, atol=1e-15)
+
+
+def test_quadratic_hutchinson_is_exact_for_a_diagonal_hessian(quadratic):
+    """For a diagonal H, abs(H z) is abs(diag H) whatever the signs z."""
+    _, start = quadratic
+    diagonal = torch.tensor([3.0, -2.0, 1.0, 0.5, 0.0, 4.0], dtype=F64)
+    w, _ = one_step(start, lambda base: SGDHess(base, rho=0.7), torch.diag(diagonal))
+    g = diagonal * start
+    expected = start - 0.1 * (g + 0.7 * diagonal.abs() * g)
+    torch.testing.assert_close(w, expected, rtol=1e-13, atol=1e-15)
+
+
+# ------------------------------------------------------------------ SGDHESS
+
+
+def test_rademacher_draws_take_both_signs_and_depend_on_seed_and_step():
+    w = nn.Parameter(torch.ones(1000))
+    optimizer = SGDHess(torch.optim.SGD([w], lr=0.1), rho=1.0, seed=5)
+    (z,) = optimizer._rademacher([w])
+    assert set(z.tolist()) == {-1.0, 1.0}
+    assert abs(z.mean().item()) < 0.15
+    optimizer.num_steps = 1
+    assert not torch.equal(optimizer._rademacher([w])[0], z)
+    other = SGDHess(torch.optim.SGD([w], lr=0.1), rho=1.0, seed=6)
+    assert not torch.equal(other._rademacher([w])[0], z)
+
+
+def dense(function, params):
+    """Jacobian-shaped derivative of a flat function, through torch.func."""
+    flat = torch.cat([p.detach().flatten() for p in params])
+    return torch.func.hessian(function)(flat)
+
+
+@pytest.mark.parametrize("curvature", ["hutchinson", "gauss_newton"])
+def test_curvature_equals_its_dense_matrix(curvature):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    x, y = torch.randn(10, 4, dtype=F64), torch.randint(0, 3, (10,))
+    params = list(model.parameters())
+    names = [name for name, _ in model.named_parameters()]
+    sizes = [p.numel() for p in params]
+
+    def logits_of(flat):
+        parts = [f.view_as(p) for f, p in zip(flat.split(sizes), params, strict=True)]
+        return torch.func.functional_call(model, dict(zip(names, parts, strict=True)), (x,))
+
+    flat = torch.cat([p.detach().flatten() for p in params])
+    if curvature == "hutchinson":
+        matrix = torch.func.hessian(lambda f: nn.functional.cross_entropy(logits_of(f), y))(flat)
+    else:
+        jacobian = torch.func.jacrev(logits_of)(flat).flatten(0, 1)
+        outer = torch.func.hessian(lambda z: nn.functional.cross_entropy(z.view(10, 3), y))(
+            logits_of(flat).flatten()
+        )
+        matrix = jacobian.T @ outer @ jacobian
+
+    optimizer = SGDHess(
+        torch.optim.SGD(params, lr=0.1), rho=0.7, curvature=curvature, output=OutputOf(model)
+    )
+    z = torch.cat([v.flatten() for v in optimizer._rademacher(params)])
+    result = optimizer.step(lambda: nn.functional.cross_entropy(model(x), y))
+    g = torch.cat([v.flatten() for v in result.grad_clean])
+    update = torch.cat([v.flatten() for v in result.update])
+    torch.testing.assert_close(update, g + 0.7 * (matrix @ z).abs() * g, rtol=1e-9, atol=1e-12)
+
+
+def test_kernels_are_averaged():
+    model = network()
+    result = train(model, SGDHess(sgd(model), rho=1.0), 1)[0]
+    factor = result.update[0] / result.grad_clean[0] - 1
+    torch.testing.assert_close(factor, factor[:, :, :1, :1].expand_as(factor))
+    assert factor.std() > 0
+
+
+def test_gauss_newton_needs_the_output():
+    model = network()
+    with pytest.raises(ValueError, match="needs output=OutputOf"):
+        SGDHess(sgd(model), rho=0.1, curvature="gauss_newton")
+
+
+def test_output_that_was_not_computed_is_told():
+    model, other = network(), network()
+    optimizer = SGDHess(sgd(model), rho=0.1, curvature="gauss_newton", output=OutputOf(other))
+    images, labels = next(batches(1))
+    with pytest.raises(RuntimeError, match="did not run the module"):
+        optimizer.step(lambda: nn.functional.cross_entropy(model(images), labels))
+
+
+# ------------------------------------------------------------------ odds and ends
+
+
+@pytest.mark.parametrize("rho", [-0.1, float("inf"), float("nan")])
+def test_an_impossible_rho_is_told(rho):
+    model = network()
+    for make in (SAM, SGDHess):
+        with pytest.raises(ValueError, match=f"rho={rho}: must be at least 0 and finite"):
+            make(sgd(model), rho=rho)
+
+
+def test_weights_return_when_the_second_pass_fails():
+    model = network()
+    before, calls = weights(model), []
+    optimizer = make_sam(model)
+
+    def closure():
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("out of memory")
+        return model(next(batches(1))[0]).square().mean()
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        optimizer.step(closure)
+    assert_equal(weights(model), before)
+    assert model[1].track_running_stats
+
+
+def test_frozen_batchnorm_normalises_with_batch_statistics():
+    model, images = network(), next(batches(1))[0]
+    expected = model(images)
+    before = [b.clone() for b in model.buffers()]
+    with frozen_batchnorm(model):
+        torch.testing.assert_close(model(images), expected, rtol=0, atol=0)
+    assert_equal(list(model.buffers()), before)
+
+
+def test_frozen_batchnorm_leaves_eval_mode_to_running_statistics():
+    model, images = network(), next(batches(1))[0]
+    model(images)
+    model.eval()
+    expected = model(images)
+    with frozen_batchnorm(model):
+        assert torch.equal(model(images), expected)
+
+
+def test_parameter_groups_keep_their_own_settings():
+    model = network()
+    base = torch.optim.SGD(
+        [
+            {"params": model[0].parameters(), "lr": 0.0},
+            {"params": [*model[1].parameters(), *model[4].parameters()]},
+        ],
+        lr=0.1,
+    )
+    before = weights(model)
+    train(model, make_sam(model, base), 1)
+    after = weights(model)
+    assert torch.equal(after[0], before[0])
+    assert not torch.equal(after[3], before[3])
+
+
+def test_a_scheduler_drives_the_base():
+    model = network()
+    optimizer = make_sam(model)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer.base, step_size=1, gamma=0.1)
+    train(model, optimizer, 1)
+    scheduler.step()
+    assert optimizer.base.param_groups[0]["lr"] == pytest.approx(0.01)

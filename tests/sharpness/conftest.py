@@ -1,0 +1,74 @@
+"""Small networks with enough structure to be wrong about, and their dense Hessians."""
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, hessian
+from torch.nn.functional import cross_entropy
+
+Problem = tuple[nn.Module, Tensor, Tensor]
+
+
+class TinyResidual(nn.Module):
+    """Convolution, residual branch, linear layer; 141 parameters, 153 with BatchNorm."""
+
+    def __init__(self, *, batchnorm: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 3, 3, padding=1)
+        self.branch = nn.Conv2d(3, 3, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(3) if batchnorm else nn.Identity() for _ in range(2)
+        )
+        self.head = nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norms[0](self.stem(x)))
+        x = torch.relu(x + self.norms[1](self.branch(x)))
+        return self.head(x.mean(dim=(2, 3)))
+
+
+@pytest.fixture
+def problem() -> Callable[..., Problem]:
+    """Builds a network in train mode, with its data; running statistics are not at their start."""
+
+    def build(
+        *, batchnorm: bool = True, dtype: torch.dtype = torch.float64, seed: int = 0
+    ) -> Problem:
+        torch.manual_seed(seed)
+        model = TinyResidual(batchnorm=batchnorm).to(dtype)
+        inputs, labels = torch.randn(11, 1, 4, 4, dtype=dtype), torch.randint(5, (11,))
+        with torch.no_grad():
+            for p in model.parameters():
+                p.mul_(2)
+            for _ in range(5):
+                model(2 * torch.randn_like(inputs) + 1)
+        return model, inputs, labels
+
+    return build
+
+
+@pytest.fixture
+def dense_hessian() -> Callable[..., Tensor]:
+    """Computes the Hessian in eval mode, forward over reverse, shape (dim, dim)."""
+
+    def build(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+        trainable = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+        sizes = [p.numel() for p in trainable.values()]
+
+        def loss(flat: Tensor) -> Tensor:
+            parts = zip(trainable.items(), flat.split(sizes), strict=True)
+            weights = {name: part.view_as(p) for (name, p), part in parts}
+            return cross_entropy(functional_call(model, weights, (inputs,)), labels)
+
+        was_training = model.training
+        model.eval()
+        with warnings.catch_warnings():  # PyTorch's own, about torch.jit
+            warnings.simplefilter("ignore", FutureWarning)
+            result = hessian(loss)(torch.cat([p.flatten() for p in trainable.values()]))
+        model.train(was_training)
+        return result
+
+    return build

@@ -1,0 +1,136 @@
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+
+from samsweep.sharpness import HessianOperator
+
+EXACT = {"rtol": 1e-9, "atol": 1e-12}
+SEEDS = st.integers(0, 2**31)
+few_examples = settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def random_vector(dim, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(dim, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("batchnorm", [True, False])
+def test_matches_the_dense_hessian(problem, dense_hessian, batchnorm):
+    model, inputs, labels = problem(batchnorm=batchnorm)
+    operator = HessianOperator(model, inputs, labels, physical_batch_size=4)
+    columns = [operator.matvec(e) for e in torch.eye(operator.dim, dtype=torch.float64)]
+    torch.testing.assert_close(
+        torch.stack(columns), dense_hessian(model, inputs, labels).T, **EXACT
+    )
+
+
+@few_examples
+@given(SEEDS, SEEDS)
+def test_is_symmetric(problem, seed_u, seed_v):
+    operator = HessianOperator(*problem())
+    u, v = random_vector(operator.dim, seed_u), random_vector(operator.dim, seed_v)
+    torch.testing.assert_close(u @ operator.matvec(v), v @ operator.matvec(u), **EXACT)
+
+
+@few_examples
+@given(SEEDS, st.floats(-10, 10), st.floats(-10, 10))
+def test_is_linear(problem, seed, a, b):
+    operator = HessianOperator(*problem())
+    u, v = random_vector(operator.dim, seed), random_vector(operator.dim, seed + 1)
+    combined = a * operator.matvec(u) + b * operator.matvec(v)
+    torch.testing.assert_close(operator.matvec(a * u + b * v), combined, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 11, 500])
+def test_micro_batches_change_nothing(problem, size):
+    model, inputs, labels = problem()
+    whole = HessianOperator(model, inputs, labels, physical_batch_size=11)
+    parts = HessianOperator(model, inputs, labels, physical_batch_size=size)
+    v = random_vector(whole.dim, 0)
+    torch.testing.assert_close(parts.matvec(v), whole.matvec(v), **EXACT)
+    assert parts.loss() == pytest.approx(whole.loss(), rel=1e-12)
+
+
+def test_loss_is_the_mean_in_eval_mode(problem):
+    model, inputs, labels = problem()
+    operator = HessianOperator(model, inputs, labels, physical_batch_size=4)
+    found = operator.loss()
+    assert found == pytest.approx(cross_entropy(model.eval()(inputs), labels).item(), rel=1e-12)
+
+
+def test_counts_products(problem):
+    operator = HessianOperator(*problem(), physical_batch_size=2)
+    for _ in range(3):
+        operator.matvec(torch.ones(operator.dim, dtype=torch.float64))
+    assert operator.num_hvps == 3
+
+
+def test_only_trainable_parameters_count(problem, dense_hessian):
+    model, inputs, labels = problem()
+    model.stem.requires_grad_(False)
+    operator = HessianOperator(model, inputs, labels)
+    v = random_vector(operator.dim, 0)
+    torch.testing.assert_close(
+        operator.matvec(v), dense_hessian(model, inputs, labels) @ v, **EXACT
+    )
+
+
+def test_a_loss_linear_in_the_parameters_has_no_curvature():
+    operator = HessianOperator(
+        nn.Linear(3, 2), torch.ones(4, 3), torch.ones(4), loss_fn=lambda outputs, _: outputs.mean()
+    )
+    assert not operator.matvec(torch.ones(operator.dim)).any()
+
+
+def test_an_unused_parameter_has_no_curvature(problem):
+    model, inputs, labels = problem()
+    model.unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    operator = HessianOperator(model, inputs, labels)
+    product = operator.matvec(torch.ones(operator.dim, dtype=torch.float64))
+    assert product.any()
+    position = [p is model.unused for p in operator.params].index(True)
+    first = sum(p.numel() for p in operator.params[:position])
+    assert not product[first : first + 2].any()
+
+
+def test_works_where_gradients_are_off(problem):
+    operator = HessianOperator(*problem())
+    v = random_vector(operator.dim, 0)
+    with torch.no_grad():
+        without = operator.matvec(v)
+    assert torch.equal(without, operator.matvec(v)) and not without.requires_grad
+
+
+def test_attention_can_be_measured():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv, self.head = nn.Linear(4, 12), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(scaled_dot_product_attention(*self.qkv(x).chunk(3, -1)).mean(1))
+
+    torch.manual_seed(0)
+    operator = HessianOperator(Attention(), torch.randn(5, 6, 4), torch.randint(3, (5,)))
+    assert operator.matvec(torch.ones(operator.dim)).any()
+
+
+def test_says_what_is_wrong(problem):
+    model, inputs, labels = problem()
+    with pytest.raises(ValueError, match="inputs has 0 examples: give at least one"):
+        HessianOperator(model, inputs[:0], labels[:0])
+    with pytest.raises(ValueError, match="inputs has 11 examples, labels has 3"):
+        HessianOperator(model, inputs, labels[:3])
+    with pytest.raises(ValueError, match="physical_batch_size=0: choose at least 1"):
+        HessianOperator(model, inputs, labels, physical_batch_size=0)
+    with pytest.raises(ValueError, match="elements"):
+        HessianOperator(model, inputs, labels).matvec(torch.ones(3, dtype=torch.float64))
+    with pytest.raises(ValueError, match="torch.bfloat16 on cpu: they must all be float32"):
+        HessianOperator(model.bfloat16(), inputs, labels)
+    with pytest.raises(ValueError, match="no trainable parameter: set requires_grad=True"):
+        HessianOperator(model.requires_grad_(False), inputs, labels)
