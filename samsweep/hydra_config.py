@@ -113,7 +113,7 @@ def explain(error: BaseException) -> str:
     text = "\n".join(str(link) for link in chain)
     key = re.search(r"Could not override '([^']+)'", text)
     if key is not None:
-        return unknown_name("key", key[1], sibling_keys(Options, key[1]))
+        return _not_overridable(key[1])
     option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
     if option is not None:
         return unknown_name(option[1], option[2], _available_options(text))
@@ -136,6 +136,14 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _not_overridable(key: str) -> str:
+    """A key that is unknown, or one that the chosen options leave at its default."""
+    valid = sibling_keys(Options, key)
+    if key in valid:
+        return f"{key} is not among the chosen options' own values: write +{key}=VALUE."
+    return unknown_name("key", key, valid)
 
 
 def _available_options(text: str) -> list[str]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samsweep.seeding import generator
+
 #: Of the permutation that sets validation images aside: the same in every cell of every study.
 SPLIT_SEED = 0
 
@@ -158,5 +160,4 @@ def partition(whole: Split, sizes: list[int]) -> list[Split]:
 
 def fixed_permutation(num_images: int) -> Tensor:
     """The order in which a data set is cut into splits, int64, shape (num_images,)."""
-    generator = torch.Generator().manual_seed(SPLIT_SEED)
-    return torch.randperm(num_images, generator=generator)
+    return torch.randperm(num_images, generator=generator(SPLIT_SEED, "split"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from samsweep.seeding import generator
+
 #: The noise is part of the data set, not of a cell: every seed trains on the same labels.
 NOISE_SEED = 0
 
@@ -23,7 +25,7 @@ def redraw_labels(labels: Tensor, *, num_classes: int, probability: float) -> Te
     Returns:
         New labels, int64, shape (N,).
     """
-    generator = torch.Generator().manual_seed(NOISE_SEED)
-    redrawn = torch.rand(len(labels), generator=generator) < probability
-    drawn = torch.randint(num_classes, (len(labels),), generator=generator)
+    draws = generator(NOISE_SEED, "label_noise")
+    redrawn = torch.rand(len(labels), generator=draws) < probability
+    drawn = torch.randint(num_classes, (len(labels),), generator=draws)
     return torch.where(redrawn, drawn, labels)

@@ -1,8 +1,9 @@
 """ResNets of torchvision's blocks with a CIFAR stem: 3×3, stride 1, no max-pool.
 
 He et al. 2016 (arXiv 1512.03385), section 4.2 for the CIFAR stem and the three-stage networks.
-Two deviations, both torchvision's: shortcuts that change shape are 1×1 convolutions (the paper's
-option B), and stages of 64 to 512 channels take the place of ImageNet's.
+Shortcuts that change shape are 1×1 convolutions (the paper's option B), as in torchvision and in
+the study's code. Weights start as torch draws them, as in the study's code: torchvision's own He
+initialisation starts from a longer weight vector, and batch norm turns that into smaller steps.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from samsweep.config import ResNetSpec
-from samsweep.models.initialize import initialize
 
 
 class ResNet(nn.Module):
@@ -37,7 +37,6 @@ class ResNet(nn.Module):
             )
             channels = width * block.expansion
         self.fc = nn.Linear(channels, num_classes)
-        initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes) of images (N, in_channels, H, W)."""

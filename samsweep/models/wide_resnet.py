@@ -1,6 +1,8 @@
 """Pre-activation wide ResNets without dropout.
 
-Zagoruyko & Komodakis 2016 (arXiv 1605.07146), section 2 and table 1.
+Zagoruyko & Komodakis 2016 (arXiv 1605.07146), section 2 and table 1. Convolutions start as in
+their code and the study's: He et al. 2015 (arXiv 1502.01852), by fan-in. One deviation: batch
+norm's scale starts at 1; the study's code draws it from [0, 1).
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from samsweep.config import WideResNetSpec
-from samsweep.models.initialize import initialize
 
 
 class PreActivationBlock(nn.Module):
@@ -62,10 +63,17 @@ class WideResNet(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
         self.fc = nn.Linear(channels, num_classes)
-        initialize(self)
+        self.apply(_initialize)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes) of images (N, in_channels, H, W)."""
         features = self.relu(self.bn(self.stages(self.conv1(images))))
         logits: Tensor = self.fc(features.mean(dim=(2, 3)))
         return logits
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

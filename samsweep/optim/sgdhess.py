@@ -21,7 +21,7 @@ from samsweep.optim.base import (
     checked_rho,
     differentiate,
 )
-from samsweep.seeding import derive_seed
+from samsweep.seeding import generator
 from samsweep.vectors import Vector
 
 
@@ -124,12 +124,8 @@ class SGDHess(ClosureOptimizer):
 
     def _rademacher(self, like: Vector) -> Vector:
         """Independent signs; drawn on the CPU, so that every device sees the same."""
-        generator = torch.Generator().manual_seed(
-            derive_seed(self._seed, "rademacher", self.num_steps)
-        )
-        return [
-            torch.randint(0, 2, x.shape, generator=generator).mul_(2).sub_(1).to(x) for x in like
-        ]
+        draws = generator(self._seed, "rademacher", self.num_steps)
+        return [torch.randint(0, 2, x.shape, generator=draws).mul_(2).sub_(1).to(x) for x in like]
 
 
 def _hvp(g: Vector, params: Vector, vector: Vector) -> Vector:

@@ -1,0 +1,107 @@
+"""What a cell is called, and what its name does not depend on."""
+
+import pytest
+from helpers import compose_run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samsweep.records import identity
+from samsweep.records.identity import cell_id, wanted_measurements
+
+
+@pytest.fixture(scope="module")
+def cell():
+    return compose_run().cell
+
+
+def name(*overrides):
+    return cell_id(compose_run(*overrides).cell)
+
+
+def test_ids_are_readable():
+    assert name("opt=sgd").startswith("resnet8-sgd-digits-seed0-")
+    assert name("opt=samdirection", "rho=0.25", "granularity=tensor", "seed=3").startswith(
+        "resnet8-samdirection-tensor-rho0.25-digits-seed3-"
+    )
+    assert name("opt=sgdhess", "rho=2", "opt.curvature=exact").startswith(
+        "resnet8-sgdhess-exact-rho2-digits-seed0-"
+    )
+
+
+def test_ids_are_what_they_were():
+    """A change here orphans every result on every user's disk: bump RESULTS_VERSION instead."""
+    assert name() == "resnet8-sam-rho0.1-digits-seed0-78b5bb2405"
+    assert name("opt=sgd") == "resnet8-sgd-digits-seed0-099b2d10fd"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "study=other",
+        "device=cpu",
+        "num_threads=1",
+        "data_dir=elsewhere",
+        "sharpness=none",
+        "sharpness.num_examples=10",
+        "tracking=wandb",
+        "keep_checkpoints=true",
+        "checkpoint_every_steps=5",
+        "diagnostics_every=1",
+    ],
+)
+def test_how_a_cell_runs_is_no_identity(override):
+    assert name(override) == name()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model=resnet20",
+        "opt=sgd",
+        "rho=0.2",
+        "seed=1",
+        "epochs=5",
+        "lr=0.2",
+        "base=adam",
+        "batch_size=64",
+        "precision=bfloat16",
+        "lr_schedule=constant",
+        "dataset.label_noise=0",
+        "dataset.augment.flip=true",
+    ],
+)
+def test_what_is_trained_is_identity(override):
+    assert name(override) != name()
+
+
+def test_a_new_results_version_is_another_cell(monkeypatch):
+    before = name()
+    monkeypatch.setattr(identity, "RESULTS_VERSION", identity.RESULTS_VERSION + 1)
+    assert name() != before
+
+
+@given(rho=st.floats(0, 100))
+def test_equal_numbers_have_equal_ids(cell, rho):
+    copies = [
+        cell.model_copy(update={"variant": cell.variant.model_copy(update={"rho": value})})
+        for value in (rho, float(repr(rho)))
+    ]
+    assert cell_id(copies[0]) == cell_id(copies[1])
+
+
+def test_integers_and_floats_are_one_value():
+    assert name("rho=1") == name("rho=1.0")
+
+
+def test_measurements_are_keyed_by_what_decides_their_value():
+    def keys(*overrides):
+        return wanted_measurements(compose_run(*overrides).sharpness)
+
+    assert list(keys().values()) == ["lambda_max"]
+    assert list(keys("sharpness=top5").values()) == ["top5"]
+    assert keys("sharpness=none") == {}
+    assert keys("sharpness.physical_batch_size=7") == keys()
+    # There are only 898 images, so that more of them are the same measurement.
+    assert keys("sharpness.num_examples=5000") == keys()
+    for other in ("num_examples=100", "tolerance=1e-2", "weights=best", "seed=1", "max_hvps=9"):
+        assert keys(f"sharpness.{other}") != keys()

@@ -1,0 +1,120 @@
+"""One process at a time."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+import pytest
+from helpers import make_folder
+
+from samsweep.records.lock import CellBusy, CellLock, Holder, LockLost
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_folder(tmp_path)
+
+
+def leave_lock(folder, holder, *, age_s):
+    file = folder / "lock.json"
+    file.write_text(json.dumps(asdict(holder)))
+    past = time.time() - age_s
+    os.utime(file, (past, past))
+
+
+def test_a_lock_is_there_while_held_and_gone_after(folder):
+    with CellLock(folder) as lock:
+        lock.confirm()
+        holder = lock.holder()
+        assert holder is not None and holder.pid == os.getpid()
+    assert os.listdir(folder) == []
+
+
+def test_a_held_cell_is_busy_and_says_by_whom(folder):
+    with (
+        CellLock(folder),
+        pytest.raises(CellBusy, match=f"held by process {os.getpid()} on "),
+        CellLock(folder),
+    ):
+        pass
+
+
+def test_another_process_finds_it_busy(folder):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from samsweep.records.lock import CellBusy, CellLock\n"
+        "try:\n    CellLock(Path(sys.argv[1])).__enter__()\nexcept CellBusy:\n    print('busy')"
+    )
+    with CellLock(folder):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+        )
+    assert done.stdout == "busy\n"
+
+
+def test_a_dead_process_of_this_machine_is_taken_over_at_once(folder):
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    leave_lock(folder, replace(Holder.here(), pid=process.pid), age_s=0)
+    with CellLock(folder) as lock:
+        lock.confirm()
+
+
+def test_another_machines_lock_is_respected_until_its_heart_stops(folder):
+    other = replace(Holder.here(), host="elsewhere", job_id="17")
+    leave_lock(folder, other, age_s=10)
+    with pytest.raises(CellBusy, match="on elsewhere, job 17"), CellLock(folder):
+        pass
+    leave_lock(folder, other, age_s=1000)
+    with CellLock(folder) as lock:
+        lock.confirm()
+
+
+def test_the_heart_beats(folder):
+    with CellLock(folder, heartbeat_s=0.02) as lock:
+        os.utime(lock.file, (0, 0))
+        deadline = time.monotonic() + 5
+        while lock.file.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert lock.file.stat().st_mtime > 0
+
+
+def test_who_was_taken_over_notices_and_leaves_the_new_lock_alone(folder):
+    taken = replace(Holder.here(), host="elsewhere")
+    with CellLock(folder) as lock:
+        leave_lock(folder, taken, age_s=0)
+        with pytest.raises(LockLost, match="was taken over: now process"):
+            lock.confirm()
+    assert lock.holder() == taken
+
+
+def test_an_unreadable_lock_is_busy_until_it_is_old(folder):
+    (folder / "lock.json").write_text("{")
+    with pytest.raises(CellBusy, match="held by another process"), CellLock(folder):
+        pass
+    os.utime(folder / "lock.json", (0, 0))
+    with CellLock(folder):
+        pass
+
+
+def test_of_many_takers_one_wins(folder):
+    """Twelve processes see one stale lock; exactly one may take it."""
+    leave_lock(folder, replace(Holder.here(), host="elsewhere"), age_s=1000)
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from samsweep.records.lock import CellBusy, CellLock\n"
+        "try:\n"
+        "    with CellLock(Path(sys.argv[1])): print('took'); time.sleep(3)\n"
+        "except CellBusy: print('busy')\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(12)
+    ]
+    answers = [process.communicate()[0].strip() for process in processes]
+    assert sorted(answers) == ["busy"] * 11 + ["took"]

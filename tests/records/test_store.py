@@ -1,0 +1,134 @@
+"""A cell's folder: whole files, or none."""
+
+import math
+import os
+
+import pytest
+from helpers import compose_run, make_folder
+
+from samsweep.records.schema import SCHEMA_VERSION, Attempt, Metrics, Record
+from samsweep.records.store import CellFolder, RecordError, atomic_path, write_text
+from samsweep.training.cell import planned_record
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return CellFolder(make_folder(tmp_path))
+
+
+def metrics(**changes):
+    return Metrics(
+        **{
+            "test_accuracy": 90.0,
+            "test_loss": 0.5,
+            "val_accuracy": 91.0,
+            "val_loss": 0.4,
+            "train_accuracy": 70.0,
+            "train_loss": 1.0,
+            "best_epoch": 3,
+            "best_val_accuracy": 92.0,
+            "best_test_accuracy": 90.5,
+            "best_test_loss": 0.45,
+            "weight_norm": 20.0,
+            **changes,
+        }
+    )
+
+
+def attempt(seconds):
+    return Attempt(
+        started="2026-01-01T00:00:00+00:00",
+        seconds=seconds,
+        start_step=0,
+        host="here",
+        device="cpu",
+        num_threads=1,
+        git_commit=None,
+        git_dirty=None,
+        versions={},
+        command="run",
+    )
+
+
+def test_a_record_comes_back_as_it_was(folder):
+    record = planned_record(compose_run("opt=samdirection")).model_copy(
+        update={"status": "complete", "metrics": metrics(), "attempts": (attempt(3.0),)}
+    )
+    folder.write(record)
+    assert folder.read() == record
+
+
+def test_numbers_that_json_lacks_survive(folder):
+    record = planned_record(compose_run()).model_copy(
+        update={"metrics": metrics(test_loss=math.inf, val_loss=math.nan)}
+    )
+    folder.write(record)
+    found = folder.read()
+    assert found is not None and found.metrics is not None
+    assert found.metrics.test_loss == math.inf
+    assert math.isnan(found.metrics.val_loss)
+
+
+def test_no_record_is_none(folder):
+    assert folder.read() is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"schema_version": 1}', b'"pickle"']
+)
+def test_what_is_no_record_is_told_with_its_file(folder, content):
+    folder.record_file.write_bytes(content)
+    with pytest.raises(RecordError, match="record.json: "):
+        folder.read()
+
+
+def test_a_record_of_a_newer_schema_is_refused(folder):
+    text = planned_record(compose_run()).model_dump_json()
+    newer = f'"schema_version":{SCHEMA_VERSION + 1}'
+    folder.record_file.write_text(text.replace(f'"schema_version":{SCHEMA_VERSION}', newer))
+    with pytest.raises(RecordError, match="schema_version"):
+        folder.read()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    file = tmp_path / "file.txt"
+    write_text(file, "old")
+    with pytest.raises(RuntimeError, match="disk"), atomic_path(file) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("disk full")
+    assert file.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_history_turns_what_json_lacks_into_null(folder):
+    rows = [{"epoch": 1, "train_loss": math.nan, "layers": {"fc": math.inf}, "list": [1.5]}]
+    folder.write_history(rows)
+    assert folder.read_history() == [
+        {"epoch": 1, "train_loss": None, "layers": {"fc": None}, "list": [1.5]}
+    ]
+
+
+def test_a_broken_history_is_told(folder):
+    folder.history_file.write_text('{"epoch": 1}\n{"epo')
+    with pytest.raises(RecordError, match="history.jsonl"):
+        folder.read_history()
+
+
+def test_config_is_frozen_once(folder):
+    folder.freeze_config(compose_run().cell)
+    before = folder.config_file.read_text()
+    folder.freeze_config(compose_run("rho=0.4").cell)
+    assert folder.config_file.read_text() == before
+    assert "name: resnet8" in before
+
+
+def test_seconds_add_up_over_attempts():
+    record = planned_record(compose_run()).model_copy(
+        update={"attempts": (attempt(3.0), attempt(None), attempt(4.5))}
+    )
+    assert record.seconds == 7.5
+
+
+def test_unknown_fields_of_a_later_minor_version_are_passed_over():
+    values = planned_record(compose_run()).model_dump(mode="json") | {"later": 1}
+    assert Record.model_validate_json(__import__("json").dumps(values)).status == "planned"

@@ -1,0 +1,28 @@
+"""The import rules of the layers, and what quick commands must not import."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_import_rules():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["samsweep.run", "samsweep.launch.plan", "samsweep.records.store", "multirun_analysis"],
+)
+def test_planning_and_analysis_do_not_import_torch(module):
+    code = f"import sys, {module}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,74 @@
+"""Every file under conf/ composes and can be run."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import compose_run
+from hydra import compose, initialize_config_dir
+
+from samsweep.config import MODELS
+from samsweep.hydra_config import conf_dir, register_resolvers
+
+GROUPS = ["model", "opt", "dataset", "sharpness", "tracking"]
+OPTIONS = [
+    (group, file.stem) for group in GROUPS for file in sorted((conf_dir() / group).glob("*.yaml"))
+]
+EXPERIMENTS = sorted((conf_dir() / "experiment").glob("*.yaml"))
+
+
+def test_no_file_is_left_out():
+    known = {conf_dir() / group / f"{name}.yaml" for group, name in OPTIONS}
+    known |= {*EXPERIMENTS, conf_dir() / "config.yaml", conf_dir() / "hydra/sweeper/samsweep.yaml"}
+    assert set(conf_dir().rglob("*.yaml")) == known
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_an_option_composes(group, name, tmp_path):
+    overrides = [f"{group}={name}"]
+    if name == "image_folder":
+        from PIL import Image
+
+        for split, number in (("train", 4), ("test", 1)):
+            for label in ("cat", "dog"):
+                folder = tmp_path / split / label
+                folder.mkdir(parents=True)
+                for i in range(number):
+                    Image.new("RGB", (16, 16), (i, 0, 0)).save(folder / f"{i}.png")
+        overrides += [f"dataset.path={tmp_path}", "batch_size=4"]
+    assert compose_run(*overrides)
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_an_option_says_what_it_is(group, name):
+    text = (conf_dir() / group / f"{name}.yaml").read_text()
+    assert group == "model" or text.startswith("# ")
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_an_experiment_opens_with_its_command_and_its_grid_composes(file):
+    lines = file.read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    assert lines[1] == f"# python -m samsweep.run +experiment={file.stem}"
+    grid = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
+    for key, values in grid.items():
+        assert isinstance(values, str), "a YAML list would become one value"
+        for value in values.split(","):
+            assert compose_run(f"+experiment={file.stem}", f"{key}={value}")
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_an_experiment_cannot_silently_run_one_cell(file):
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("config", overrides=[f"+experiment={file.stem}"], return_hydra_config=True)
+    assert config.hydra.mode.name == "MULTIRUN"
+    assert config.study == file.stem
+
+
+def test_every_model_has_an_option():
+    assert {file.stem for file in (conf_dir() / "model").glob("*.yaml")} == set(MODELS)
+
+
+def test_conf_is_where_the_user_finds_it():
+    assert conf_dir() == Path(__file__).parents[1] / "conf"

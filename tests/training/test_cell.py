@@ -1,0 +1,256 @@
+"""A cell's states, as its record tells them."""
+
+import math
+import os
+import signal
+
+import pytest
+import torch
+from helpers import compose_run, make_folder
+
+from samsweep.records.identity import cell_id
+from samsweep.records.lock import CellLock
+from samsweep.records.store import CellFolder
+from samsweep.training import cell as cell_module
+from samsweep.training.cell import CellFailed, run_cell
+from samsweep.training.signals import Interrupted
+from samsweep.training.trainer import Trainer
+
+QUICK = ("epochs=2", "sharpness=none")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return CellFolder(make_folder(tmp_path, cell_id(compose_run(*QUICK).cell)))
+
+
+def run(folder, *overrides):
+    return run_cell(compose_run(*QUICK, *overrides), folder)
+
+
+def record_of(folder):
+    record = folder.read()
+    assert record is not None
+    return record
+
+
+def count_steps(monkeypatch):
+    """A list that grows with every optimizer step."""
+    steps = []
+    original = Trainer._take_step
+
+    def counted(self, indices):
+        steps.append(1)
+        original(self, indices)
+
+    monkeypatch.setattr(Trainer, "_take_step", counted)
+    return steps
+
+
+def interrupt_at(monkeypatch, step, signum=signal.SIGTERM):
+    """Send this process a signal during one optimizer step."""
+    original = Trainer._take_step
+
+    def interrupted(self, indices):
+        if self.total_steps == step:
+            os.kill(os.getpid(), signum)
+        original(self, indices)
+
+    monkeypatch.setattr(Trainer, "_take_step", interrupted)
+
+
+def test_a_complete_cell_has_everything_and_nothing_more(folder):
+    accuracy = run(folder, "sharpness=lambda_max")
+    record = record_of(folder)
+    assert record.status == "complete"
+    assert record.cell_id == folder.path.name
+    assert record.formula.startswith("h, h = grad(w + epsilon)")
+    assert record.metrics is not None
+    assert accuracy == record.metrics.val_accuracy
+    assert record.progress is not None and record.progress.epoch == 2
+    (attempt,) = record.attempts
+    assert attempt.start_step == 0
+    assert attempt.end_step == 2 * 7
+    assert attempt.seconds > 0
+    assert attempt.versions["torch"] == torch.__version__.partition("+")[0] or attempt.versions[
+        "torch"
+    ].startswith(torch.__version__)
+    (measurement,) = record.measurements.values()
+    assert measurement.name == "lambda_max"
+    assert measurement.settings["num_examples"] == 898
+    assert measurement.result["lambda_max"] > 0
+    assert measurement.result["converged"]
+    history = folder.read_history()
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert record.metrics.best_val_accuracy == max(row["val_accuracy"] for row in history)
+    assert record.metrics.val_accuracy == history[-1]["val_accuracy"]
+    assert sorted(os.listdir(folder.path)) == [
+        "config.yaml",
+        "history.jsonl",
+        "record.json",
+        "weights-best.safetensors",
+        "weights.safetensors",
+    ]
+
+
+def test_the_recorded_accuracies_belong_to_the_weights_on_disk(folder):
+    from samsweep.data.load import load_dataset
+    from samsweep.training.checkpoint import load_weights
+    from samsweep.training.evaluate import evaluate
+    from samsweep.training.trainer import initial_model
+
+    run(folder)
+    config = compose_run(*QUICK)
+    data = load_dataset(config.cell.dataset, data_dir=config.data_dir, path=None)
+    metrics = record_of(folder).metrics
+    model = initial_model(config.cell, data)
+    load_weights(model, folder.weights_file)
+    assert evaluate(model, data, data.test).accuracy == metrics.test_accuracy
+    assert evaluate(model, data, data.train).loss == metrics.train_loss
+    load_weights(model, folder.best_weights_file)
+    assert evaluate(model, data, data.test).accuracy == metrics.best_test_accuracy
+    assert evaluate(model, data, data.val).accuracy == metrics.best_val_accuracy
+
+
+def test_a_finished_cell_is_not_trained_again(folder, monkeypatch, caplog):
+    first = run(folder)
+    before = folder.record_file.read_bytes()
+    steps = count_steps(monkeypatch)
+    caplog.set_level("INFO")
+    assert run(folder) == first
+    assert steps == []
+    assert folder.record_file.read_bytes() == before
+    assert "already complete" in caplog.text
+
+
+def test_a_new_measurement_trains_nothing_and_adds_to_the_record(folder, monkeypatch):
+    run(folder, "sharpness=lambda_max")
+    steps = count_steps(monkeypatch)
+    run(folder, "sharpness=top5", "sharpness.num_examples=300")
+    assert steps == []
+    record = record_of(folder)
+    assert [m.name for m in record.measurements.values()] == ["lambda_max", "top5"]
+    top5 = list(record.measurements.values())[1].result
+    assert len(top5["eigenvalues"]) == 5
+    assert len(record.attempts) == 1
+
+
+def test_measuring_the_best_weights_uses_those(folder):
+    run(folder, "sharpness=lambda_max", "epochs=6", "lr=0.3")
+    run(folder, "sharpness=lambda_max", "epochs=6", "lr=0.3", "sharpness.weights=best")
+    record = record_of(folder)
+    assert record.metrics.best_epoch < 6, "the test needs a best epoch that is not the last"
+    last, best = (m.result["lambda_max"] for m in record.measurements.values())
+    assert last != best
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
+def test_a_signal_stops_at_a_step_boundary_and_the_rest_is_bit_identical(
+    folder, tmp_path, monkeypatch, signum
+):
+    handler = signal.getsignal(signum)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 9, signum)
+        with pytest.raises(Interrupted) as caught:
+            run(folder)
+    assert caught.value.code == 128 + signum
+    assert signal.getsignal(signum) is handler
+    record = record_of(folder)
+    assert record.status == "interrupted"
+    assert record.attempts[-1].end_step == 10
+    assert folder.checkpoint_file.exists()
+
+    steps = count_steps(monkeypatch)
+    run(folder)
+    assert len(steps) == 14 - 10
+    resumed = record_of(folder)
+    assert resumed.status == "complete"
+    assert [a.start_step for a in resumed.attempts] == [0, 10]
+
+    straight = CellFolder(make_folder(tmp_path / "straight", folder.path.name))
+    run(straight)
+    assert folder.weights_file.read_bytes() == straight.weights_file.read_bytes()
+    assert resumed.metrics == record_of(straight).metrics
+
+    def history(of):
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in of.read_history()]
+
+    assert history(folder) == history(straight)
+
+
+def test_a_diverged_cell_is_a_result(folder, monkeypatch):
+    assert math.isnan(run(folder, "lr=1e30"))
+    record = record_of(folder)
+    assert record.status == "diverged"
+    assert "train loss was nan in epoch" in record.error
+    assert record.metrics is None
+    steps = count_steps(monkeypatch)
+    assert math.isnan(run(folder, "lr=1e30"))
+    assert math.isnan(run(folder, "lr=1e30", "sharpness=lambda_max"))
+    assert steps == []
+
+
+def test_a_failed_cell_keeps_its_traceback_and_can_be_run_again(folder, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("out of luck\nsecond line")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_module, "evaluate", fail)
+        with pytest.raises(CellFailed, match="RuntimeError: out of luck$"):
+            run(folder)
+    record = record_of(folder)
+    assert record.status == "failed"
+    assert "Traceback" in record.error and "out of luck" in record.error
+    run(folder)
+    record = record_of(folder)
+    assert record.status == "complete"
+    assert record.error is None
+    assert len(record.attempts) == 2
+
+
+def test_a_failed_measurement_leaves_the_cell_complete(folder, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no eigenvalue")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_module, "measure", fail)
+        with pytest.raises(CellFailed, match="lambda_max: RuntimeError: no eigenvalue"):
+            run(folder, "sharpness=lambda_max")
+    assert record_of(folder).status == "complete"
+    assert record_of(folder).measurements == {}
+    run(folder, "sharpness=lambda_max")
+    assert len(record_of(folder).measurements) == 1
+
+
+def test_a_cell_that_runs_elsewhere_is_left_alone(folder, caplog):
+    caplog.set_level("INFO")
+    with CellLock(folder.path):
+        assert math.isnan(run(folder))
+    assert "left alone, held by process" in caplog.text
+    assert folder.read() is None
+
+
+def test_another_number_of_threads_at_resume_is_warned_of(folder, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(Interrupted):
+            run(folder)
+    before = torch.get_num_threads()
+    try:
+        run(folder, f"num_threads={before + 1}")
+    finally:
+        torch.set_num_threads(before)
+    assert f"resumed with {before + 1} threads after {before}" in caplog.text
+
+
+def test_checkpoints_can_be_kept(folder):
+    run(folder, "keep_checkpoints=true", "checkpoint_every_steps=5")
+    assert folder.checkpoint_file.exists()
+    assert folder.previous_checkpoint_file.exists()
+
+
+def test_sgd_trains_through_the_same_loop(folder):
+    run(folder, "opt=sgd")
+    row = folder.read_history()[0]
+    assert "grad_norm" in row
+    assert "amplified_share" not in row

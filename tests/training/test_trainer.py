@@ -1,0 +1,178 @@
+"""Pairing by seed, resuming, and what an epoch reports."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import compose_run
+
+from samsweep.config import CheckpointConfig
+from samsweep.data.load import load_dataset
+from samsweep.records.store import CellFolder
+from samsweep.training.checkpoint import Checkpoints, load_weights, save_weights
+from samsweep.training.trainer import Trainer, initial_model
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_dataset(compose_run().cell.dataset, data_dir=Path("data"), path=None)
+
+
+def make(data, *overrides, every=2):
+    return Trainer(compose_run("epochs=3", *overrides).cell, data, diagnostics_every=every)
+
+
+def nothing():
+    pass
+
+
+def assert_equal(left, right):
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_cells_of_one_seed_start_alike_and_see_the_same_batches(data):
+    seen = []
+    for opt in ("opt=sgd", "opt=sam", "opt=samdirection"):
+        trainer = make(data, opt)
+        start = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+        batch = trainer._batch(torch.arange(128))
+        seen.append((start, batch))
+    for start, (images, labels) in seen[1:]:
+        assert_equal(start, seen[0][0])
+        assert torch.equal(images, seen[0][1][0])
+        assert torch.equal(labels, seen[0][1][1])
+
+
+def test_another_seed_starts_elsewhere(data):
+    one, other = make(data), make(data, "seed=1")
+    assert not torch.equal(one.model.conv1.weight, other.model.conv1.weight)
+    assert not torch.equal(one._batch(torch.arange(9))[0], other._batch(torch.arange(9))[0])
+
+
+def test_initialisation_leaves_the_global_generator_alone(data):
+    torch.manual_seed(11)
+    expected = torch.rand(1)
+    torch.manual_seed(11)
+    initial_model(compose_run().cell, data)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["opt=sgd"],
+        ["opt=sam"],
+        ["opt=sammagnitude", "granularity=global"],
+        ["opt=sgdhess"],
+        ["opt=asam", "base=adamw", "lr=0.01"],
+        ["opt=sam", "precision=bfloat16"],
+    ],
+    ids=lambda overrides: "-".join(overrides),
+)
+def test_a_resumed_training_is_bit_identical(data, overrides, tmp_path):
+    """Stopped in the middle of an epoch, through a file, as in life."""
+    straight = make(data, *overrides)
+    rows = [straight.run_epoch(nothing) for _ in range(2)]
+
+    stopped = make(data, *overrides)
+
+    class Stop(Exception):
+        pass
+
+    def stop_at_step_10():
+        if stopped.total_steps == 10:
+            raise Stop
+
+    with pytest.raises(Stop):
+        for _ in range(2):
+            stopped.run_epoch(stop_at_step_10)
+    config = CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
+    Checkpoints(CellFolder(tmp_path), config).write(stopped.state_dict())
+
+    resumed = make(data, *overrides)
+    resumed.load_state_dict(Checkpoints(CellFolder(tmp_path), config).read())
+    assert (resumed.epoch, resumed.step) == (1, 3)
+    row = resumed.run_epoch(nothing)
+    assert_equal(resumed.model.state_dict(), straight.model.state_dict())
+    assert row == rows[1]
+
+
+def test_an_epoch_reports_what_happened(data):
+    trainer = make(data, "opt=samdirection")
+    row = trainer.run_epoch(nothing)
+    assert trainer.epoch == 1
+    assert trainer.step == 0
+    assert trainer.steps_per_epoch == 898 // 128
+    assert row["epoch"] == 1
+    assert 1.5 < row["train_loss"] < 4
+    assert 0 < row["train_accuracy"] < 60
+    for share in ("amplified_share", "sign_agreement"):
+        assert 0 < row[share] < 1
+    assert set(row["layer_cosines"]) == {
+        name for name, p in trainer.model.named_parameters() if p.ndim > 1
+    }
+    assert row["update_cosine_perturbed"] > row["update_cosine_clean"]
+    assert row["weight_norm"] == pytest.approx(
+        torch.cat([p.flatten() for p in trainer.model.parameters()]).norm().item(), rel=1e-5
+    )
+
+
+def test_diagnostics_do_not_change_the_training(data):
+    often, rarely = make(data, every=1), make(data, every=100)
+    often.run_epoch(nothing)
+    rarely.run_epoch(nothing)
+    assert_equal(often.model.state_dict(), rarely.model.state_dict())
+
+
+def test_training_learns(data):
+    trainer = make(data, "dataset.label_noise=0", "epochs=5")
+    rows = [trainer.run_epoch(nothing) for _ in range(5)]
+    assert rows[-1]["train_loss"] < 0.6 * rows[0]["train_loss"]
+
+
+def test_weights_come_back(data, tmp_path):
+    model = initial_model(compose_run().cell, data)
+    save_weights(model, tmp_path / "w.safetensors")
+    other = initial_model(compose_run("seed=1").cell, data)
+    load_weights(other, tmp_path / "w.safetensors")
+    assert_equal(model.state_dict(), other.state_dict())
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, caplog):
+    folder = CellFolder(tmp_path)
+    checkpoints = Checkpoints(
+        folder, CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
+    )
+    checkpoints.write({"step": 1})
+    checkpoints.write({"step": 2})
+    assert checkpoints.read() == {"step": 2}
+    folder.checkpoint_file.write_bytes(folder.checkpoint_file.read_bytes()[:100])
+    assert checkpoints.read() == {"step": 1}
+    assert "cannot be read and is passed over" in caplog.text
+    folder.previous_checkpoint_file.unlink()
+    assert checkpoints.read() is None
+
+
+def test_a_checkpoint_never_executes_what_it_reads(tmp_path, caplog):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    folder = CellFolder(tmp_path)
+    torch.save({"step": Bomb()}, folder.checkpoint_file)
+    checkpoints = Checkpoints(
+        folder, CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
+    )
+    assert checkpoints.read() is None
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("every_steps", "every_seconds", "due"),
+    [(3, None, [False, False, True]), (None, 1e-9, [True] * 3), (None, None, [False] * 3)],
+)
+def test_when_a_checkpoint_is_due(tmp_path, every_steps, every_seconds, due):
+    config = CheckpointConfig(every_steps=every_steps, every_seconds=every_seconds, keep=False)
+    checkpoints = Checkpoints(CellFolder(tmp_path), config)
+    assert [checkpoints.due() for _ in range(3)] == due
