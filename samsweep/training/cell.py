@@ -22,11 +22,11 @@ from samsweep.records.store import CellFolder
 from samsweep.records.work import missing_measurements, work_left
 from samsweep.sharpness.measure import measure
 from samsweep.tracking import Tracker, start_tracker
-from samsweep.training.checkpoint import Checkpoints, load_weights, save_weights
+from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
 from samsweep.training.device import describe_device, make_deterministic, resolve_device
 from samsweep.training.evaluate import Score, evaluate
 from samsweep.training.progress import TrainingProgress
-from samsweep.training.signals import Interrupted, StopRequest
+from samsweep.training.signals import StopRequest
 from samsweep.training.trainer import Trainer, initial_model
 
 log = logging.getLogger(__name__)
@@ -87,35 +87,37 @@ class CellRun:
         """Train and measure what is missing; see :func:`run_cell`."""
         work = work_left(self.config, self._record)
         if work != "nothing":
-            self._prepare_machine()
-            self._work()
+            with StopRequest() as stop:
+                self._prepare_machine()
+                self._work(stop)
         self._report(already=" already" if work == "nothing" else "")
         metrics = self._record.metrics
         return math.nan if metrics is None else metrics.val_accuracy
 
     # ------------------------------------------------------------------ states of the record
 
-    def _work(self) -> None:
+    def _work(self, stop: StopRequest) -> None:
         tracker = start_tracker(self.config.tracking, self._record, self.folder.path)
         try:
             if not self._record.finished:
-                self._train(tracker)
+                self._train(tracker, stop)
+                stop.check()
             if self._record.status == "complete":
                 for key, name in missing_measurements(self.config, self._record).items():
                     self._measure(key, name)
         finally:
             tracker.finish(self._record)
 
-    def _train(self, tracker: Tracker) -> None:
+    def _train(self, tracker: Tracker, stop: StopRequest) -> None:
         """Train to the end and say in the record how that went."""
         started = time.monotonic()
         trainer, history = self._trainer(), self.folder.read_history()
         attempt = self._begin_attempt(trainer)
         end: dict[str, Any] = {}
         try:
-            with StopRequest() as stop:
+            with stop.deferred():
                 self._run_epochs(trainer, history, tracker, stop)
-            end = {"status": "complete", "metrics": self._final_metrics(trainer, history)}
+                end = {"status": "complete", "metrics": self._final_metrics(trainer, history)}
         except Diverged as error:
             end = {"status": "diverged", "error": str(error)}
         except Exception as error:
@@ -182,13 +184,30 @@ class CellRun:
     def _trainer(self) -> Trainer:
         """A trainer where the checkpoint left it, or at initialisation."""
         trainer = Trainer(self.cell, self._data, diagnostics_every=self.config.diagnostics_every)
-        state = self._checkpoints.read()
+        state, history = self._checkpoints.read(), self.folder.read_history()
+        if state is not None and len(history) < state["epoch"]:
+            log.warning(
+                "%s: the history is shorter than the checkpoint, training starts anew",
+                self.folder.path.name,
+            )
+            state = None
         if state is not None:
             trainer.load_state_dict(state)
+            if "best_weights" in state:
+                write_weights(state["best_weights"], self.folder.best_weights_file)
             log.info("%s: resumed at step %d", self.folder.path.name, trainer.total_steps)
         # Epochs that ended after the checkpoint was written are trained again.
-        self.folder.write_history(self.folder.read_history()[: trainer.epoch])
+        self.folder.write_history(history[: trainer.epoch])
         return trainer
+
+    def _write_checkpoint(self, trainer: Trainer) -> None:
+        self._lock.confirm()
+        state = trainer.state_dict()
+        if self.folder.best_weights_file.exists():
+            # Trained again elsewhere, the epochs after this checkpoint may differ in their last
+            # bits; the best weights until here must not be overwritten by theirs.
+            state["best_weights"] = read_weights(self.folder.best_weights_file)
+        self._checkpoints.write(state)
 
     def _run_epochs(
         self,
@@ -207,10 +226,8 @@ class CellRun:
             def after_step() -> None:
                 progress.step()
                 if stop.signum is not None or self._checkpoints.due():
-                    self._lock.confirm()
-                    self._checkpoints.write(trainer.state_dict())
-                if stop.signum is not None:
-                    raise Interrupted(stop.signum)
+                    self._write_checkpoint(trainer)
+                stop.check()
 
             while trainer.epoch < self.cell.recipe.epochs:
                 started = time.monotonic()
@@ -229,7 +246,7 @@ class CellRun:
     ) -> None:
         """Keep the weights if they are the best so far, the line of the history, the progress."""
         if row["val_accuracy"] > max((r["val_accuracy"] for r in history), default=-1.0):
-            save_weights(trainer.model, self.folder.best_weights_file)
+            write_weights(trainer.model.state_dict(), self.folder.best_weights_file)
         history.append(row)
         self.folder.write_history(history)
         self._update(
@@ -245,11 +262,11 @@ class CellRun:
 
     def _final_metrics(self, trainer: Trainer, history: list[dict[str, Any]]) -> Metrics:
         """Score the last epoch's weights, which are kept, and the best epoch's."""
-        save_weights(trainer.model, self.folder.weights_file)
+        write_weights(trainer.model.state_dict(), self.folder.weights_file)
         weight_norm = trainer.weight_norm()
         last = {name: self._score(trainer, name) for name in ("test", "val", "train")}
         best = max(history, key=lambda row: row["val_accuracy"])
-        load_weights(trainer.model, self.folder.best_weights_file)
+        trainer.model.load_state_dict(read_weights(self.folder.best_weights_file))
         best_test = self._score(trainer, "test")
         return Metrics(
             **{f"{name}_accuracy": score.accuracy for name, score in last.items()},
@@ -273,7 +290,7 @@ class CellRun:
         log.info("%s: measuring %s", self.folder.path.name, name)
         try:
             model = initial_model(self.cell, self._data)
-            load_weights(model, files[settings.weights])
+            model.load_state_dict(read_weights(files[settings.weights]))
             images, labels = self._data.train.batch(torch.arange(settings.num_examples))
             result = measure(
                 name, settings, model.to(self._device), self._data.normalize(images), labels

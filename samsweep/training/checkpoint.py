@@ -6,12 +6,13 @@ import logging
 import pickle
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from samsweep.config import CheckpointConfig
 from samsweep.records.store import CellFolder, atomic_path
@@ -70,14 +71,13 @@ class Checkpoints:
             self._folder.previous_checkpoint_file.unlink(missing_ok=True)
 
 
-def save_weights(model: nn.Module, file: Path) -> None:
-    """Parameters and buffers as safetensors, atomically."""
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+def write_weights(state: Mapping[str, Tensor], file: Path) -> None:
+    """Write a network's ``state_dict`` as safetensors, atomically."""
     with atomic_path(file) as temporary:
-        save_file(state, temporary)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
 
 
-def load_weights(model: nn.Module, file: Path) -> None:
-    """Load what :func:`save_weights` wrote into a model of the same architecture."""
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The ``state_dict`` that :func:`write_weights` wrote, on the CPU."""
     state: dict[str, Tensor] = load_file(file)
-    model.load_state_dict(state)
+    return state

@@ -65,7 +65,7 @@ def _layer_cosines(g: Vector, h: Vector) -> Tensor:
 
 def _share(conditions: Vector) -> Tensor:
     """Share of elements that are true."""
-    return torch.stack([c.sum() for c in conditions]).sum() / numel(conditions)
+    return torch.stack([c.sum() for c in conditions]).sum().double() / numel(conditions)
 
 
 def _quotient(numerator: Tensor, denominator: Tensor) -> Tensor:

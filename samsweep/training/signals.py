@@ -1,9 +1,11 @@
-"""Stopping in an orderly way: a signal is noted, and obeyed at the next step boundary."""
+"""Stopping in an orderly way: a signal ends the work at once, or at the next step boundary."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -12,7 +14,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
 
 class Interrupted(SystemExit):
-    """A cell stopped cleanly, with a checkpoint; the process ends with 128 + signal."""
+    """The work on a cell was stopped by a signal; the process ends with 128 + signal."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(128 + signum)
@@ -20,13 +22,15 @@ class Interrupted(SystemExit):
 
 
 class StopRequest:
-    """Notes the first signal to stop; a second one acts as it would have without us.
+    """Turns the first signal to stop into :class:`Interrupted`; a second acts as without us.
 
-    A context manager. Outside the main thread, where no handler can be set, nothing is noted.
+    A context manager. Outside the main thread, where no handler can be set, it does nothing.
     """
 
     def __init__(self) -> None:
+        #: The signal that came, if any.
         self.signum: int | None = None
+        self._deferred = False
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -44,10 +48,30 @@ class StopRequest:
         """Give the handlers back."""
         self._restore()
 
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside the block a signal is only noted; the block calls :meth:`check` when it can."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def check(self) -> None:
+        """Obey a signal that was noted.
+
+        Raises:
+            Interrupted: If one was.
+        """
+        if self.signum is not None:
+            raise Interrupted(self.signum)
+
     def _note(self, signum: int, frame: FrameType | None) -> None:
         # No logging here: a handler may run in the middle of another log call.
         self.signum = signum
         self._restore()
+        if not self._deferred:
+            self.check()
 
     def _restore(self) -> None:
         for signum, handler in self._previous.items():

@@ -1,5 +1,6 @@
 """A cell's states, as its record tells them."""
 
+import itertools
 import math
 import os
 import signal
@@ -16,7 +17,7 @@ from samsweep.training.cell import CellFailed, run_cell
 from samsweep.training.signals import Interrupted
 from samsweep.training.trainer import Trainer
 
-QUICK = ("epochs=2", "sharpness=none")
+QUICK = ("epochs=2", "sharpness=none", "sharpness.num_examples=100")
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_a_complete_cell_has_everything_and_nothing_more(folder):
     ].startswith(torch.__version__)
     (measurement,) = record.measurements.values()
     assert measurement.name == "lambda_max"
-    assert measurement.settings["num_examples"] == 898
+    assert measurement.settings["num_examples"] == 100
     assert measurement.result["lambda_max"] > 0
     assert measurement.result["converged"]
     history = folder.read_history()
@@ -95,7 +96,7 @@ def test_a_complete_cell_has_everything_and_nothing_more(folder):
 
 def test_the_recorded_accuracies_belong_to_the_weights_on_disk(folder):
     from samsweep.data.load import load_dataset
-    from samsweep.training.checkpoint import load_weights
+    from samsweep.training.checkpoint import read_weights
     from samsweep.training.evaluate import evaluate
     from samsweep.training.trainer import initial_model
 
@@ -104,10 +105,10 @@ def test_the_recorded_accuracies_belong_to_the_weights_on_disk(folder):
     data = load_dataset(config.cell.dataset, data_dir=config.data_dir, path=None)
     metrics = record_of(folder).metrics
     model = initial_model(config.cell, data)
-    load_weights(model, folder.weights_file)
+    model.load_state_dict(read_weights(folder.weights_file))
     assert evaluate(model, data, data.test).accuracy == metrics.test_accuracy
     assert evaluate(model, data, data.train).loss == metrics.train_loss
-    load_weights(model, folder.best_weights_file)
+    model.load_state_dict(read_weights(folder.best_weights_file))
     assert evaluate(model, data, data.test).accuracy == metrics.best_test_accuracy
     assert evaluate(model, data, data.val).accuracy == metrics.best_val_accuracy
 
@@ -126,7 +127,7 @@ def test_a_finished_cell_is_not_trained_again(folder, monkeypatch, caplog):
 def test_a_new_measurement_trains_nothing_and_adds_to_the_record(folder, monkeypatch):
     run(folder, "sharpness=lambda_max")
     steps = count_steps(monkeypatch)
-    run(folder, "sharpness=top5", "sharpness.num_examples=300")
+    run(folder, "sharpness=top5", "sharpness.num_examples=90")
     assert steps == []
     record = record_of(folder)
     assert [m.name for m in record.measurements.values()] == ["lambda_max", "top5"]
@@ -135,11 +136,20 @@ def test_a_new_measurement_trains_nothing_and_adds_to_the_record(folder, monkeyp
     assert len(record.attempts) == 1
 
 
-def test_measuring_the_best_weights_uses_those(folder):
-    run(folder, "sharpness=lambda_max", "epochs=6", "lr=0.3")
-    run(folder, "sharpness=lambda_max", "epochs=6", "lr=0.3", "sharpness.weights=best")
+def test_measuring_the_best_weights_uses_those(folder, monkeypatch):
+    """Validation accuracy is made to fall, so that the first epoch is the best."""
+    original, falling = cell_module.evaluate, itertools.count(90, -1)
+
+    def evaluate(model, data, split):
+        score = original(model, data, split)
+        return score._replace(accuracy=next(falling)) if split is data.val else score
+
+    monkeypatch.setattr(cell_module, "evaluate", evaluate)
+    run(folder, "sharpness=lambda_max")
+    run(folder, "sharpness=lambda_max", "sharpness.weights=best")
     record = record_of(folder)
-    assert record.metrics.best_epoch < 6, "the test needs a best epoch that is not the last"
+    assert record.metrics.best_epoch == 1
+    assert record.metrics.best_test_accuracy != record.metrics.test_accuracy
     last, best = (m.result["lambda_max"] for m in record.measurements.values())
     assert last != best
 
@@ -176,6 +186,43 @@ def test_a_signal_stops_at_a_step_boundary_and_the_rest_is_bit_identical(
         return [{k: v for k, v in row.items() if k != "seconds"} for row in of.read_history()]
 
     assert history(folder) == history(straight)
+
+
+def test_best_weights_of_an_interrupted_attempt_are_those_of_its_checkpoint(folder, monkeypatch):
+    """Whatever a killed attempt wrote after its last checkpoint does not survive the resume."""
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 9)
+        with pytest.raises(Interrupted):
+            run(folder)
+    before = folder.best_weights_file.read_bytes()
+    folder.best_weights_file.write_bytes(b"from a later epoch of the killed attempt")
+    config = compose_run(*QUICK)
+    with CellLock(folder.path) as lock:
+        cell_module.CellRun(config, folder, lock)._trainer()
+    assert folder.best_weights_file.read_bytes() == before
+
+
+def test_a_lost_history_starts_anew(folder, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 9)
+        with pytest.raises(Interrupted):
+            run(folder)
+    folder.history_file.unlink()
+    run(folder)
+    assert "training starts anew" in caplog.text
+    assert [row["epoch"] for row in folder.read_history()] == [1, 2]
+
+
+def test_a_signal_while_measuring_ends_at_once_and_loses_nothing(folder, monkeypatch):
+    def interrupt(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("not reached")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_module, "measure", interrupt)
+        with pytest.raises(Interrupted):
+            run(folder, "sharpness=lambda_max")
+    assert record_of(folder).status == "complete"
 
 
 def test_a_diverged_cell_is_a_result(folder, monkeypatch):

@@ -169,5 +169,5 @@ def test_purposes_and_counters_are_independent():
 
 
 def test_seeds_are_the_same_on_every_machine():
-    assert derive_seed(0, "init") == 6137284404209187806
+    assert derive_seed(0, "init") == 7797302695267191734
     assert torch.rand(1, generator=generator(0, "x")) == torch.rand(1, generator=generator(0, "x"))

@@ -9,7 +9,7 @@ from helpers import compose_run
 from samsweep.config import CheckpointConfig
 from samsweep.data.load import load_dataset
 from samsweep.records.store import CellFolder
-from samsweep.training.checkpoint import Checkpoints, load_weights, save_weights
+from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
 from samsweep.training.trainer import Trainer, initial_model
 
 
@@ -66,7 +66,7 @@ def test_initialisation_leaves_the_global_generator_alone(data):
         ["opt=sammagnitude", "granularity=global"],
         ["opt=sgdhess"],
         ["opt=asam", "base=adamw", "lr=0.01"],
-        ["opt=sam", "precision=bfloat16"],
+        pytest.param(["opt=sam", "precision=bfloat16"], marks=pytest.mark.slow),
     ],
     ids=lambda overrides: "-".join(overrides),
 )
@@ -99,7 +99,7 @@ def test_a_resumed_training_is_bit_identical(data, overrides, tmp_path):
 
 
 def test_an_epoch_reports_what_happened(data):
-    trainer = make(data, "opt=samdirection")
+    trainer = make(data, "opt=samdirection", "granularity=global")
     row = trainer.run_epoch(nothing)
     assert trainer.epoch == 1
     assert trainer.step == 0
@@ -112,7 +112,8 @@ def test_an_epoch_reports_what_happened(data):
     assert set(row["layer_cosines"]) == {
         name for name, p in trainer.model.named_parameters() if p.ndim > 1
     }
-    assert row["update_cosine_perturbed"] > row["update_cosine_clean"]
+    assert row["update_cosine_perturbed"] == pytest.approx(1)
+    assert row["update_cosine_clean"] == pytest.approx(row["cosine"])
     assert row["weight_norm"] == pytest.approx(
         torch.cat([p.flatten() for p in trainer.model.parameters()]).norm().item(), rel=1e-5
     )
@@ -126,17 +127,16 @@ def test_diagnostics_do_not_change_the_training(data):
 
 
 def test_training_learns(data):
-    trainer = make(data, "dataset.label_noise=0", "epochs=5")
-    rows = [trainer.run_epoch(nothing) for _ in range(5)]
-    assert rows[-1]["train_loss"] < 0.6 * rows[0]["train_loss"]
+    """Two in five labels are noise, so that the loss cannot come near 0."""
+    trainer = make(data, "opt=sgd", "epochs=12")
+    rows = [trainer.run_epoch(nothing) for _ in range(12)]
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"] - 0.5
 
 
 def test_weights_come_back(data, tmp_path):
     model = initial_model(compose_run().cell, data)
-    save_weights(model, tmp_path / "w.safetensors")
-    other = initial_model(compose_run("seed=1").cell, data)
-    load_weights(other, tmp_path / "w.safetensors")
-    assert_equal(model.state_dict(), other.state_dict())
+    write_weights(model.state_dict(), tmp_path / "w.safetensors")
+    assert_equal(model.state_dict(), read_weights(tmp_path / "w.safetensors"))
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, caplog):

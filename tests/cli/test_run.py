@@ -1,0 +1,281 @@
+"""The command as a user types it, in a process of its own and in a foreign folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+QUICK = ["epochs=2", "sharpness=none", "num_threads=1"]
+
+
+def run(folder, *arguments, check=True, module="samsweep.run", **env):
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def records(folder):
+    found = [json.loads(f.read_text()) for f in Path(folder).glob("multirun/*/cells/*/record.json")]
+    return sorted(found, key=lambda record: record["cell_id"])
+
+
+# ------------------------------------------------------------------ refused before anything happens
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["opt=smm"], "opt 'smm' is unknown: did you mean 'sam'? choose one of asam, hybrid, sam"),
+        (["dataset=mnist"], "dataset 'mnist' is unknown: choose one of cifar10, cifar100, digits"),
+        (["eopchs=3"], "key 'eopchs' is unknown: did you mean 'epochs'?"),
+        (["+typo=1"], "key 'typo' is unknown"),
+        (["rho=-1"], "rho=-1: should be greater than or equal to 0."),
+        (["rho=0.1,0.2"], "rho=0.1,0.2 gives several values: add -m to sweep over them."),
+        (["batch_size=1000"], "batch_size=1000 is larger than the 898 training images of digits"),
+        (["dataset=image_folder"], "dataset.path is missing: set dataset.path=VALUE."),
+        (["opt=["], "opt=[ cannot be read"),
+        (["device=cuda:99"], "device=cuda:99: this machine has"),
+        (["-m", "opt=sam,smm"], "opt 'smm' is unknown: did you mean 'sam'?"),
+        (["epochs=2", "-m", "rho=0.1,-1"], "rho=-1: should be greater than or equal to 0."),
+        (["-m", "rho=0.1,-1,-2", "epochs=2,x"], "rho=-2: should be greater"),
+    ],
+)
+def test_what_cannot_run_ends_in_one_sentence_and_leaves_nothing(tmp_path, arguments, sentence):
+    done = run(tmp_path, *arguments, check=False)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_sweep_tells_every_problem_once(tmp_path):
+    done = run(tmp_path, "-m", "rho=0.1,-1,-2", "opt=sgd,sam", "epochs=0", check=False)
+    assert sorted(done.stderr.splitlines()) == [
+        "epochs=0: should be greater than or equal to 1.",
+        "rho=-1: should be greater than or equal to 0.",
+        "rho=-2: should be greater than or equal to 0.",
+    ]
+
+
+def test_help_and_cfg_are_readable_and_leave_nothing(tmp_path):
+    text = run(tmp_path, "--help").stdout
+    assert "python -m samsweep.run -m model=resnet18,resnet34" in text
+    assert "opt: asam, hybrid, sam, samdirection, sammagnitude, sgd, sgdhess" in text
+    assert "rho: 0.1" in run(tmp_path, "--cfg", "job").stdout
+    assert os.listdir(tmp_path) == []
+
+
+# ------------------------------------------------------------------ sweeps
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A folder with a small sweep, and what was printed."""
+    folder = tmp_path_factory.mktemp("swept")
+    done = run(folder, "-m", *QUICK, "study=small", "opt=sgd,sam", "rho=0.1,0.2")
+    return folder, done
+
+
+def test_a_sweep_trains_each_distinct_cell_and_prints_the_table(swept):
+    folder, done = swept
+    found = records(folder)
+    assert [r["status"] for r in found] == ["complete"] * 3
+    assert {(r["identity"]["variant"]["name"], r["identity"]["variant"]["rho"]) for r in found} == {
+        ("sgd", None),
+        ("sam", 0.1),
+        ("sam", 0.2),
+    }
+    assert "3 cells of 4 points: 3 to train" in done.stdout
+    assert "| SAM " in done.stdout
+    assert "3 cells: 3 complete" in done.stdout
+
+
+def test_a_study_holds_cells_and_nothing_else(swept):
+    folder, _ = swept
+    assert os.listdir(folder) == ["multirun"]
+    assert os.listdir(folder / "multirun") == ["small"]
+    assert os.listdir(folder / "multirun/small") == ["cells"]
+
+
+def test_the_same_sweep_again_trains_nothing(swept):
+    folder, _ = swept
+    before = {f: f.stat().st_mtime_ns for f in folder.rglob("*.json*")}
+    done = run(folder, "-m", *QUICK, "study=small", "opt=sgd,sam", "rho=0.1,0.2")
+    assert "3 cells of 4 points: 3 already finished" in done.stdout
+    assert "| SAM " in done.stdout
+    assert {f: f.stat().st_mtime_ns for f in folder.rglob("*.json*")} == before
+
+
+def test_a_single_run_lands_in_the_same_cell(swept):
+    folder, _ = swept
+    done = run(folder, *QUICK, "study=small", "opt=sam", "rho=0.2")
+    assert "already complete" in done.stdout
+
+
+def test_tables_of_a_study(swept):
+    folder, _ = swept
+    done = run(folder, "--study", "small", module="multirun_analysis")
+    assert "# Test accuracy (%), last epoch: study small" in done.stdout
+    assert sorted(os.listdir(folder / "tables/small")) == [
+        f"{name}.{suffix}"
+        for name in ("accuracy", "accuracy_best", "sgdhess", "sharpness")
+        for suffix in ("csv", "md")
+    ]
+
+
+def test_a_failing_cell_lets_the_others_run_and_shows_in_the_exit_status(tmp_path):
+    """A cell that cannot even start: its folder is a file's neighbour it may not read."""
+    code = (
+        "import samsweep.training.cell as c\n"
+        "original = c.CellRun._final_metrics\n"
+        "def fail(self, *a):\n"
+        "    if self.cell.variant.rho == 0.1: raise RuntimeError('no luck')\n"
+        "    return original(self, *a)\n"
+        "c.CellRun._final_metrics = fail\n"
+        "from samsweep.run import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "-m", *QUICK, "rho=0.1,0.2"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "RuntimeError: no luck" in done.stdout + done.stderr
+    assert [r["status"] for r in records(tmp_path)] == ["failed", "complete"]
+    assert "?? (failed)" in done.stdout
+    assert "2 cells: 1 complete, 1 failed" in done.stdout
+
+
+def test_a_sweep_within_another_sweeper_still_returns_a_number(swept):
+    """hydra/sweeper=basic: plain Hydra works on samsweep's cells too."""
+    folder, _ = swept
+    done = run(folder, "-m", *QUICK, "study=small", "hydra/sweeper=basic", "opt=sam", "rho=0.1,0.2")
+    assert done.stdout.count("already complete") == 2
+
+
+# ------------------------------------------------------------------ stopping and resuming
+
+SLOW = [
+    "epochs=6",
+    "sharpness=none",
+    "num_threads=1",
+    "checkpoint_every_steps=3",
+    "opt=samdirection",
+]
+
+
+def start(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "samsweep.run", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def wait_for_epochs(folder, number):
+    """Until the first cell has so many epochs behind it."""
+
+    def there():
+        histories = folder.glob("multirun/*/cells/*/history.jsonl")
+        return any(len(file.read_text().splitlines()) >= number for file in histories)
+
+    wait_for(there)
+
+
+def only_cell(folder):
+    (cell,) = (folder / "multirun/default/cells").glob("resnet8-*")
+    return cell
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    run(folder, *SLOW)
+    return only_cell(folder)
+
+
+def assert_same_result(cell, reference):
+    ours, theirs = (
+        load_file(cell / "weights.safetensors"),
+        load_file(reference / "weights.safetensors"),
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(ours[k].equal(theirs[k]) for k in ours)
+    assert (cell / "weights-best.safetensors").read_bytes() == (
+        reference / "weights-best.safetensors"
+    ).read_bytes()
+    metrics = [json.loads((c / "record.json").read_text())["metrics"] for c in (cell, reference)]
+    assert metrics[0] == metrics[1]
+
+
+def test_killed_in_mid_epoch_and_resumed_is_bit_identical(tmp_path, uninterrupted):
+    process = start(tmp_path, *SLOW)
+    wait_for_epochs(tmp_path, 2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (record,) = records(tmp_path)
+    assert record["status"] == "running"
+    assert (only_cell(tmp_path) / "lock.json").exists()
+
+    done = run(tmp_path, *SLOW)
+    assert "resumed at step" in done.stdout
+    assert_same_result(only_cell(tmp_path), uninterrupted)
+    (record,) = records(tmp_path)
+    assert len(record["attempts"]) == 2
+    assert record["attempts"][1]["start_step"] > 0
+
+
+def test_sigterm_ends_a_sweep_with_a_checkpoint_and_143(tmp_path, uninterrupted):
+    process = start(tmp_path, "-m", *SLOW, "rho=0.1,0.2")
+    wait_for_epochs(tmp_path, 1)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate()[0]
+    assert process.returncode == 128 + signal.SIGTERM, output
+    (record,) = records(tmp_path)
+    assert record["status"] == "interrupted"
+    assert "1 interrupted" in output
+
+    run(tmp_path, *SLOW)
+    assert_same_result(only_cell(tmp_path), uninterrupted)
+
+
+# ------------------------------------------------------------------ tracking
+
+
+def test_wandb_offline_needs_no_account(tmp_path):
+    done = run(
+        tmp_path,
+        *QUICK,
+        "tracking=wandb",
+        WANDB_API_KEY="",
+        HOME=str(tmp_path / "home"),
+    )
+    cell = only_cell(tmp_path)
+    (offline,) = (cell / "wandb").glob("offline-run-*")
+    assert offline.name.endswith(cell.name)
+    assert list(offline.glob("run-*.wandb"))
+    assert "complete" in done.stdout
