@@ -2,13 +2,15 @@
 
 * :mod:`samsweep.models.resnet`: ResNets of torchvision's blocks with a CIFAR stem.
 * :mod:`samsweep.models.wide_resnet`: pre-activation wide ResNets.
+* :mod:`samsweep.models.conv`: what makes either quick on very small images.
 """
 
 from __future__ import annotations
 
 from torch import nn
 
-from samsweep.config import MODELS, ConfigError, ResNetSpec, unknown_name
+from samsweep.config import MODELS, ConfigError, ResNetSpec, WideResNetSpec, unknown_name
+from samsweep.models.conv import use_dense_convolutions
 
 
 def build_model(name: str, *, in_channels: int, num_classes: int) -> nn.Module:
@@ -27,7 +29,13 @@ def build_model(name: str, *, in_channels: int, num_classes: int) -> nn.Module:
     """
     if name not in MODELS:
         raise ConfigError(unknown_name("model", name, MODELS))
-    spec = MODELS[name]
+    network = _network(MODELS[name], in_channels=in_channels, num_classes=num_classes)
+    use_dense_convolutions(network)
+    return network
+
+
+def _network(spec: ResNetSpec | WideResNetSpec, *, in_channels: int, num_classes: int) -> nn.Module:
+    # Late, since torchvision takes a second to import.
     if isinstance(spec, ResNetSpec):
         from samsweep.models.resnet import ResNet
 

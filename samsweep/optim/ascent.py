@@ -53,16 +53,18 @@ def adaptive(eta: float = 0.01) -> Ascent:
 def perturbed(params: Vector, perturbation: Vector) -> Iterator[None]:
     """Parameters at w + epsilon inside the block, and at w again after it, bit for bit.
 
-    A copy of w is kept: subtracting epsilon again would leave rounding errors behind.
+    The tensors that hold w are set aside, not changed: subtracting epsilon again would leave
+    rounding errors behind, and copying w back would take time.
 
     Args:
-        params: The parameters, changed in place.
+        params: The parameters; their ``data`` is exchanged.
         perturbation: epsilon, same shapes.
     """
-    values = [p.detach() for p in params]
-    saved = [value.clone() for value in values]
+    originals = [p.data for p in params]
     try:
-        torch._foreach_add_(values, perturbation)
+        for param, moved in zip(params, torch._foreach_add(originals, perturbation), strict=True):
+            param.data = moved
         yield
     finally:
-        torch._foreach_copy_(values, saved)
+        for param, original in zip(params, originals, strict=True):
+            param.data = original

@@ -38,7 +38,9 @@ class Trainer:
         self.cell = cell
         self.data = data
         self.device = data.train.labels.device
+        # On a CPU convolutions are a fifth faster with channels last.
         self.model = initial_model(cell, data).to(self.device)
+        self.model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(cell.variant, cell.recipe, self.model, seed=cell.seed)
         self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
         #: Complete epochs, and complete steps of the current one.
@@ -117,7 +119,8 @@ class Trainer:
             generator(self.cell.seed, "augment", self.epoch, self.step),
         )
         images, labels = train.batch(indices)
-        return augment(images, draws, config, self.data.mean, self.data.std), labels
+        augmented = augment(images, draws, config, self.data.mean, self.data.std)
+        return augmented.contiguous(memory_format=torch.channels_last), labels
 
     def _lr(self, step: int) -> float:
         return learning_rate(
