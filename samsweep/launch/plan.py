@@ -58,7 +58,8 @@ class Plan:
         }
         parts = [f"{counts[work]} {words}" for work, words in told.items() if counts[work]]
         points = f" of {self.num_points} points" if self.num_points > len(self.cells) else ""
-        return f"{len(self.cells)} cells{points}: {', '.join(parts)}"
+        plural = "" if len(self.cells) == 1 else "s"
+        return f"{len(self.cells)} cell{plural}{points}: {', '.join(parts)}"
 
 
 def plan_sweep(points: Iterable[tuple[RunConfig, tuple[str, ...], Path]]) -> Plan:

@@ -69,7 +69,7 @@ class Trainer:
         self.model.train()
         while self.step < self.steps_per_epoch:
             size = self.cell.recipe.batch_size
-            self._take_step(order[self.step * size : (self.step + 1) * size])
+            self.take_step(order[self.step * size : (self.step + 1) * size])
             after_step()
         row = {"epoch": self.epoch + 1, "lr": self._lr(self.step - 1), **self._meter.summary()}
         row["weight_norm"] = self.weight_norm()
@@ -78,6 +78,16 @@ class Trainer:
         self.epoch, self.step = self.epoch + 1, 0
         self._meter = EpochMeter(self.device)
         return row
+
+    def take_step(self, indices: Tensor) -> None:
+        """One optimizer step on the training images of these indices, shape (B,)."""
+        for group in self.optimizer.base.param_groups:
+            group["lr"] = self._lr(self.step)
+        loss = BatchLoss(self.model, *self._batch(indices), precision=self.cell.recipe.precision)
+        result = self.optimizer.step(loss)
+        looked_at = self.step % self._diagnostics_every == 0
+        self._meter.add(result, loss.num_correct, len(indices), diagnostics=looked_at)
+        self.step += 1
 
     def weight_norm(self) -> float:
         """Euclidean norm of all trainable parameters together."""
@@ -99,15 +109,6 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._meter.load_state_dict(state["meter"])
-
-    def _take_step(self, indices: Tensor) -> None:
-        for group in self.optimizer.base.param_groups:
-            group["lr"] = self._lr(self.step)
-        loss = BatchLoss(self.model, *self._batch(indices), precision=self.cell.recipe.precision)
-        result = self.optimizer.step(loss)
-        looked_at = self.step % self._diagnostics_every == 0
-        self._meter.add(result, loss.num_correct, len(indices), diagnostics=looked_at)
-        self.step += 1
 
     def _batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Augmented, normalised images and labels of one mini-batch."""

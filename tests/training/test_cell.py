@@ -38,26 +38,26 @@ def record_of(folder):
 def count_steps(monkeypatch):
     """A list that grows with every optimizer step."""
     steps = []
-    original = Trainer._take_step
+    original = Trainer.take_step
 
     def counted(self, indices):
         steps.append(1)
         original(self, indices)
 
-    monkeypatch.setattr(Trainer, "_take_step", counted)
+    monkeypatch.setattr(Trainer, "take_step", counted)
     return steps
 
 
 def interrupt_at(monkeypatch, step, signum=signal.SIGTERM):
     """Send this process a signal during one optimizer step."""
-    original = Trainer._take_step
+    original = Trainer.take_step
 
     def interrupted(self, indices):
         if self.total_steps == step:
             os.kill(os.getpid(), signum)
         original(self, indices)
 
-    monkeypatch.setattr(Trainer, "_take_step", interrupted)
+    monkeypatch.setattr(Trainer, "take_step", interrupted)
 
 
 def test_a_complete_cell_has_everything_and_nothing_more(folder):
