@@ -38,7 +38,7 @@ class Trainer:
         self.cell = cell
         self.data = data
         self.device = data.train.labels.device
-        # On a CPU convolutions are a fifth faster with channels last.
+        # Convolutions are faster with channels last, on a CPU as well.
         self.model = initial_model(cell, data).to(self.device)
         self.model.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(cell.variant, cell.recipe, self.model, seed=cell.seed)

@@ -15,11 +15,6 @@ MINI = Path(__file__).parents[2].parent / "shared" / "data" / "cifar100-mini.tar
 SaveImage = Callable[..., Path]
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the one marker that these tests use, for runs of this folder by itself."""
-    config.addinivalue_line("markers", "gpu: needs a GPU")
-
-
 @pytest.fixture
 def save_image() -> SaveImage:
     """Save an image of reproducible noise."""
