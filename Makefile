@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml
 	@echo "Setting up $(VENV): the package, its dependencies and the tools (about 6 GB, minutes)."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "samsweep needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) \
 		|| { echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -e '.[dev]'
 	@touch $@
@@ -36,7 +36,7 @@ test: $(INSTALLED) ## the tests, but for the slow ones
 	@echo "Running the tests; make test-all adds the slow ones."
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test-all: $(INSTALLED) ## all tests that this machine can run
+test-all: $(INSTALLED) ## all tests but those that need a GPU
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu'
 
 test-gpu: $(INSTALLED) ## the tests that need a CUDA device

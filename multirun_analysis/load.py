@@ -259,7 +259,7 @@ def _with_skipped(frame: pd.DataFrame, skipped: Sequence[Skipped]) -> pd.DataFra
 
 
 def _run_row(record: Record) -> dict[str, Any]:
-    latest = record.attempts[-1] if record.attempts else None
+    latest = record.attempts[-1].provenance if record.attempts else None
     return {
         **_cell_row(record),
         **(record.metrics.model_dump() if record.metrics else {}),
@@ -326,7 +326,7 @@ def _values(measurement: Measurement) -> dict[str, Any]:
         "loss": _float(result.get("loss")),
         "measured_weight_norm": _float(result.get("weight_norm")),
         "measured_seconds": _float(result.get("seconds")),
-        "measured_on": measurement.device,
+        "measured_on": measurement.provenance.device,
     }
 
 

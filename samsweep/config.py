@@ -49,6 +49,8 @@ class ConfigError(ValueError):
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
     """The sentence about a name that nothing answers to, with the nearest valid one."""
     valid = sorted(choices)
+    if not valid:
+        return f"{kind} {name!r} is unknown."
     near = difflib.get_close_matches(name, valid, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{kind} {name!r} is unknown: {hint}choose one of {', '.join(valid)}."
@@ -192,7 +194,8 @@ OptName = Annotated[str, _one_of("opt", (*VARIANTS, "hybrid"))]
 
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+#: Minus zero is zero, and must not hash as something else.
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
@@ -292,13 +295,23 @@ class AugmentConfig(Frozen):
         flip: Whether to mirror left-right with probability 1/2.
         cutout: Side of the square set to the mean, in pixels; 0 turns it off (DeVries & Taylor
             2017, arXiv 1708.04552).
-        cutout_prob: Probability of the cutout.
+        cutout_prob: Probability of the cutout; None in the identity of a cell without one.
     """
 
     crop_padding: NonNegativeInt = 0
     flip: bool = False
     cutout: NonNegativeInt = 0
-    cutout_prob: Probability = 0.5
+    cutout_prob: Probability | None = 0.5
+
+    @model_validator(mode="after")
+    def _probability_of_a_cutout(self) -> Self:
+        if self.cutout and self.cutout_prob is None:
+            raise ValueError(f"cutout={self.cutout} needs a cutout_prob between 0 and 1")
+        return self
+
+    def used(self) -> AugmentConfig:
+        """The same, without the keys that have no effect."""
+        return self if self.cutout else self.model_copy(update={"cutout_prob": None})
 
 
 class DatasetConfig(Frozen):
@@ -330,7 +343,8 @@ class RecipeConfig(Frozen):
         lr_schedule: Cosine to 0 per step or per epoch, or constant.
         epochs: Passes over the training images.
         batch_size: Images per step; the last incomplete batch is dropped.
-        precision: Of the forward and backward passes (weights are float32).
+        precision: Of the forward and backward passes; weights are float32. ``float32`` is as torch
+            has it: on a GPU convolutions may use TF32. ``bfloat16`` is autocast.
     """
 
     base: BaseName
@@ -442,6 +456,8 @@ class OptOptions(Frozen):
 
     @model_validator(mode="after")
     def _one_transform(self) -> Self:
+        if self.name == "sgdhess" and self.curvature is None:
+            raise ValueError("sgdhess needs a curvature: hutchinson, gauss_newton or exact")
         if self.curvature is not None and (self.direction, self.magnitude) != ("sgd", "sgd"):
             raise ValueError(
                 f"curvature={self.curvature} transforms the plain gradient: "
@@ -468,15 +484,26 @@ class OptOptions(Frozen):
         )
 
 
+class RecipeOptions(Frozen):
+    """A data set's recipe; it only feeds the interpolations of the top-level values."""
+
+    epochs: Count
+    batch_size: Count
+    lr: NonNegative
+    momentum: Momentum
+    weight_decay: NonNegative
+    lr_schedule: LrSchedule
+
+
 class DatasetOptions(Frozen):
-    """An option of the ``dataset`` group. ``recipe`` only feeds the top-level interpolations."""
+    """An option of the ``dataset`` group."""
 
     name: DatasetName
     label_noise: Probability = 0.0
     augment: AugmentConfig
     path: str | None = None
     image_size: Count | None = None
-    recipe: dict[str, Any]
+    recipe: RecipeOptions
 
 
 class Options(Frozen):
@@ -540,7 +567,7 @@ class Options(Frozen):
                 variant=self.opt.resolve(rho=self.rho, granularity=self.granularity),
                 dataset=DatasetConfig(
                     name=self.dataset.name,
-                    augment=self.dataset.augment,
+                    augment=self.dataset.augment.used(),
                     label_noise=self.dataset.label_noise,
                     image_size=self.dataset.image_size,
                     fingerprint=info.fingerprint,

@@ -19,6 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from samsweep.config import ConfigError, Options, RunConfig, sibling_keys, unknown_name
 from samsweep.data.describe import describe
 from samsweep.records.identity import cell_id
+from samsweep.records.store import RecordError
 
 
 class Refusal(SystemExit):
@@ -110,10 +111,12 @@ def explain(error: BaseException) -> str:
     for link in chain:
         if isinstance(link, ConfigError):
             return str(link)
+        if isinstance(link, RecordError):
+            return f"{link}. Move that cell's folder away to train it anew."
     text = "\n".join(str(link) for link in chain)
     key = re.search(r"Could not override '([^']+)'", text)
     if key is not None:
-        return _not_overridable(key[1])
+        return _not_overridable(key[1], text)
     option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
     if option is not None:
         return unknown_name(option[1], option[2], _available_options(text))
@@ -128,7 +131,7 @@ def explain(error: BaseException) -> str:
 
 def is_refusal(error: BaseException) -> bool:
     """Whether an exception speaks of the command rather than of a failure."""
-    kinds = (ConfigError, HydraException, OmegaConfBaseException)
+    kinds = (ConfigError, RecordError, HydraException, OmegaConfBaseException)
     return any(isinstance(link, kinds) for link in _chain(error))
 
 
@@ -138,9 +141,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _not_overridable(key: str) -> str:
-    """A key that is unknown, or one that the chosen options leave at its default."""
+def _not_overridable(key: str, text: str) -> str:
+    """A key that is unknown, or one that has nothing to override yet."""
     valid = sibling_keys(Options, key)
+    if (conf_dir() / key).is_dir():
+        addition = re.search(r"use (\+\S+)", text)
+        remedy = addition[1] if addition else f"+{key}=OPTION"
+        return f"no {key} is chosen yet that could be replaced: write {remedy}."
     if key in valid:
         return f"{key} is not among the chosen options' own values: write +{key}=VALUE."
     return unknown_name("key", key, valid)

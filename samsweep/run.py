@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from samsweep.hydra_config import Refusal, conf_dir, is_refusal, register_resolvers, to_run_config
 from samsweep.hydra_config import explain as explain_error
+from samsweep.records.schema import CellFailed
 
 
 def task(cfg: DictConfig) -> float:
@@ -47,6 +48,9 @@ def main() -> None:
     except Exception as error:
         if wants_traceback:
             raise
+        if isinstance(error, CellFailed):
+            # Its traceback has been logged, and is in the record.
+            _end(str(error), status=1)
         if is_refusal(error):
             _end(explain_error(error), status=2)
         raise

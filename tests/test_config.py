@@ -24,7 +24,7 @@ def test_defaults_are_the_documented_ones():
         },
         "dataset": {
             "name": "digits",
-            "augment": {"crop_padding": 1, "flip": False, "cutout": 0, "cutout_prob": 0.5},
+            "augment": {"crop_padding": 1, "flip": False, "cutout": 0},
             "label_noise": 0.4,
         },
         "recipe": {
@@ -132,6 +132,11 @@ def test_every_named_variant_can_be_chosen():
         ("dataset.augment.cutout=9", "cutout=9 is larger than the 8x8 images of digits"),
         ("sharpness.measures=[lambda]", "measure 'lambda' is unknown: did you mean 'lambda_max'"),
         ("+dataset.path=/tmp", "dataset.path=/tmp has no effect|dataset.path"),
+        (
+            "+dataset.recipe.typo=1",
+            "key 'dataset.recipe.typo' is unknown: did you mean 'dataset.recipe.epochs'?",
+        ),
+        ("+dataset.augment.typo=1", "key 'dataset.augment.typo' is unknown"),
         ("opt.direction=up", "opt.direction=up: should be 'sgd' or 'sam'."),
     ],
 )
@@ -149,6 +154,11 @@ def test_all_problems_are_told_at_once():
 def test_curvature_excludes_mixing():
     with pytest.raises(ConfigError, match="curvature=exact transforms the plain gradient"):
         compose_run("opt=sam", "+opt.curvature=exact")
+
+
+def test_sgdhess_needs_a_curvature():
+    with pytest.raises(ConfigError, match="sgdhess needs a curvature: hutchinson"):
+        compose_run("opt=sgdhess", "opt.curvature=null")
 
 
 def test_values_are_frozen():

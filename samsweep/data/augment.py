@@ -62,7 +62,7 @@ def draw(
         flips = torch.rand(batch_size, generator=generator) < 0.5
     if config.cutout > 0:
         half = config.cutout // 2
-        cutouts = torch.rand(batch_size, generator=generator) < config.cutout_prob
+        cutouts = torch.rand(batch_size, generator=generator) < (config.cutout_prob or 0.0)
         cutout_corners = torch.randint(
             -half, image_size - half, (batch_size, 2), generator=generator
         )

@@ -6,6 +6,7 @@ before it launches anything.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import tarfile
@@ -95,7 +96,15 @@ def download(name: str, data_dir: Path) -> None:
                 _fetch_and_unpack(name, data_dir)
     # torchvision reports a wrong checksum as RuntimeError.
     except (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError) as error:
+        _remove_traces(data_dir, name)
         raise _not_downloaded(name, data_dir, error) from error
+
+
+def _remove_traces(data_dir: Path, name: str) -> None:
+    """After a download that failed: no lock, and no folder if there is nothing in it."""
+    with contextlib.suppress(OSError):
+        (data_dir / f".{name}.lock").unlink(missing_ok=True)
+        data_dir.rmdir()
 
 
 def load_cifar(name: str, data_dir: Path) -> ImageData:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samsweep.config import RunConfig
-from samsweep.records.identity import cell_id
+from samsweep.records.identity import cell_id, wanted_measurements
 from samsweep.records.store import CellFolder
 from samsweep.records.work import Work, work_left
 
@@ -35,7 +35,8 @@ class Plan:
     """The distinct cells of a sweep.
 
     Args:
-        cells: In the order of the grid.
+        cells: In the order of the grid. A cell stands in it again where a later point asks for
+            measurements that no earlier one does.
         num_points: Points of the grid, of which several may be one cell.
     """
 
@@ -50,6 +51,7 @@ class Plan:
     def __str__(self) -> str:
         """One line of counts."""
         counts = Counter(cell.work for cell in self.cells)
+        num_cells = len({cell.folder for cell in self.cells})
         told: dict[Work, str] = {
             "train": "to train",
             "resume": "to resume",
@@ -57,9 +59,9 @@ class Plan:
             "nothing": "already finished",
         }
         parts = [f"{counts[work]} {words}" for work, words in told.items() if counts[work]]
-        points = f" of {self.num_points} points" if self.num_points > len(self.cells) else ""
-        plural = "" if len(self.cells) == 1 else "s"
-        return f"{len(self.cells)} cell{plural}{points}: {', '.join(parts)}"
+        points = f" of {self.num_points} points" if self.num_points > num_cells else ""
+        plural = "" if num_cells == 1 else "s"
+        return f"{num_cells} cell{plural}{points}: {', '.join(parts)}"
 
 
 def plan_sweep(points: Iterable[tuple[RunConfig, tuple[str, ...], Path]]) -> Plan:
@@ -71,15 +73,20 @@ def plan_sweep(points: Iterable[tuple[RunConfig, tuple[str, ...], Path]]) -> Pla
     Raises:
         RecordError: If a record cannot be read.
     """
-    cells: dict[str, PlannedCell] = {}
+    cells: list[PlannedCell] = []
+    planned: dict[str, set[str]] = {}
     num_points = 0
     for run, overrides, path in points:
         num_points += 1
         folder = CellFolder(path)
-        cells.setdefault(
-            f"{run.study}/{cell_id(run.cell)}",
-            PlannedCell(
-                run=run, overrides=overrides, folder=folder, work=work_left(run, folder.read())
-            ),
-        )
-    return Plan(cells=tuple(cells.values()), num_points=num_points)
+        measurements = set(wanted_measurements(run.sharpness))
+        name = f"{run.study}/{cell_id(run.cell)}"
+        if name not in planned:
+            work = work_left(run, folder.read())
+        elif measurements - planned[name]:
+            work = "measure"
+        else:
+            continue
+        planned[name] = planned.get(name, set()) | measurements
+        cells.append(PlannedCell(run=run, overrides=overrides, folder=folder, work=work))
+    return Plan(cells=tuple(cells), num_points=num_points)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 class Conv2d(nn.Conv2d):
     """``nn.Conv2d``, as a dense linear map where the image has fewer pixels than the kernel taps.
 
-    For square kernels with zero padding, no groups and no dilation, which is what
+    For square kernels, strides and zero paddings without bias, groups or dilation, which is what
     :func:`use_dense_convolutions` gives it.
     """
 
@@ -44,10 +44,24 @@ class Conv2d(nn.Conv2d):
 
 
 def use_dense_convolutions(network: nn.Module) -> None:
-    """Have every 3×3 convolution of a network without bias be a :class:`Conv2d`, in place.
+    """Have every convolution of a network that can be a :class:`Conv2d` be one, in place.
 
     Parameters and their names stay as they are.
     """
     for module in network.modules():
-        if type(module) is nn.Conv2d and module.kernel_size == (3, 3) and module.bias is None:
+        if type(module) is nn.Conv2d and _fits(module):
             module.__class__ = Conv2d
+
+
+def _fits(conv: nn.Conv2d) -> bool:
+    """Whether a convolution has the properties that :class:`Conv2d` relies on."""
+    return (
+        conv.kernel_size[0] == conv.kernel_size[1] > 1
+        and conv.stride[0] == conv.stride[1]
+        and isinstance(conv.padding, tuple)
+        and conv.padding[0] == conv.padding[1]
+        and conv.padding_mode == "zeros"
+        and conv.dilation == (1, 1)
+        and conv.groups == 1
+        and conv.bias is None
+    )

@@ -56,6 +56,9 @@ def perturbed(params: Vector, perturbation: Vector) -> Iterator[None]:
     The tensors that hold w are set aside, not changed: subtracting epsilon again would leave
     rounding errors behind, and copying w back would take time.
 
+    Parameters that share memory with each other do not inside the block, and what was captured with
+    their addresses (a CUDA graph) does not see it.
+
     Args:
         params: The parameters; their ``data`` is exchanged.
         perturbation: epsilon, same shapes.

@@ -31,13 +31,15 @@ class Holder:
     """Who holds a lock.
 
     Args:
-        host: Machine.
+        host: Machine, for people.
+        machine: One boot and one space of process ids: containers may share a host's name.
         pid: Process on that machine.
         job_id: Slurm job, if any.
         token: Tells two holders of one process apart.
     """
 
     host: str
+    machine: str
     pid: int
     job_id: str | None
     token: str
@@ -47,6 +49,7 @@ class Holder:
         """This process, as a new holder."""
         return cls(
             host=socket.gethostname(),
+            machine=_machine(),
             pid=os.getpid(),
             job_id=os.environ.get("SLURM_JOB_ID"),
             token=uuid.uuid4().hex,
@@ -143,9 +146,13 @@ class CellLock:
 
     def _beat(self) -> None:
         while not self._stop.wait(self._heartbeat_s):
-            if self.holder() != self._holder:
-                return
-            os.utime(self.file)
+            try:
+                if self.holder() != self._holder:
+                    return
+                os.utime(self.file)
+            except OSError:
+                # A network file system that stumbles; the next beat may come through.
+                continue
 
     def _is_stale(self, holder: Holder | None) -> bool:
         """Whether the heart has stopped, by the file system's clock, or the process is gone."""
@@ -155,9 +162,18 @@ class CellLock:
             return True
         return (
             holder is not None
-            and holder.host == self._holder.host
+            and holder.machine == self._holder.machine
             and not _process_exists(holder.pid)
         )
+
+
+def _machine() -> str:
+    """What process ids are unique in."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
 
 
 def _process_exists(pid: int) -> bool:

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import samsweep
-from samsweep.records.schema import Attempt
+from samsweep.records.schema import Provenance
 
 #: The libraries whose versions can decide a result.
 _LIBRARIES = ("samsweep", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "hydra-core")
@@ -25,18 +25,15 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def new_attempt(*, device: str, num_threads: int, start_step: int) -> Attempt:
-    """The attempt that this process begins now.
+def provenance(*, device: str, num_threads: int) -> Provenance:
+    """What is at work here and now.
 
     Args:
         device: Torch device with the hardware's name.
         num_threads: CPU threads of one operation.
-        start_step: Optimizer steps already done.
     """
     commit, dirty = git_state()
-    return Attempt(
-        started=now(),
-        start_step=start_step,
+    return Provenance(
         host=socket.gethostname(),
         job_id=os.environ.get("SLURM_JOB_ID"),
         device=device,
@@ -70,7 +67,7 @@ def git_state() -> tuple[str | None, bool | None]:
         if not _git(source, "ls-files", "__init__.py"):
             return None, None
         changed = _git(source, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None, None
     return commit, bool(changed)
 

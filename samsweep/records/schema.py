@@ -21,6 +21,10 @@ Status = Literal["planned", "running", "complete", "diverged", "failed", "interr
 FINISHED: frozenset[Status] = frozenset({"complete", "diverged"})
 
 
+class CellFailed(RuntimeError):
+    """A cell ended with an exception, which its record tells in full."""
+
+
 class _Part(BaseModel):
     """A part of the record, immutable; a field of a later minor version is ignored."""
 
@@ -71,33 +75,10 @@ class Metrics(_Part):
     weight_norm: float
 
 
-class Measurement(_Part):
-    """A quantity computed from final weights.
+class Provenance(_Part):
+    """Which code, machine and versions were at work.
 
     Args:
-        name: A key of ``samsweep.config.MEASURES``.
-        settings: What decides the value.
-        result: The value, its error estimate and its cost.
-        measured: When.
-        device: Where.
-    """
-
-    name: str
-    settings: dict[str, Any]
-    result: dict[str, Any]
-    measured: str
-    device: str
-
-
-class Attempt(_Part):
-    """One process that worked on the cell.
-
-    Args:
-        started: When it started.
-        ended: When it ended; None while it runs, and for ever if it was killed.
-        seconds: Duration in training and evaluation.
-        start_step: Optimizer steps already done when it started.
-        end_step: Optimizer steps done when it ended.
         host: Machine.
         job_id: Slurm job, if any.
         device: Torch device with the hardware's name.
@@ -108,11 +89,6 @@ class Attempt(_Part):
         command: The command line.
     """
 
-    started: str
-    ended: str | None = None
-    seconds: float | None = None
-    start_step: int
-    end_step: int | None = None
     host: str
     job_id: str | None = None
     device: str
@@ -121,6 +97,44 @@ class Attempt(_Part):
     git_dirty: bool | None
     versions: dict[str, str]
     command: str
+
+
+class Measurement(_Part):
+    """A quantity computed from final weights.
+
+    Args:
+        name: A key of ``samsweep.config.MEASURES``.
+        settings: What decides the value.
+        result: The value, its error estimate and its cost.
+        measured: When.
+        provenance: By what.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    result: dict[str, Any]
+    measured: str
+    provenance: Provenance
+
+
+class Attempt(_Part):
+    """One process that worked on the cell.
+
+    Args:
+        started: When it started.
+        ended: When it ended; None while it runs, and for ever if it was killed.
+        seconds: Duration in training and evaluation.
+        start_step: Optimizer steps already done when it started; None until that is known.
+        end_step: Optimizer steps done when it ended.
+        provenance: Where and by what.
+    """
+
+    started: str
+    ended: str | None = None
+    seconds: float | None = None
+    start_step: int | None = None
+    end_step: int | None = None
+    provenance: Provenance
 
 
 class Record(_Part):

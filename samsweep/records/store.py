@@ -18,6 +18,9 @@ from pydantic import ValidationError
 from samsweep.config import CellConfig
 from samsweep.records.schema import Record
 
+#: Suffix of a file that is being written.
+_TEMPORARY = ".partial"
+
 
 class RecordError(ValueError):
     """A record that cannot be read: the file, and what is wrong with it."""
@@ -35,7 +38,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Yields:
         The path to write to.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -95,6 +98,11 @@ class CellFolder:
     def best_weights_file(self) -> Path:
         """Weights at best validation accuracy."""
         return self.path / "weights-best.safetensors"
+
+    def remove_debris(self) -> None:
+        """Delete what a killed writer left behind; only under the cell's lock."""
+        for file in self.path.glob(f".*{_TEMPORARY}"):
+            file.unlink()
 
     def read(self) -> Record | None:
         """The record, or None for a cell that has none yet.

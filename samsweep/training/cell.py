@@ -6,6 +6,7 @@ import logging
 import math
 import time
 import traceback
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -15,13 +16,22 @@ from samsweep.config import RunConfig
 from samsweep.data.images import ImageData
 from samsweep.data.load import load_dataset
 from samsweep.records.identity import RESULTS_VERSION, cell_id, measurement_settings
-from samsweep.records.lock import CellBusy, CellLock
-from samsweep.records.provenance import new_attempt, now
-from samsweep.records.schema import Attempt, Measurement, Metrics, Progress, Record
+from samsweep.records.lock import CellBusy, CellLock, LockLost
+from samsweep.records.provenance import now, provenance
+from samsweep.records.schema import (
+    Attempt,
+    CellFailed,
+    Measurement,
+    Metrics,
+    Progress,
+    Provenance,
+    Record,
+    Status,
+)
 from samsweep.records.store import CellFolder
 from samsweep.records.work import missing_measurements, work_left
 from samsweep.sharpness.measure import measure
-from samsweep.tracking import Tracker, start_tracker
+from samsweep.tracking import NoTracker, Tracker, start_tracker
 from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
 from samsweep.training.device import describe_device, make_deterministic, resolve_device
 from samsweep.training.evaluate import Score, evaluate
@@ -32,12 +42,8 @@ from samsweep.training.trainer import Trainer, initial_model
 log = logging.getLogger(__name__)
 
 
-class CellFailed(RuntimeError):
-    """A cell ended with an exception, which its record tells in full."""
-
-
 class Diverged(ArithmeticError):
-    """The loss left the numbers: a result of the optimizer, not of the program."""
+    """The training left the numbers: a result of the optimizer, not of the program."""
 
 
 def run_cell(config: RunConfig, folder: CellFolder) -> float:
@@ -51,8 +57,8 @@ def run_cell(config: RunConfig, folder: CellFolder) -> float:
         folder: Its folder, which exists.
 
     Returns:
-        Validation accuracy of the last epoch in percent; NaN for a cell that diverged or that
-        another process is working on.
+        Validation accuracy of the last epoch in percent; 0 for a cell that diverged, NaN for one
+        that another process is working on.
 
     Raises:
         CellFailed: If training or measuring raised.
@@ -63,7 +69,9 @@ def run_cell(config: RunConfig, folder: CellFolder) -> float:
             return CellRun(config, folder, lock).run()
     except CellBusy as busy:
         log.info("%s: left alone, %s", folder.path.name, busy)
-        return math.nan
+    except LockLost as lost:
+        log.warning("%s: left to another process, %s", folder.path.name, lost)
+    return math.nan
 
 
 class CellRun:
@@ -80,81 +88,97 @@ class CellRun:
         self.cell = config.cell
         self.folder = folder
         self._lock = lock
+        folder.remove_debris()
         self._record = folder.read() or planned_record(config)
         self._checkpoints = Checkpoints(folder, config.checkpoint)
+        self._tracker: Tracker = NoTracker()
 
     def run(self) -> float:
         """Train and measure what is missing; see :func:`run_cell`."""
         work = work_left(self.config, self._record)
         if work != "nothing":
             with StopRequest() as stop:
-                self._prepare_machine()
                 self._work(stop)
         self._report(already=" already" if work == "nothing" else "")
         metrics = self._record.metrics
-        return math.nan if metrics is None else metrics.val_accuracy
+        # A network that diverged classifies nothing; NaN would end an optimizer's search.
+        return 0.0 if metrics is None else metrics.val_accuracy
 
     # ------------------------------------------------------------------ states of the record
 
     def _work(self, stop: StopRequest) -> None:
-        tracker = start_tracker(self.config.tracking, self._record, self.folder.path)
         try:
             if not self._record.finished:
-                self._train(tracker, stop)
+                self._attempt(stop)
                 stop.check()
             if self._record.status == "complete":
                 for key, name in missing_measurements(self.config, self._record).items():
                     self._measure(key, name)
         finally:
-            tracker.finish(self._record)
+            self._tracker.finish(self._record)
 
-    def _train(self, tracker: Tracker, stop: StopRequest) -> None:
-        """Train to the end and say in the record how that went."""
+    def _attempt(self, stop: StopRequest) -> None:
+        """Train to the end, and say in the record how that went."""
         started = time.monotonic()
-        trainer, history = self._trainer(), self.folder.read_history()
-        attempt = self._begin_attempt(trainer)
-        end: dict[str, Any] = {}
+        self.folder.freeze_config(self.cell)
+        self._prepare_machine()
+        self._begin_attempt()
+
+        def end(status: Status, **changes: Any) -> None:
+            seconds = round(time.monotonic() - started, 3)
+            self._update_attempt(ended=now(), seconds=seconds)
+            self._update(status=status, **changes)
+
         try:
-            with stop.deferred():
-                self._run_epochs(trainer, history, tracker, stop)
-                end = {"status": "complete", "metrics": self._final_metrics(trainer, history)}
-        except Diverged as error:
-            end = {"status": "diverged", "error": str(error)}
-        except Exception as error:
-            end = {"status": "failed", "error": traceback.format_exc()}
-            log.exception("%s failed", self.folder.path.name)
-            raise CellFailed(f"{self.folder.path.name}: {_one_line(error)}") from error
-        except BaseException:
-            end = {"status": "interrupted"}
+            metrics = self._train(stop)
+        except LockLost:
             raise
-        finally:
-            attempt = attempt.model_copy(
-                update={
-                    "ended": now(),
-                    "seconds": round(time.monotonic() - started, 3),
-                    "end_step": trainer.total_steps,
-                }
-            )
-            self._update(attempts=(*self._record.attempts[:-1], attempt), **end)
+        except Diverged as error:
+            end("diverged", error=str(error))
+        except Exception as error:
+            end("failed", error=traceback.format_exc())
+            raise self._failure("training", error) from error
+        except BaseException:
+            end("interrupted")
+            raise
+        else:
+            end("complete", metrics=metrics)
         self._checkpoints.discard()
 
-    def _begin_attempt(self, trainer: Trainer) -> Attempt:
-        attempt = new_attempt(
-            device=describe_device(self._device),
-            num_threads=torch.get_num_threads(),
-            start_step=trainer.total_steps,
-        )
-        for earlier in self._record.attempts[-1:]:
-            if trainer.total_steps and earlier.num_threads != attempt.num_threads:
-                log.warning(
-                    "%s: resumed with %d threads after %d: the results are as good, but not bit "
-                    "for bit those of an uninterrupted run",
-                    self.folder.path.name,
-                    attempt.num_threads,
-                    earlier.num_threads,
-                )
+    def _begin_attempt(self) -> None:
+        attempt = Attempt(started=now(), provenance=self._provenance())
+        if self.folder.checkpoint_file.exists():
+            for earlier in self._record.attempts[-1:]:
+                self._warn_of_changes(earlier.provenance, attempt.provenance)
         self._update(status="running", attempts=(*self._record.attempts, attempt), error=None)
-        return attempt
+
+    def _warn_of_changes(self, before: Provenance, here: Provenance) -> None:
+        """Bit-identity after a resume holds on the same hardware, threads and versions only."""
+        for name in ("num_threads", "device", "versions"):
+            old, new = getattr(before, name), getattr(here, name)
+            if old != new:
+                log.warning(
+                    "%s: resumed with %s %s after %s: the results are as good, but not bit for bit "
+                    "those of an uninterrupted run",
+                    self.folder.path.name,
+                    name,
+                    new,
+                    old,
+                )
+
+    def _update_attempt(self, **changes: Any) -> None:
+        *earlier, attempt = self._record.attempts
+        self._record = self._record.model_copy(
+            update={"attempts": (*earlier, attempt.model_copy(update=changes))}
+        )
+
+    def _failure(self, doing: str, error: Exception) -> CellFailed:
+        """Log the traceback, and give what to raise in its place."""
+        log.error("%s: %s failed", self.folder.path.name, doing, exc_info=error)
+        return CellFailed(f"{self.folder.path.name}: {doing} failed: {_one_line(error)}")
+
+    def _provenance(self) -> Provenance:
+        return provenance(device=describe_device(self._device), num_threads=torch.get_num_threads())
 
     def _update(self, **changes: Any) -> None:
         """Change the record, on disk too, unless somebody else has taken the cell over."""
@@ -168,7 +192,6 @@ class CellRun:
         if self.config.num_threads is not None:
             torch.set_num_threads(self.config.num_threads)
         make_deterministic(self._device)
-        self.folder.freeze_config(self.cell)
 
     @cached_property
     def _device(self) -> torch.device:
@@ -180,6 +203,22 @@ class CellRun:
             self.cell.dataset, data_dir=self.config.data_dir, path=self.config.data_path
         )
         return data.to(self._device)
+
+    def _train(self, stop: StopRequest) -> Metrics:
+        """Take up the training where it is, and bring it to its end."""
+        self._start_tracker()
+        trainer = self._trainer()
+        self._update_attempt(start_step=trainer.total_steps)
+        history = self.folder.read_history()
+        with stop.deferred():
+            try:
+                self._run_epochs(trainer, history, stop)
+            finally:
+                self._update_attempt(end_step=trainer.total_steps)
+            return self._final_metrics(trainer, history)
+
+    def _start_tracker(self) -> None:
+        self._tracker = start_tracker(self.config.tracking, self._record, self.folder.path)
 
     def _trainer(self) -> Trainer:
         """A trainer where the checkpoint left it, or at initialisation."""
@@ -210,11 +249,7 @@ class CellRun:
         self._checkpoints.write(state)
 
     def _run_epochs(
-        self,
-        trainer: Trainer,
-        history: list[dict[str, Any]],
-        tracker: Tracker,
-        stop: StopRequest,
+        self, trainer: Trainer, history: list[dict[str, Any]], stop: StopRequest
     ) -> None:
         with TrainingProgress(
             self.folder.path.name,
@@ -230,21 +265,28 @@ class CellRun:
                 stop.check()
 
             while trainer.epoch < self.cell.recipe.epochs:
-                started = time.monotonic()
-                row = trainer.run_epoch(after_step)
-                if not math.isfinite(row["train_loss"]):
-                    raise Diverged(f"train loss was {row['train_loss']} in epoch {row['epoch']}")
-                val = evaluate(trainer.model, self._data, self._data.val)
-                row |= {"val_accuracy": val.accuracy, "val_loss": val.loss}
-                row["seconds"] = round(time.monotonic() - started, 3)
+                row = self._run_epoch(trainer, after_step)
                 self._end_epoch(trainer, history, row)
                 progress.epoch(row)
-                tracker.log_epoch(row)
+                self._tracker.log_epoch(row)
+
+    def _run_epoch(self, trainer: Trainer, after_step: Callable[[], None]) -> dict[str, Any]:
+        """One epoch's line of the history."""
+        started = time.monotonic()
+        row = trainer.run_epoch(after_step)
+        val = evaluate(trainer.model, self._data, self._data.val)
+        row |= {"val_accuracy": val.accuracy, "val_loss": val.loss}
+        row["seconds"] = round(time.monotonic() - started, 3)
+        for name in ("train_loss", "weight_norm", "val_loss"):
+            if not math.isfinite(row[name]):
+                raise Diverged(f"{name} was {row[name]} in epoch {row['epoch']}")
+        return row
 
     def _end_epoch(
         self, trainer: Trainer, history: list[dict[str, Any]], row: dict[str, Any]
     ) -> None:
         """Keep the weights if they are the best so far, the line of the history, the progress."""
+        self._lock.confirm()
         if row["val_accuracy"] > max((r["val_accuracy"] for r in history), default=-1.0):
             write_weights(trainer.model.state_dict(), self.folder.best_weights_file)
         history.append(row)
@@ -262,6 +304,7 @@ class CellRun:
 
     def _final_metrics(self, trainer: Trainer, history: list[dict[str, Any]]) -> Metrics:
         """Score the last epoch's weights, which are kept, and the best epoch's."""
+        self._lock.confirm()
         write_weights(trainer.model.state_dict(), self.folder.weights_file)
         weight_norm = trainer.weight_norm()
         last = {name: self._score(trainer, name) for name in ("test", "val", "train")}
@@ -285,27 +328,30 @@ class CellRun:
 
     def _measure(self, key: str, name: str) -> None:
         """Take one measurement from the weights on disk and add it to the record."""
-        settings = self.config.sharpness
-        files = {"last": self.folder.weights_file, "best": self.folder.best_weights_file}
         log.info("%s: measuring %s", self.folder.path.name, name)
+        self._prepare_machine()
         try:
-            model = initial_model(self.cell, self._data)
-            model.load_state_dict(read_weights(files[settings.weights]))
-            images, labels = self._data.train.batch(torch.arange(settings.num_examples))
-            result = measure(
-                name, settings, model.to(self._device), self._data.normalize(images), labels
-            )
+            if isinstance(self._tracker, NoTracker):
+                self._start_tracker()
+            result = self._measured(name)
         except Exception as error:
-            log.exception("%s: %s could not be measured", self.folder.path.name, name)
-            raise CellFailed(f"{self.folder.path.name}: {name}: {_one_line(error)}") from error
+            raise self._failure(f"measuring {name}", error) from error
         measurement = Measurement(
             name=name,
-            settings=measurement_settings(settings),
+            settings=measurement_settings(self.config.sharpness),
             result=result,
             measured=now(),
-            device=describe_device(self._device),
+            provenance=self._provenance(),
         )
         self._update(measurements={**self._record.measurements, key: measurement})
+
+    def _measured(self, name: str) -> dict[str, Any]:
+        settings = self.config.sharpness
+        files = {"last": self.folder.weights_file, "best": self.folder.best_weights_file}
+        model = initial_model(self.cell, self._data)
+        model.load_state_dict(read_weights(files[settings.weights]))
+        images, labels = self._data.train.batch(torch.arange(settings.num_examples))
+        return measure(name, settings, model.to(self._device), self._data.normalize(images), labels)
 
     # ------------------------------------------------------------------ telling
 

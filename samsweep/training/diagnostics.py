@@ -38,13 +38,14 @@ def diagnose(result: StepResult) -> dict[str, Tensor]:
         "amplified_share": _share([x.abs() > y.abs() for x, y in zip(h, g, strict=True)]),
         "sign_agreement": _share([x * y > 0 for x, y in zip(g, h, strict=True)]),
         "cosine": _quotient(g_dot_h, g_norm * h_norm),
-        "layer_cosines": _layer_cosines(g, h),
         "norm_ratio": _quotient(h_norm, g_norm),
         "sam_gap": result.loss_perturbed - result.loss,
         "update_cosine_clean": _quotient(dot(d, g), d_norm * g_norm),
         "update_cosine_perturbed": _quotient(dot(d, h), d_norm * h_norm),
         "update_norm_ratio": _quotient(d_norm, h_norm),
     }
+    if any(x.ndim > 1 for x in g):
+        numbers["layer_cosines"] = _layer_cosines(g, h)
     if result.rho:
         # ĝᵀ(h − g) = (gᵀh − gᵀg) / ‖g‖
         difference = _quotient(g_dot_h, g_norm) - g_norm

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from samsweep.data.images import ImageData, Split
 
-#: Images of one forward pass.
-_BATCH_SIZE = 1000
+#: Pixels of one forward pass: 1,024 images of 32×32.
+_BATCH_PIXELS = 2**20
 
 
 class Score(NamedTuple):
@@ -28,7 +28,7 @@ class Score(NamedTuple):
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: ImageData, split: Split) -> Score:
-    """Accuracy and loss in eval mode and float32; the model's mode is left as it was.
+    """Accuracy and loss in eval mode, without autocast; the model's mode is left as it was.
 
     Args:
         model: A network on the data's device.
@@ -39,7 +39,8 @@ def evaluate(model: nn.Module, data: ImageData, split: Split) -> Score:
     model.eval()
     correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
     loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
-    for indices in torch.split(torch.arange(len(split)), _BATCH_SIZE):
+    batch_size = max(1, _BATCH_PIXELS // split.images[0, 0].numel())
+    for indices in torch.split(torch.arange(len(split)), batch_size):
         images, labels = split.batch(indices)
         logits = model(data.normalize(images))
         correct += (logits.argmax(dim=1) == labels).sum()

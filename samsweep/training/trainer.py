@@ -83,7 +83,7 @@ class Trainer:
         """One optimizer step on the training images of these indices, shape (B,)."""
         for group in self.optimizer.base.param_groups:
             group["lr"] = self._lr(self.step)
-        loss = BatchLoss(self.model, *self._batch(indices), precision=self.cell.recipe.precision)
+        loss = StepLoss(self.model, *self._batch(indices), precision=self.cell.recipe.precision)
         result = self.optimizer.step(loss)
         looked_at = self.step % self._diagnostics_every == 0
         self._meter.add(result, loss.num_correct, len(indices), diagnostics=looked_at)
@@ -144,7 +144,7 @@ def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:
         )
 
 
-class BatchLoss:
+class StepLoss:
     """The closure of one step: mean cross-entropy of a mini-batch.
 
     Args:

@@ -19,7 +19,15 @@ from samsweep.config import (
     Variant,
 )
 from samsweep.records.identity import RESULTS_VERSION, cell_id, short_hash
-from samsweep.records.schema import Attempt, Measurement, Metrics, Progress, Record, Status
+from samsweep.records.schema import (
+    Attempt,
+    Measurement,
+    Metrics,
+    Progress,
+    Provenance,
+    Record,
+    Status,
+)
 from samsweep.records.store import CellFolder
 
 SETTINGS = {"num_examples": 2048, "weights": "last", "tolerance": 1e-4, "max_hvps": 200, "seed": 0}
@@ -109,8 +117,22 @@ def measurement(lambda_max: float | None, name: str = "lambda_max", **settings: 
             "seconds": 0.2,
         },
         measured="2025-01-01T00:00:00+00:00",
-        device="cpu",
+        provenance=provenance(),
     )
+
+
+def provenance(**changes: Any) -> Provenance:
+    """Where and by what work was done."""
+    usual: dict[str, Any] = {
+        "host": "node1",
+        "device": "cpu",
+        "num_threads": 1,
+        "git_commit": "abc",
+        "git_dirty": False,
+        "versions": {"python": "3.11.7"},
+        "command": "python -m samsweep.run",
+    }
+    return Provenance(**(usual | changes))
 
 
 def attempt(**changes: Any) -> Attempt:
@@ -119,13 +141,7 @@ def attempt(**changes: Any) -> Attempt:
         "started": "2025-01-01T00:00:00+00:00",
         "seconds": 10.0,
         "start_step": 0,
-        "host": "node1",
-        "device": "cpu",
-        "num_threads": 1,
-        "git_commit": "abc",
-        "git_dirty": False,
-        "versions": {"python": "3.11.7"},
-        "command": "python -m samsweep.run",
+        "provenance": provenance(),
     }
     return Attempt(**(usual | changes))
 

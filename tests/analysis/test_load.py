@@ -15,7 +15,7 @@ from multirun_analysis.load import MEASUREMENT_COLUMNS, RUN_COLUMNS
 from samsweep.records.schema import Metrics
 from samsweep.records.store import CellFolder
 
-from .conftest import Study, attempt, cell, measurement, variant
+from .conftest import Study, attempt, cell, measurement, provenance, variant
 
 
 def _dtypes(frame: pd.DataFrame) -> dict[str, str]:
@@ -23,7 +23,7 @@ def _dtypes(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def test_a_row_per_cell_with_its_identity_and_results(study: Study) -> None:
-    late = attempt(host="node2", seconds=5.0, git_dirty=True)
+    late = attempt(seconds=5.0, provenance=provenance(host="node2", git_dirty=True))
     record = study.add(cell(variant("sam", 0.1), seed=3), 96.5, attempts=(attempt(), late))
     runs = load_runs(study.folder)
     row = runs.iloc[0]

@@ -47,6 +47,12 @@ def records(folder):
         (["batch_size=1000"], "batch_size=1000 is larger than the 898 training images of digits"),
         (["dataset=image_folder"], "dataset.path is missing: set dataset.path=VALUE."),
         (["opt=["], "opt=[ cannot be read"),
+        (
+            ["experiment=demo"],
+            "no experiment is chosen yet that could be replaced: write +experiment=demo.",
+        ),
+        (["dataset=cifar100"], "run once where the network allows it"),
+        (["hydra.foo=1"], "key 'hydra.foo' is unknown."),
         (["device=cuda:99"], "device=cuda:99: this machine has"),
         (["-m", "opt=sam,smm"], "opt 'smm' is unknown: did you mean 'sam'?"),
         (["epochs=2", "-m", "rho=0.1,-1"], "rho=-1: should be greater than or equal to 0."),
@@ -137,7 +143,7 @@ def test_tables_of_a_study(swept):
 
 
 def test_a_failing_cell_lets_the_others_run_and_shows_in_the_exit_status(tmp_path):
-    """A cell that cannot even start: its folder is a file's neighbour it may not read."""
+    """One of two cells raises at its end."""
     code = (
         "import samsweep.training.cell as c\n"
         "original = c.CellRun._final_metrics\n"
@@ -160,11 +166,51 @@ def test_a_failing_cell_lets_the_others_run_and_shows_in_the_exit_status(tmp_pat
     assert "2 cells: 1 complete, 1 failed" in done.stdout
 
 
-def test_a_sweep_within_another_sweeper_still_returns_a_number(swept):
-    """hydra/sweeper=basic: plain Hydra works on samsweep's cells too."""
+def test_plain_hydras_sweeper_works_on_the_same_cells(swept):
     folder, _ = swept
     done = run(folder, "-m", *QUICK, "study=small", "hydra/sweeper=basic", "opt=sam", "rho=0.1,0.2")
     assert done.stdout.count("already complete") == 2
+
+
+def test_a_run_returns_its_validation_accuracy(swept):
+    """What a sweeper such as Optuna's optimizes."""
+    folder, _ = swept
+    code = (
+        "import samsweep.run as r\n"
+        "original = r.task\n"
+        "def task(cfg):\n"
+        "    value = original(cfg); print('returned', value); return value\n"
+        "r.task = task; r.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *QUICK, "study=small", "opt=sam", "rho=0.2"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (record,) = [r for r in records(folder) if r["identity"]["variant"]["rho"] == 0.2]
+    assert f"returned {record['metrics']['val_accuracy']}" in done.stdout
+
+
+def test_two_sweeps_at_once_train_each_cell_once(tmp_path):
+    grid = ["-m", *QUICK, "opt=sgd,sam,samdirection", "rho=0.1"]
+    sweeps = [start(tmp_path, *grid) for _ in range(2)]
+    outputs = [sweep.communicate()[0] for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
+    assert [(r["status"], len(r["attempts"])) for r in records(tmp_path)] == [("complete", 1)] * 3
+
+
+def test_an_unreadable_record_is_told_in_one_sentence(tmp_path):
+    run(tmp_path, *QUICK, "opt=sgd", "epochs=1")
+    file = only_cell(tmp_path) / "record.json"
+    file.write_text("{")
+    for arguments in (["-m", "opt=sgd,sam"], ["opt=sgd"]):
+        done = run(tmp_path, *QUICK, "epochs=1", *arguments, check=False)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert "record.json" in done.stderr
+        assert "Move that cell's folder away to train it anew." in done.stderr
 
 
 # ------------------------------------------------------------------ stopping and resuming
@@ -239,6 +285,7 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(tmp_path, uninterrupte
     process.communicate()
     (record,) = records(tmp_path)
     assert record["status"] == "running"
+    assert 2 <= record["progress"]["epoch"] < 6
     assert (only_cell(tmp_path) / "lock.json").exists()
 
     done = run(tmp_path, *SLOW)

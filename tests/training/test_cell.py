@@ -1,6 +1,7 @@
 """A cell's states, as its record tells them."""
 
 import itertools
+import json
 import math
 import os
 import signal
@@ -73,9 +74,8 @@ def test_a_complete_cell_has_everything_and_nothing_more(folder):
     assert attempt.start_step == 0
     assert attempt.end_step == 2 * 7
     assert attempt.seconds > 0
-    assert attempt.versions["torch"] == torch.__version__.partition("+")[0] or attempt.versions[
-        "torch"
-    ].startswith(torch.__version__)
+    assert torch.__version__.startswith(attempt.provenance.versions["torch"])
+    assert attempt.provenance.num_threads == torch.get_num_threads()
     (measurement,) = record.measurements.values()
     assert measurement.name == "lambda_max"
     assert measurement.settings["num_examples"] == 100
@@ -226,15 +226,52 @@ def test_a_signal_while_measuring_ends_at_once_and_loses_nothing(folder, monkeyp
 
 
 def test_a_diverged_cell_is_a_result(folder, monkeypatch):
-    assert math.isnan(run(folder, "lr=1e30"))
+    assert run(folder, "lr=1e30") == 0
     record = record_of(folder)
     assert record.status == "diverged"
-    assert "train loss was nan in epoch" in record.error
+    assert "train_loss was nan in epoch" in record.error
     assert record.metrics is None
     steps = count_steps(monkeypatch)
-    assert math.isnan(run(folder, "lr=1e30"))
-    assert math.isnan(run(folder, "lr=1e30", "sharpness=lambda_max"))
+    assert run(folder, "lr=1e30", "sharpness=lambda_max") == 0
     assert steps == []
+
+
+def test_a_network_destroyed_by_its_last_step_has_diverged(folder):
+    """Each loss was taken before the update that broke the weights."""
+    run(folder, "opt=sgd", "epochs=1", "batch_size=898", "lr=1e38")
+    record = record_of(folder)
+    assert record.status == "diverged"
+    assert "weight_norm was" in record.error
+
+
+def test_what_fails_before_the_first_step_is_recorded_too(folder, monkeypatch):
+    def fail(*arguments, **keys):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(cell_module, "load_dataset", fail)
+    with pytest.raises(CellFailed, match="training failed: OSError: the disk is gone"):
+        run(folder)
+    record = record_of(folder)
+    assert record.status == "failed"
+    assert record.attempts[0].start_step is None
+
+
+def test_who_lost_the_lock_writes_nothing_more(folder, monkeypatch, caplog):
+    """Another process takes the cell over in mid epoch, as after a long sleep of this one."""
+    original = Trainer.take_step
+
+    def taken_over(self, indices):
+        if self.total_steps == 5:
+            lock = json.loads((folder.path / "lock.json").read_text())
+            (folder.path / "lock.json").write_text(json.dumps(lock | {"token": "another"}))
+        original(self, indices)
+
+    monkeypatch.setattr(Trainer, "take_step", taken_over)
+    assert math.isnan(run(folder))
+    assert "left to another process" in caplog.text
+    assert record_of(folder).status == "running"
+    assert not folder.best_weights_file.exists()
+    assert folder.read_history() == []
 
 
 def test_a_failed_cell_keeps_its_traceback_and_can_be_run_again(folder, monkeypatch):
@@ -243,7 +280,7 @@ def test_a_failed_cell_keeps_its_traceback_and_can_be_run_again(folder, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(cell_module, "evaluate", fail)
-        with pytest.raises(CellFailed, match="RuntimeError: out of luck$"):
+        with pytest.raises(CellFailed, match="training failed: RuntimeError: out of luck$"):
             run(folder)
     record = record_of(folder)
     assert record.status == "failed"
@@ -261,7 +298,7 @@ def test_a_failed_measurement_leaves_the_cell_complete(folder, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(cell_module, "measure", fail)
-        with pytest.raises(CellFailed, match="lambda_max: RuntimeError: no eigenvalue"):
+        with pytest.raises(CellFailed, match="measuring lambda_max failed: RuntimeError: no"):
             run(folder, "sharpness=lambda_max")
     assert record_of(folder).status == "complete"
     assert record_of(folder).measurements == {}
@@ -287,7 +324,7 @@ def test_another_number_of_threads_at_resume_is_warned_of(folder, monkeypatch, c
         run(folder, f"num_threads={before + 1}")
     finally:
         torch.set_num_threads(before)
-    assert f"resumed with {before + 1} threads after {before}" in caplog.text
+    assert f"resumed with num_threads {before + 1} after {before}" in caplog.text
 
 
 def test_checkpoints_can_be_kept(folder):
