@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from types import TracebackType
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -31,12 +30,7 @@ class frozen_batchnorm(AbstractContextManager[None]):  # noqa: N801 - used like 
             if layer.training:
                 layer.track_running_stats = False
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Let the statistics move again."""
         for layer, tracking in zip(self._layers, self._tracking, strict=True):
             layer.track_running_stats = tracking
