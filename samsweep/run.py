@@ -45,6 +45,8 @@ def main() -> None:
         command(task)()
     except Refusal as refusal:
         _end(refusal.reason, status=2)
+    except KeyboardInterrupt:
+        _end("Interrupted; the same command goes on from here.", status=130)
     except Exception as error:
         if wants_traceback:
             raise

@@ -140,6 +140,7 @@ class CellRun:
             raise self._failure("training", error) from error
         except BaseException:
             end("interrupted")
+            log.info("%s: interrupted, the same command goes on here", self.folder.path.name)
             raise
         else:
             end("complete", metrics=metrics)
