@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -195,7 +194,17 @@ def test_a_run_returns_its_validation_accuracy(swept):
 
 def test_two_sweeps_at_once_train_each_cell_once(tmp_path):
     grid = ["-m", *QUICK, "opt=sgd,sam,samdirection", "rho=0.1"]
-    sweeps = [start(tmp_path, *grid) for _ in range(2)]
+    sweeps = [
+        subprocess.Popen(
+            [sys.executable, "-m", "samsweep.run", *grid],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for _ in range(2)
+    ]
     outputs = [sweep.communicate()[0] for sweep in sweeps]
     assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
     assert [(r["status"], len(r["attempts"])) for r in records(tmp_path)] == [("complete", 1)] * 3
@@ -224,32 +233,30 @@ SLOW = [
 ]
 
 
-def start(folder, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "samsweep.run", *arguments],
+#: The command, sending itself a signal in the middle of the step that follows so many others.
+SIGNALLED = """
+import os, sys
+from samsweep.training.trainer import Trainer
+signum, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+original = Trainer.take_step
+def take_step(self, indices):
+    if self.total_steps == at:
+        os.kill(os.getpid(), signum)
+    original(self, indices)
+Trainer.take_step = take_step
+from samsweep.run import main
+main()
+"""
+
+
+def run_signalled(folder, signum, at, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(int(signum)), str(at), *arguments],
         cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-
-
-def wait_for(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def wait_for_epochs(folder, number):
-    """Until the first cell has so many epochs behind it."""
-
-    def there():
-        histories = folder.glob("multirun/*/cells/*/history.jsonl")
-        return any(len(file.read_text().splitlines()) >= number for file in histories)
-
-    wait_for(there)
 
 
 def only_cell(folder):
@@ -279,32 +286,30 @@ def assert_same_result(cell, reference):
 
 
 def test_killed_in_mid_epoch_and_resumed_is_bit_identical(tmp_path, uninterrupted):
-    process = start(tmp_path, *SLOW)
-    wait_for_epochs(tmp_path, 2)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    """SIGKILL during step 20 of 42, in the third epoch; the last checkpoint is of step 18."""
+    done = run_signalled(tmp_path, signal.SIGKILL, 19, *SLOW)
+    assert done.returncode == -signal.SIGKILL
     (record,) = records(tmp_path)
     assert record["status"] == "running"
-    assert 2 <= record["progress"]["epoch"] < 6
+    assert record["progress"]["epoch"] == 2
     assert (only_cell(tmp_path) / "lock.json").exists()
 
     done = run(tmp_path, *SLOW)
-    assert "resumed at step" in done.stdout
+    assert "resumed at step 18" in done.stdout
     assert_same_result(only_cell(tmp_path), uninterrupted)
     (record,) = records(tmp_path)
-    assert len(record["attempts"]) == 2
-    assert record["attempts"][1]["start_step"] > 0
+    assert [attempt["start_step"] for attempt in record["attempts"]] == [0, 18]
+    assert not (only_cell(tmp_path) / "lock.json").exists()
 
 
 def test_sigterm_ends_a_sweep_with_a_checkpoint_and_143(tmp_path, uninterrupted):
-    process = start(tmp_path, "-m", *SLOW, "rho=0.1,0.2")
-    wait_for_epochs(tmp_path, 1)
-    process.send_signal(signal.SIGTERM)
-    output = process.communicate()[0]
-    assert process.returncode == 128 + signal.SIGTERM, output
+    done = run_signalled(tmp_path, signal.SIGTERM, 10, "-m", *SLOW, "rho=0.1,0.2")
+    assert done.returncode == 128 + signal.SIGTERM
     (record,) = records(tmp_path)
     assert record["status"] == "interrupted"
-    assert "1 interrupted" in output
+    assert record["attempts"][0]["end_step"] == 11
+    assert "interrupted, the same command goes on here" in done.stdout
+    assert "1 cell: 1 interrupted" in done.stdout
 
     run(tmp_path, *SLOW)
     assert_same_result(only_cell(tmp_path), uninterrupted)
