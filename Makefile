@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tables test test-all test-gpu lint format typecheck bench clean
+.PHONY: help install demo tables status test test-all test-gpu lint format typecheck bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
@@ -31,6 +31,9 @@ demo: $(INSTALLED) ## the main job on embedded data: 16 networks, then the table
 
 tables: $(INSTALLED) ## print and write the tables of STUDY (default: default)
 	@$(BIN)/python -m multirun_analysis --study $(STUDY)
+
+status: $(INSTALLED) ## where the cells of STUDY stand, also while they run
+	@$(BIN)/python -m samsweep.status study=$(STUDY)
 
 test: $(INSTALLED) ## the tests, but for the slow ones
 	@echo "Running the tests; make test-all adds the slow ones."

@@ -32,7 +32,7 @@ from multirun_analysis.tables import (
 )
 from samsweep.config import unknown_name
 from samsweep.records.schema import Status
-from samsweep.records.store import write_text
+from samsweep.records.store import study_names, write_text
 
 #: Cells named in the terminal for each status that is no result; the rest are counted.
 _MOST_NAMED = 10
@@ -250,14 +250,9 @@ def _reason(cell: Mapping[Any, Any]) -> str:
 # --------------------------------------------------------------------------- which study
 
 
-def studies(runs_root: Path) -> list[str]:
-    """Names of the studies under a folder."""
-    return sorted(path.parent.name for path in runs_root.glob("*/cells") if path.is_dir())
-
-
 def _study_folder(study: str, runs_root: Path) -> Path:
     folder = runs_root / study
-    found = studies(runs_root)
+    found = study_names(runs_root)
     if Path(study).name != study or study in ("", ".."):
         raise StudyError(f"study {study!r} is no name: give that of a folder in {runs_root}/.")
     if not folder.is_dir():

@@ -21,7 +21,13 @@ def test_import_rules():
 
 @pytest.mark.parametrize(
     "module",
-    ["samsweep.run", "samsweep.launch.plan", "samsweep.records.store", "multirun_analysis"],
+    [
+        "samsweep.run",
+        "samsweep.launch.plan",
+        "samsweep.records.store",
+        "samsweep.status",
+        "multirun_analysis",
+    ],
 )
 def test_planning_and_analysis_do_not_import_torch(module):
     code = f"import sys, {module}; assert 'torch' not in sys.modules"

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -131,6 +132,15 @@ class CellLock:
         if holder != self._holder:
             raise LockLost(f"{self.file.parent.name} was taken over: now {holder or 'unlocked'}")
 
+    @property
+    def alive(self) -> bool:
+        """Whether somebody holds the lock and shows a heartbeat, by this machine's clock."""
+        try:
+            age_s = time.time() - self.file.stat().st_mtime
+        except FileNotFoundError:
+            return False
+        return age_s <= self._stale_after_s and not self._is_orphan(self.holder())
+
     def holder(self) -> Holder | None:
         """Who holds the lock; None if nobody does or the file says nothing sensible."""
         try:
@@ -152,8 +162,10 @@ class CellLock:
         """Whether the heart has stopped, by the file system's clock, or the process is gone."""
         self._guard.touch()
         age_s = self._guard.stat().st_mtime - self.file.stat().st_mtime
-        if age_s > self._stale_after_s:
-            return True
+        return age_s > self._stale_after_s or self._is_orphan(holder)
+
+    def _is_orphan(self, holder: Holder | None) -> bool:
+        """Whether the holder was a process of this machine that is gone."""
         return (
             holder is not None
             and holder.machine == self._holder.machine

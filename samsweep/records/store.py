@@ -99,6 +99,11 @@ class CellFolder:
         """Weights at best validation accuracy."""
         return self.path / "weights-best.safetensors"
 
+    @property
+    def log_file(self) -> Path:
+        """What the cell's processes logged."""
+        return self.path / "run.log"
+
     def remove_debris(self) -> None:
         """Delete what a killed writer left behind; only under the cell's lock."""
         for file in self.path.glob(f".*{_TEMPORARY}"):
@@ -147,6 +152,16 @@ class CellFolder:
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Replace the history; as a whole, so that no reader meets half a line."""
         write_text(self.history_file, "".join(_json_line(row) for row in rows))
+
+
+def study_names(root: Path) -> list[str]:
+    """Names of the studies under ``multirun``, sorted."""
+    return sorted(path.parent.name for path in root.glob("*/cells") if path.is_dir())
+
+
+def cell_folders(study: Path) -> list[CellFolder]:
+    """The folders of a study's cells, sorted by name."""
+    return [CellFolder(path) for path in sorted(study.glob("cells/*")) if path.is_dir()]
 
 
 def _json_line(row: Mapping[str, Any]) -> str:

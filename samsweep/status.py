@@ -1,0 +1,242 @@
+"""Where the cells of a study stand, from their records; works from any shell while they run.
+
+python -m samsweep.status study=default
+python -m samsweep.status study=default --watch
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from samsweep.config import ConfigError, unknown_name
+from samsweep.records.lock import CellLock
+from samsweep.records.schema import Attempt, Record
+from samsweep.records.store import CellFolder, RecordError, cell_folders, study_names
+
+#: Seconds between two looks with ``--watch``.
+_PERIOD_S = 2.0
+
+#: Cells named in a message.
+_MOST_NAMED = 5
+
+_STYLES = {
+    "running": "green",
+    "stalled": "bold yellow",
+    "failed": "bold red",
+    "unreadable": "bold red",
+    "diverged": "magenta",
+    "interrupted": "yellow",
+    "planned": "dim",
+    "starting": "dim",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellStatus:
+    """One row of the table.
+
+    Args:
+        name: The cell's id.
+        state: The record's status; ``stalled`` for a running cell without a heartbeat,
+            ``starting`` for one without a record, ``unreadable`` for a broken record.
+        record: The record, if there is one.
+        problem: What is wrong with an unreadable one.
+    """
+
+    name: str
+    state: str
+    record: Record | None = None
+    problem: str | None = None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The latest attempt."""
+        return self.record.attempts[-1] if self.record and self.record.attempts else None
+
+    @property
+    def epochs(self) -> str:
+        """Complete epochs of all."""
+        progress = self.record.progress if self.record else None
+        return f"{progress.epoch}/{progress.num_epochs}" if progress else ""
+
+    @property
+    def elapsed_s(self) -> float | None:
+        """Seconds of work: of all attempts that ended, and of the one that goes on."""
+        if self.record is None or self.attempt is None:
+            return None
+        going_on = _seconds_since(self.attempt.started) if self.state == "running" else 0.0
+        return self.record.seconds + going_on
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds to go at the pace of the attempt that goes on; None until it ends an epoch."""
+        if self.state != "running" or self.record is None or self.attempt is None:
+            return None
+        progress, start = self.record.progress, self.attempt.start_step
+        if progress is None or start is None:
+            return None
+        done = progress.epoch - start / progress.steps_per_epoch
+        if done <= 0:
+            return None
+        seconds = _seconds_between(self.attempt.started, progress.updated)
+        return seconds / done * (progress.num_epochs - progress.epoch)
+
+
+def read_status(study: Path) -> list[CellStatus]:
+    """Look at every cell of a study.
+
+    Args:
+        study: ``multirun/<study>``.
+    """
+    return [_cell_status(folder) for folder in cell_folders(study)]
+
+
+def _cell_status(folder: CellFolder) -> CellStatus:
+    name = folder.path.name
+    try:
+        record = folder.read()
+    except RecordError as error:
+        return CellStatus(name=name, state="unreadable", problem=str(error))
+    if record is None:
+        return CellStatus(name=name, state="starting")
+    stalled = record.status == "running" and not CellLock(folder.path).alive
+    return CellStatus(name=name, state="stalled" if stalled else record.status, record=record)
+
+
+def status_table(cells: Sequence[CellStatus], title: str) -> Table:
+    """All cells as a table, with the totals by state below it."""
+    table = Table(title=title, caption=totals(cells), title_justify="left", caption_justify="left")
+    for header in ("cell", "state"):
+        table.add_column(header, overflow="fold")
+    for header in ("epoch", "train loss", "val %", "elapsed", "to go"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("where", overflow="fold")
+    for cell in cells:
+        table.add_row(*_row(cell), style=_STYLES.get(cell.state))
+    return table
+
+
+def totals(cells: Sequence[CellStatus]) -> str:
+    """How many cells are in which state."""
+    counts = Counter(cell.state for cell in cells)
+    parts = ", ".join(f"{n} {state}" for state, n in counts.most_common())
+    return f"{len(cells)} cell{'' if len(cells) == 1 else 's'}: {parts}"
+
+
+def _row(cell: CellStatus) -> list[str]:
+    progress = cell.record.progress if cell.record else None
+    numbers = (progress.train_loss, progress.val_accuracy) if progress else (None, None)
+    return [
+        cell.name,
+        cell.state,
+        cell.epochs,
+        "" if numbers[0] is None else f"{numbers[0]:.3f}",
+        "" if numbers[1] is None else f"{numbers[1]:.1f}",
+        _duration(cell.elapsed_s),
+        _duration(cell.remaining_s),
+        cell.attempt.provenance.host if cell.attempt else "",
+    ]
+
+
+def _duration(seconds: float | None) -> str:
+    """Hours, minutes and seconds, such as ``1:02:03``."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _seconds_since(moment: str) -> float:
+    return _seconds_between(moment, datetime.now(UTC).isoformat())
+
+
+def _seconds_between(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+# --------------------------------------------------------------------------- the command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m samsweep.status", description="Where the cells of a study stand."
+    )
+    parser.add_argument("study", nargs="?", default="study=default", help="study=NAME")
+    parser.add_argument("--root", type=Path, default=Path("multirun"), help="folder of the studies")
+    parser.add_argument("--watch", action="store_true", help="look again every two seconds")
+    parser.add_argument("--failed", action="store_true", help="failed cells with tracebacks")
+    parser.add_argument("--logs", metavar="CELL", help="the log of a cell, by the start of its id")
+    options = parser.parse_args(arguments)
+    try:
+        study = _study_folder(options.root, options.study.removeprefix("study="))
+        if options.logs:
+            print(_only_cell(study, options.logs).log_file.read_text(encoding="utf-8"), end="")
+        elif options.failed:
+            _print_failures(study)
+        elif options.watch:
+            _watch(study)
+        else:
+            Console().print(status_table(read_status(study), f"study {study.name}"))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _study_folder(root: Path, name: str) -> Path:
+    names = study_names(root)
+    if name not in names:
+        raise ConfigError(
+            unknown_name("study", name, names)
+            if names
+            else f"There is no study in {root}/: train some cells with python -m samsweep.run."
+        )
+    return root / name
+
+
+def _only_cell(study: Path, start: str) -> CellFolder:
+    found = [folder for folder in cell_folders(study) if folder.path.name.startswith(start)]
+    if len(found) != 1:
+        names = [folder.path.name for folder in found or cell_folders(study)]
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        raise ConfigError(
+            f"{len(found)} cells of {study.name} start with {start!r}: "
+            f"give more of one of {', '.join(names[:_MOST_NAMED])}{more}."
+        )
+    if not found[0].log_file.exists():
+        raise ConfigError(f"{found[0].path.name} has no log yet.")
+    return found[0]
+
+
+def _print_failures(study: Path) -> None:
+    cells = read_status(study)
+    for cell in cells:
+        if cell.state in ("failed", "unreadable"):
+            print(f"{cell.name}\n{cell.problem or (cell.record and cell.record.error) or ''}")
+    print(totals(cells))
+
+
+def _watch(study: Path) -> None:
+    with Live(console=Console(), auto_refresh=False) as live:
+        while True:
+            live.update(status_table(read_status(study), f"study {study.name}"), refresh=True)
+            time.sleep(_PERIOD_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

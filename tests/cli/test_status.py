@@ -1,0 +1,155 @@
+"""The status of a study, from its records and locks alone."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from helpers import compose_run
+
+from samsweep.records.identity import cell_id
+from samsweep.records.lock import CellLock, Holder
+from samsweep.records.provenance import provenance
+from samsweep.records.schema import Attempt, Progress
+from samsweep.records.store import CellFolder
+from samsweep.status import main, read_status, totals
+from samsweep.training.cell import planned_record
+
+
+@pytest.fixture
+def study(tmp_path):
+    return tmp_path / "multirun" / "mine"
+
+
+def ago(seconds):
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+def add(study, status, *, seed=0, epoch=None, started_s=100, updated_s=0, start_step=0, **changes):
+    """A cell with a record; with progress if ``epoch`` is given."""
+    run = compose_run(f"seed={seed}", "study=mine")
+    folder = CellFolder(study / "cells" / cell_id(run.cell))
+    folder.path.mkdir(parents=True)
+    attempt = Attempt(
+        started=ago(started_s),
+        start_step=start_step,
+        provenance=provenance(device="cpu", num_threads=1),
+    )
+    progress = epoch and Progress(
+        epoch=epoch,
+        num_epochs=40,
+        steps_per_epoch=7,
+        train_loss=1.25,
+        val_accuracy=90.0,
+        updated=ago(updated_s),
+    )
+    values = {"status": status, "attempts": (attempt,), "progress": progress, **changes}
+    folder.write(planned_record(run).model_copy(update=values))
+    return folder
+
+
+def state_of(study):
+    (cell,) = read_status(study)
+    return cell.state
+
+
+def test_a_running_cell_shows_its_pace(study):
+    """Ten epochs in 100 seconds: thirty more take 300."""
+    folder = add(study, "running", epoch=10)
+    with CellLock(folder.path):
+        (cell,) = read_status(study)
+    assert cell.state == "running"
+    assert cell.epochs == "10/40"
+    assert cell.elapsed_s == pytest.approx(100, abs=2)
+    assert cell.remaining_s == pytest.approx(300, rel=0.02)
+
+
+def test_the_pace_of_a_resumed_cell_is_that_of_its_latest_attempt(study):
+    """Resumed at epoch 5, now at epoch 10 after 100 seconds: thirty more take 600."""
+    folder = add(study, "running", epoch=10, start_step=5 * 7)
+    with CellLock(folder.path):
+        (cell,) = read_status(study)
+    assert cell.remaining_s == pytest.approx(600, rel=0.02)
+
+
+def test_no_time_to_go_is_invented(study):
+    folder = add(study, "running")
+    with CellLock(folder.path):
+        (cell,) = read_status(study)
+    assert cell.remaining_s is None
+
+
+def test_running_without_a_lock_is_stalled(study):
+    add(study, "running", epoch=3)
+    assert state_of(study) == "stalled"
+
+
+def test_running_without_a_heartbeat_is_stalled(study):
+    import os
+
+    folder = add(study, "running", epoch=3)
+    lock = CellLock(folder.path)
+    with lock:
+        lock._holder = replace(Holder.here(), machine="elsewhere")
+        assert state_of(study) == "running"
+        os.utime(lock.file, (0, 0))
+        assert state_of(study) == "stalled"
+
+
+@pytest.mark.parametrize("status", ["planned", "complete", "diverged", "failed", "interrupted"])
+def test_other_states_are_the_records(study, status):
+    add(study, status, epoch=3)
+    assert state_of(study) == status
+
+
+def test_a_folder_without_a_record_is_starting(study):
+    (study / "cells" / "some-cell").mkdir(parents=True)
+    assert state_of(study) == "starting"
+
+
+def test_a_broken_record_is_a_row(study, capsys):
+    folder = add(study, "complete")
+    folder.record_file.write_text("{")
+    assert state_of(study) == "unreadable"
+    assert main(["study=mine", "--root", str(study.parent), "--failed"]) == 0
+    assert "record.json" in capsys.readouterr().out
+
+
+def test_the_table_names_every_cell_and_the_totals(study, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    cells = [add(study, "complete", seed=0, epoch=40), add(study, "failed", seed=1, epoch=2)]
+    assert main(["study=mine", "--root", str(study.parent)]) == 0
+    out = capsys.readouterr().out
+    assert all(folder.path.name in out for folder in cells)
+    assert "40/40" in out and "1.250" in out and "90.0" in out
+    assert "2 cells: 1 complete, 1 failed" in out
+    assert totals(read_status(study)[:1]) == "1 cell: 1 complete"
+
+
+def test_failed_cells_show_their_traceback(study, capsys):
+    add(study, "complete", seed=0)
+    add(study, "failed", seed=1, error="Traceback ...\nRuntimeError: out of luck")
+    main(["study=mine", "--root", str(study.parent), "--failed"])
+    out = capsys.readouterr().out
+    assert "RuntimeError: out of luck" in out
+    assert "seed0" not in out
+
+
+def test_logs_of_one_cell(study, capsys):
+    folder = add(study, "complete", seed=0)
+    folder.log_file.write_text("epoch 1\n")
+    add(study, "complete", seed=10)
+    root = ["study=mine", "--root", str(study.parent)]
+    assert main([*root, "--logs", folder.path.name]) == 0
+    assert capsys.readouterr().out == "epoch 1\n"
+    assert main([*root, "--logs", "resnet8"]) == 1
+    assert "2 cells of mine start with 'resnet8'" in capsys.readouterr().err
+    assert main([*root, "--logs", "resnet8-sam-rho0.1-digits-seed10"]) == 1
+    assert "has no log yet" in capsys.readouterr().err
+
+
+def test_an_unknown_study_is_told(study, capsys):
+    add(study, "complete")
+    assert main(["study=mien", "--root", str(study.parent)]) == 1
+    assert "study 'mien' is unknown: did you mean 'mine'?" in capsys.readouterr().err
+    assert main(["--root", str(study)]) == 1
+    assert "There is no study in" in capsys.readouterr().err
