@@ -35,6 +35,7 @@ from samsweep.tracking import NoTracker, Tracker, start_tracker
 from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
 from samsweep.training.device import describe_device, make_deterministic, resolve_device
 from samsweep.training.evaluate import Score, evaluate
+from samsweep.training.memory import keep_freed_memory
 from samsweep.training.progress import TrainingProgress
 from samsweep.training.signals import StopRequest
 from samsweep.training.trainer import Trainer, initial_model
@@ -193,6 +194,8 @@ class CellRun:
         if self.config.num_threads is not None:
             torch.set_num_threads(self.config.num_threads)
         make_deterministic(self._device)
+        if self._device.type == "cpu":
+            keep_freed_memory()
 
     @cached_property
     def _device(self) -> torch.device:
