@@ -16,8 +16,8 @@ def keep_freed_memory() -> bool:
     """Have glibc keep what is freed instead of giving it back to the system.
 
     A step allocates and frees several copies of all weights. Given back each time, they come again
-    as fresh pages that the kernel has to zero: with 20 million weights on a CPU, a tenth of the
-    time. The process keeps its peak of memory until it ends, which it had to have anyway.
+    as fresh pages that the kernel has to zero. The process keeps its peak of memory until it ends,
+    which it had to have anyway.
 
     Returns:
         Whether there was a glibc to tell.
