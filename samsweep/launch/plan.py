@@ -81,12 +81,14 @@ def plan_sweep(points: Iterable[tuple[RunConfig, tuple[str, ...], Path]]) -> Pla
         folder = CellFolder(path)
         measurements = set(wanted_measurements(run.sharpness))
         name = f"{run.study}/{cell_id(run.cell)}"
-        if name not in planned:
-            work = work_left(run, folder.read())
-        elif measurements - planned[name]:
-            work = "measure"
-        else:
+        if name in planned and measurements <= planned[name]:
             continue
+        work = work_left(run, folder.read())
+        if name in planned:
+            if work == "nothing":
+                continue
+            # An earlier point trains it, if it has to be trained.
+            work = "measure"
         planned[name] = planned.get(name, set()) | measurements
         cells.append(PlannedCell(run=run, overrides=overrides, folder=folder, work=work))
     return Plan(cells=tuple(cells), num_points=num_points)

@@ -6,9 +6,9 @@ import pytest
 from helpers import compose_run
 
 from samsweep.launch.plan import plan_sweep
-from samsweep.records.identity import cell_id
+from samsweep.records.identity import cell_id, wanted_measurements
 from samsweep.records.provenance import provenance
-from samsweep.records.schema import Attempt
+from samsweep.records.schema import Attempt, Measurement
 from samsweep.records.store import CellFolder
 from samsweep.training.cell import planned_record
 
@@ -71,6 +71,26 @@ def test_a_second_measurement_of_a_cell_stays_in_the_plan(tmp_path):
     plan = plan_sweep(grid)
     assert [c.work for c in plan.cells] == ["train", "measure"]
     assert str(plan) == "1 cell of 6 points: 1 to train, 1 only to measure"
+
+
+def test_measurements_that_are_there_are_not_planned_again(tmp_path):
+    """The same sweep over two measures, when both have been taken."""
+    grid = [point(tmp_path, f"sharpness={name}") for name in ("lambda_max", "top5")]
+    taken = {
+        key: Measurement(
+            name=name,
+            settings={},
+            result={},
+            measured="2026-01-01T00:00:00+00:00",
+            provenance=ATTEMPT.provenance,
+        )
+        for run, _, _ in grid
+        for key, name in wanted_measurements(run.sharpness).items()
+    }
+    leave(tmp_path, "complete", measurements=taken)
+    plan = plan_sweep(grid)
+    assert plan.to_do == ()
+    assert str(plan) == "1 cell of 2 points: 1 already finished"
 
 
 def test_a_study_of_another_name_is_another_folder(tmp_path):
