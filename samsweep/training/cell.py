@@ -108,6 +108,7 @@ class CellRun:
     # ------------------------------------------------------------------ states of the record
 
     def _work(self, stop: StopRequest) -> None:
+        self._prepare_machine()
         try:
             if not self._record.finished:
                 self._attempt(stop)
@@ -122,7 +123,6 @@ class CellRun:
         """Train to the end, and say in the record how that went."""
         started = time.monotonic()
         self.folder.freeze_config(self.cell)
-        self._prepare_machine()
         self._begin_attempt()
 
         def end(status: Status, **changes: Any) -> None:
@@ -211,9 +211,8 @@ class CellRun:
     def _train(self, stop: StopRequest) -> Metrics:
         """Take up the training where it is, and bring it to its end."""
         self._start_tracker()
-        trainer = self._trainer()
+        trainer, history = self._trainer()
         self._update_attempt(start_step=trainer.total_steps)
-        history = self.folder.read_history()
         with stop.deferred():
             try:
                 self._run_epochs(trainer, history, stop)
@@ -224,8 +223,8 @@ class CellRun:
     def _start_tracker(self) -> None:
         self._tracker = start_tracker(self.config.tracking, self._record, self.folder.path)
 
-    def _trainer(self) -> Trainer:
-        """A trainer where the checkpoint left it, or at initialisation."""
+    def _trainer(self) -> tuple[Trainer, list[dict[str, Any]]]:
+        """A trainer where the checkpoint left it, or at initialisation, and its history so far."""
         trainer = Trainer(self.cell, self._data, diagnostics_every=self.config.diagnostics_every)
         state, history = self._checkpoints.read(), self.folder.read_history()
         if state is not None and len(history) < state["epoch"]:
@@ -240,8 +239,9 @@ class CellRun:
                 write_weights(state["best_weights"], self.folder.best_weights_file)
             log.info("%s: resumed at step %d", self.folder.path.name, trainer.total_steps)
         # Epochs that ended after the checkpoint was written are trained again.
-        self.folder.write_history(history[: trainer.epoch])
-        return trainer
+        history = history[: trainer.epoch]
+        self.folder.write_history(history)
+        return trainer, history
 
     def _write_checkpoint(self, trainer: Trainer) -> None:
         self._lock.confirm()
@@ -333,7 +333,6 @@ class CellRun:
     def _measure(self, key: str, name: str) -> None:
         """Take one measurement from the weights on disk and add it to the record."""
         log.info("%s: measuring %s", self.folder.path.name, name)
-        self._prepare_machine()
         try:
             if isinstance(self._tracker, NoTracker):
                 self._start_tracker()
