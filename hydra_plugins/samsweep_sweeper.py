@@ -1,25 +1,26 @@
-"""Hydra's sweep over a grid, checked as a whole before anything runs."""
+"""Hydra's sweep over a grid: planned as a whole, told, and only then run."""
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 
-from samsweep.config import ConfigError, RunConfig
-from samsweep.hydra_config import explain, prepare_run, to_run_config
+from hydra_plugins.samsweep_launcher import LocalLauncher
+from samsweep.hydra_config import Composer
+from samsweep.launch.local import look_ahead
+from samsweep.launch.manifest import Launcher, launched, study_folder
 from samsweep.launch.plan import Plan, plan_sweep
+from samsweep.launch.report import tell
 
 log = logging.getLogger(__name__)
-
-Point = tuple[RunConfig, tuple[str, ...], Path]
 
 
 class SamsweepSweeper(BasicSweeper):
@@ -27,59 +28,95 @@ class SamsweepSweeper(BasicSweeper):
 
     Args:
         params: Grid of a preset, as ``key: "value,value"``; the command line goes before it.
+        grids: Further grids of the same form, each completed by ``params``; the sweep is their
+            union. Empty is ``params`` alone.
+        dry_run: Whether to end with the plan.
+        fail_fast: Whether the first failure ends the sweep.
     """
 
-    def __init__(self, params: dict[str, str] | None = None) -> None:
-        super().__init__(max_batch_size=None, params=params)
+    def __init__(
+        self,
+        params: Mapping[str, str] | None = None,
+        grids: Sequence[Mapping[str, str]] = (),
+        dry_run: bool = False,
+        fail_fast: bool = False,
+    ) -> None:
+        super().__init__(max_batch_size=None, params=dict(params or {}))
+        self._grids = [dict(grid) for grid in grids] or [{}]
+        self._dry_run = dry_run
+        self._fail_fast = fail_fast
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the grid that the arguments describe.
 
         Raises:
             ConfigError: With a sentence for every point that cannot be run; nothing is created.
-            SystemExit: With status 1 if a cell failed; the others have run.
+            SystemExit: With status 1 unless every cell is finished in the end.
         """
-        plan = plan_sweep(self._points(arguments))
-        for run in {(c.run.device, c.run.cell.dataset.name): c.run for c in plan.to_do}.values():
-            prepare_run(run)
-        log.info("%s", plan)
+        assert self.hydra_context is not None and self.config is not None
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        plan = plan_sweep(composer.points(self._grid(arguments)))
+        if plan.to_do or plan.elsewhere:
+            self._run(plan)
+        else:
+            tell(plan)
+            _print_accuracy(plan)
+        return []
+
+    def _grid(self, arguments: list[str]) -> Iterator[list[str]]:
+        """The overrides of every point; what the command line says goes before a preset's grid."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        for grid in self._grids:
+            preset = [f"{key}={values}" for key, values in (self.params | grid).items()]
+            overrides = parser.parse_overrides([*preset, *arguments])
+            yield from self.split_arguments(overrides, max_batch_size=None)[0]
+
+    def _run(self, plan: Plan) -> None:
+        """Tell what there is to do and, unless this is a dry run, do it."""
+        launcher = self.launcher
+        settings = launcher.settings if isinstance(launcher, LocalLauncher) else None
+        outlook = look_ahead(plan, settings, prepare=not self._dry_run)
+        tell(plan, outlook)
+        if self._dry_run:
+            return
         try:
-            results = self._launch(plan)
+            if isinstance(launcher, LocalLauncher):
+                launcher.launch_plan(plan, outlook)
+            else:
+                self._launch_by_overrides(plan)
         finally:
             _print_accuracy(plan)
-        failures = [result for result in results if result.status == JobStatus.FAILED]
-        for failure in failures:
-            _log_failure(failure)
-        if failures:
-            raise SystemExit(1)
-        return [results]
+        _check_all_finished(plan)
 
-    def _points(self, arguments: list[str]) -> Iterator[Point]:
-        """Compose every point of the grid, once."""
-        assert self.hydra_context is not None and self.config is not None
-        loader = self.hydra_context.config_loader
-        parser = OverridesParser.create(config_loader=loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        points: list[Point] = []
-        problems: dict[str, None] = {}
-        for point in self.split_arguments(overrides, max_batch_size=None)[0]:
-            try:
-                config = loader.load_sweep_config(self.config, list(point))
-                run = to_run_config(config)
-            except (ConfigError, HydraException, OmegaConfBaseException) as error:
-                problems |= dict.fromkeys(explain(error).splitlines())
-                continue
-            sweep = config.hydra.sweep
-            points.append((run, tuple(point), Path(sweep.dir) / sweep.subdir))
-        if problems:
-            raise ConfigError(*problems)
-        return iter(points)
+    def _launch_by_overrides(self, plan: Plan) -> None:
+        """Hand the cells to a launcher that is not ours, which composes them again."""
+        assert self.launcher is not None and self.config is not None
+        name = self.config.hydra.runtime.choices["hydra/launcher"]
+        settings = OmegaConf.to_container(self.config.hydra.launcher, resolve=True)
+        index = 0
+        with launched(plan.to_do, Launcher(name=name, settings=settings)):
+            for batch in self._batches(plan):
+                results = self.launcher.launch(batch, initial_job_idx=index)
+                index += len(batch)
+                failures = [result for result in results if result.status == JobStatus.FAILED]
+                for failure in failures:
+                    _log_failure(failure)
+                if failures and self._fail_fast:
+                    return
 
-    def _launch(self, plan: Plan) -> Sequence[JobReturn]:
-        assert self.launcher is not None
-        if not plan.to_do:
-            return []
-        return self.launcher.launch([list(c.overrides) for c in plan.to_do], initial_job_idx=0)
+    def _batches(self, plan: Plan) -> Iterator[list[list[str]]]:
+        """What may run at the same time: never two points of one cell.
+
+        With ``fail_fast`` one cell at a time, since such a launcher cannot be stopped.
+        """
+        rounds = itertools.zip_longest(*(cell.points for cell in plan.to_do))
+        for points in rounds:
+            batch = [list(point.overrides) for point in points if point is not None]
+            if self._fail_fast:
+                yield from ([overrides] for overrides in batch)
+            else:
+                yield batch
 
 
 def _log_failure(result: JobReturn) -> None:
@@ -94,5 +131,30 @@ def _print_accuracy(plan: Plan) -> None:
     """The accuracy tables of the studies that the sweep belongs to, also after failures."""
     from multirun_analysis.render import accuracy_markdown
 
-    for study in {cell.folder.path.parent.parent: None for cell in plan.cells}:
+    for study in {study_folder(cell.folder): None for cell in plan.cells}:
         print(accuracy_markdown(study))
+
+
+def _check_all_finished(plan: Plan) -> None:
+    """End with status 1 if a cell is not finished, saying what to do about it."""
+    left = plan_sweep(point for cell in plan.cells for point in cell.points)
+    unfinished = [*left.to_do, *left.elsewhere]
+    if not unfinished:
+        return
+    states = Counter(
+        "running elsewhere" if cell.action == "elsewhere" else cell.record.status
+        for cell in unfinished
+        if cell.record is not None
+    )
+    told = ", ".join(f"{number} {state}" for state, number in states.most_common())
+    studies = dict.fromkeys(cell.run.study for cell in unfinished)
+    for study in studies:
+        log.error(
+            "%d of %d cells are not finished: %s. What went wrong: "
+            "python -m samsweep.status study=%s --failed. The same command tries them again.",
+            len(unfinished),
+            len(left.cells),
+            told,
+            study,
+        )
+    raise SystemExit(1)

@@ -210,6 +210,23 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, prefix: str = "") -> Self:
+        """Check plain values.
+
+        Args:
+            values: By the names of the fields.
+            prefix: What stands before those names where the user writes them.
+
+        Raises:
+            ConfigError: With one sentence for every value that is wrong.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problems = (_sentence(cls, detail, prefix) for detail in error.errors())
+            raise ConfigError(*problems) from None
+
 
 # --------------------------------------------------------------------------- identity
 
@@ -537,17 +554,8 @@ class Options(Frozen):
     keep_checkpoints: bool
     diagnostics_every: Count
 
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> Options:
-        """Check plain values against this schema.
-
-        Raises:
-            ConfigError: With one sentence for every value that is wrong.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(*(_sentence(cls, detail) for detail in error.errors())) from None
+    dry_run: bool
+    fail_fast: bool
 
     def resolve(self, info: DataInfo) -> RunConfig:
         """The run that these options ask for.
@@ -585,8 +593,8 @@ class Options(Frozen):
                 seed=self.seed,
             ),
             study=self.study,
-            data_dir=Path(self.data_dir),
-            data_path=None if self.dataset.path is None else Path(self.dataset.path),
+            data_dir=Path(self.data_dir).absolute(),
+            data_path=None if self.dataset.path is None else Path(self.dataset.path).absolute(),
             device=self.device,
             num_threads=self.num_threads,
             sharpness=self.sharpness.model_copy(
@@ -622,9 +630,9 @@ _PATTERNS = {
 }
 
 
-def _sentence(schema: type[BaseModel], detail: ErrorDetails) -> str:
+def _sentence(schema: type[BaseModel], detail: ErrorDetails, prefix: str) -> str:
     """One pydantic error as a sentence with key, value, what is allowed and the remedy."""
-    key = ".".join(str(part) for part in detail["loc"]) or "the configuration"
+    key = prefix + ".".join(str(part) for part in detail["loc"]) or "the configuration"
     if detail["type"] == "extra_forbidden":
         return unknown_name("key", key, sibling_keys(schema, key))
     if detail["type"] == "missing":

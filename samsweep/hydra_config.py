@@ -6,11 +6,17 @@ Finds ``conf/``, names a cell's folder, turns a composed configuration into a
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -18,8 +24,11 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from samsweep.config import ConfigError, Options, RunConfig, sibling_keys, unknown_name
 from samsweep.data.describe import describe
+from samsweep.launch.local import look_ahead
+from samsweep.launch.plan import Point, plan_sweep
+from samsweep.launch.report import tell
 from samsweep.records.identity import cell_id
-from samsweep.records.store import RecordError
+from samsweep.records.store import CellFolder, RecordError
 
 
 class Refusal(SystemExit):
@@ -78,15 +87,136 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
+# --------------------------------------------------------------------------- a grid
+
+
+class Composer:
+    """Composes the points of a grid, each combination of options once.
+
+    Hydra composes from the files anew for every point. Points that differ in plain values alone,
+    such as rho and seed, here share that work: a copy is taken and the values are set, which is
+    what Hydra does last in any case.
+
+    Args:
+        loader: Hydra's.
+        master: The sweep's own configuration.
+    """
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader = loader
+        self._master = master
+        parser = OverridesParser.create(config_loader=loader)
+        self._parse = functools.cache(parser.parse_override)
+        self._compose = functools.cache(self._compose_options)
+
+    def points(self, grid: Iterable[Sequence[str]]) -> list[Point]:
+        """All points of a grid.
+
+        Args:
+            grid: The overrides of each point.
+
+        Raises:
+            ConfigError: With a sentence for every problem of any point.
+        """
+        points: list[Point] = []
+        problems: dict[str, None] = {}
+        for overrides in grid:
+            try:
+                points.append(self._point(overrides))
+            except (ConfigError, HydraException, OmegaConfBaseException) as error:
+                problems |= dict.fromkeys(explain(error).splitlines())
+        if problems:
+            raise ConfigError(*problems)
+        return points
+
+    def _point(self, overrides: Sequence[str]) -> Point:
+        config = self.config(overrides)
+        sweep = config.hydra.sweep
+        return Point(
+            run=to_run_config(config),
+            overrides=tuple(overrides),
+            folder=CellFolder(Path(sweep.dir).absolute() / sweep.subdir),
+        )
+
+    def config(self, overrides: Sequence[str]) -> DictConfig:
+        """One point's configuration, as Hydra would compose it."""
+        parsed = [self._parse(override) for override in overrides]
+        values = [override for override in parsed if self._is_plain_value(override)]
+        options = tuple(o.input_line for o in parsed if o not in values and o.input_line)
+        config = copy.deepcopy(self._compose(options))
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return config
+
+    def _compose_options(self, options: tuple[str, ...]) -> DictConfig:
+        return self._loader.load_sweep_config(self._master, list(options))
+
+    def _is_plain_value(self, override: Override) -> bool:
+        """Whether it only sets a value that every composition has, outside of Hydra's own."""
+        key = override.key_or_group
+        if override.type is not OverrideType.CHANGE or override.package or key.startswith("hydra"):
+            return False
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(self._master, parent) if parent else self._master
+        return isinstance(node, DictConfig) and name in node and not _is_group(node, name)
+
+
+def _is_group(node: DictConfig, name: str) -> bool:
+    return isinstance(node._get_node(name), DictConfig)
+
+
+# --------------------------------------------------------------------------- a single run
+
+
 class Preflight(Callback):
-    """Before a single run creates its folder: is everything there that it needs?"""
+    """Before a folder is created: is everything there that the command needs?"""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse the run, or get its data set ready."""
+        """Refuse a single run, tell what it would do, or get its data set ready."""
         try:
-            prepare_run(to_run_config(config))
-        except ConfigError as error:
+            _refuse_launcher(config)
+            run = to_run_config(config)
+            if config.dry_run:
+                _tell_single_run(config, run)
+                raise SystemExit(0)
+            prepare_run(run)
+        except (ConfigError, RecordError) as error:
             raise Refusal(error) from error
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse what only our own sweeper can do."""
+        sweeper = config.hydra.runtime.choices["hydra/sweeper"]
+        if config.dry_run and sweeper != "samsweep":
+            problem = (
+                f"dry_run=true: hydra/sweeper={sweeper} has no plan to tell; "
+                "leave dry_run out, or use hydra/sweeper=samsweep."
+            )
+            raise Refusal(ConfigError(problem))
+
+
+def _refuse_launcher(config: DictConfig) -> None:
+    """Without ``-m`` Hydra ignores launchers, and would train where it stands.
+
+    Raises:
+        ConfigError: If one was chosen.
+    """
+    for override in config.hydra.overrides.hydra:
+        if override.lstrip("+").startswith(("hydra/launcher=", "hydra.launcher.")):
+            raise ConfigError(
+                f"{override} has no effect on a single run, which trains in this process: "
+                "add -m to launch, also a single cell."
+            )
+    chosen = config.hydra.runtime.choices["hydra/launcher"]
+    if chosen != "local":
+        raise ConfigError(
+            f"hydra/launcher={chosen} has no effect on a single run, which trains in this process: "
+            "add -m to launch, also a single cell."
+        )
+
+
+def _tell_single_run(config: DictConfig, run: RunConfig) -> None:
+    folder = CellFolder(Path(config.hydra.run.dir).absolute())
+    plan = plan_sweep([Point(run=run, overrides=(), folder=folder)])
+    tell(plan, look_ahead(plan, None, prepare=False) if plan.to_do else None)
 
 
 def prepare_run(config: RunConfig) -> None:

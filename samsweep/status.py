@@ -2,6 +2,7 @@
 
 python -m samsweep.status study=default
 python -m samsweep.status study=default --watch
+python -m samsweep.status study=default --retry
 """
 
 from __future__ import annotations
@@ -15,20 +16,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
 from rich.live import Live
 from rich.table import Table
 
 from samsweep.config import ConfigError, unknown_name
-from samsweep.records.lock import CellLock
+from samsweep.records.lock import FolderLock
 from samsweep.records.schema import Attempt, Record
 from samsweep.records.store import CellFolder, RecordError, cell_folders, study_names
+from samsweep.text import console, counted, duration
 
 #: Seconds between two looks with ``--watch``.
 _PERIOD_S = 2.0
 
 #: Cells named in a message.
 _MOST_NAMED = 5
+
+#: States of cells that have stopped before their end, unless a launch is about to start them.
+_STOPPED = ("failed", "interrupted", "stalled", "planned")
 
 _STYLES = {
     "running": "green",
@@ -110,13 +115,21 @@ def _cell_status(folder: CellFolder) -> CellStatus:
         return CellStatus(name=name, state="unreadable", problem=str(error))
     if record is None:
         return CellStatus(name=name, state="starting")
-    stalled = record.status == "running" and not CellLock(folder.path).alive
+    stalled = record.status == "running" and not FolderLock(folder.path).alive
     return CellStatus(name=name, state="stalled" if stalled else record.status, record=record)
 
 
 def status_table(cells: Sequence[CellStatus], title: str) -> Table:
     """All cells as a table, with the totals by state below it."""
-    table = Table(title=title, caption=totals(cells), title_justify="left", caption_justify="left")
+    table = Table(
+        title=title,
+        caption=totals(cells),
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        # Padding takes a third of the time of a long table.
+        padding=0,
+    )
     for header in ("cell", "state"):
         table.add_column(header, overflow="fold")
     for header in ("epoch", "train loss", "val %", "elapsed", "to go"):
@@ -131,7 +144,7 @@ def totals(cells: Sequence[CellStatus]) -> str:
     """How many cells are in which state."""
     counts = Counter(cell.state for cell in cells)
     parts = ", ".join(f"{n} {state}" for state, n in counts.most_common())
-    return f"{len(cells)} cell{'' if len(cells) == 1 else 's'}: {parts}"
+    return f"{counted(len(cells), 'cell')}: {parts}"
 
 
 def _row(cell: CellStatus) -> list[str]:
@@ -143,19 +156,14 @@ def _row(cell: CellStatus) -> list[str]:
         cell.epochs,
         "" if numbers[0] is None else f"{numbers[0]:.3f}",
         "" if numbers[1] is None else f"{numbers[1]:.1f}",
-        _duration(cell.elapsed_s),
-        _duration(cell.remaining_s),
+        _shown(cell.elapsed_s),
+        _shown(cell.remaining_s),
         cell.attempt.provenance.host if cell.attempt else "",
     ]
 
 
-def _duration(seconds: float | None) -> str:
-    """Hours, minutes and seconds, such as ``1:02:03``."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def _shown(seconds: float | None) -> str:
+    return "" if seconds is None else duration(seconds)
 
 
 def _seconds_since(moment: str) -> float:
@@ -176,25 +184,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("study", nargs="?", default="study=default", help="study=NAME")
     parser.add_argument("--root", type=Path, default=Path("multirun"), help="folder of the studies")
-    parser.add_argument("--watch", action="store_true", help="look again every two seconds")
-    parser.add_argument("--failed", action="store_true", help="failed cells with tracebacks")
-    parser.add_argument("--logs", metavar="CELL", help="the log of a cell, by the start of its id")
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--watch", action="store_true", help="look again every two seconds")
+    one.add_argument("--failed", action="store_true", help="failed cells with tracebacks")
+    one.add_argument("--logs", metavar="CELL", help="the log of a cell, by the start of its id")
+    one.add_argument(
+        "--cancel",
+        metavar="CELL",
+        nargs="?",
+        const="",
+        help="stop what runs at its next step: a cell, or all",
+    )
+    one.add_argument(
+        "--retry",
+        metavar="CELL",
+        nargs="?",
+        const="",
+        help="take up what failed or was stopped, as it was launched: a cell, or all",
+    )
     options = parser.parse_args(arguments)
     try:
         study = _study_folder(options.root, options.study.removeprefix("study="))
-        if options.logs:
-            print(_only_cell(study, options.logs).log_file.read_text(encoding="utf-8"), end="")
-        elif options.failed:
-            _print_failures(study)
-        elif options.watch:
-            _watch(study)
-        else:
-            Console().print(status_table(read_status(study), f"study {study.name}"))
-    except ConfigError as error:
+        return _answer(study, options)
+    except (ConfigError, RecordError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _answer(study: Path, options: argparse.Namespace) -> int:
+    """Do what the options ask for; returns the exit status."""
+    if options.logs is not None:
+        print(_log_of(_only_cell(study, options.logs)), end="")
+    elif options.failed:
+        _print_failures(study)
+    elif options.watch:
+        _watch(study)
+    elif options.cancel is not None:
+        _cancel(study, options.cancel)
+    elif options.retry is not None:
+        return _retry(study, options.retry)
+    else:
+        console().print(status_table(read_status(study), f"study {study.name}"))
     return 0
 
 
@@ -218,9 +250,13 @@ def _only_cell(study: Path, start: str) -> CellFolder:
             f"{len(found)} cells of {study.name} start with {start!r}: "
             f"give more of one of {', '.join(names[:_MOST_NAMED])}{more}."
         )
-    if not found[0].log_file.exists():
-        raise ConfigError(f"{found[0].path.name} has no log yet.")
     return found[0]
+
+
+def _log_of(folder: CellFolder) -> str:
+    if not folder.log_file.exists():
+        raise ConfigError(f"{folder.path.name} has no log yet.")
+    return folder.log_file.read_text(encoding="utf-8", errors="replace")
 
 
 def _print_failures(study: Path) -> None:
@@ -231,8 +267,33 @@ def _print_failures(study: Path) -> None:
     print(totals(cells))
 
 
+def _cancel(study: Path, start: str) -> None:
+    from samsweep.launch.control import cancel, cancel_cell
+
+    sentences = cancel_cell(_only_cell(study, start)) if start else cancel(study)
+    print("\n".join(sentences) or f"Nothing runs in {start or study.name}.")
+
+
+def _retry(study: Path, start: str) -> int:
+    from samsweep.launch.control import cells_at_work, retry
+
+    cells = [cell for cell in read_status(study) if cell.state in _STOPPED]
+    # What a stopped launch did not come to has been stopped as well.
+    at_work = cells_at_work(study)
+    cells = [cell for cell in cells if cell.state != "planned" or cell.name not in at_work]
+    if start:
+        only = _only_cell(study, start).path.name
+        cells = [cell for cell in cells if cell.name == only]
+    if not cells:
+        print(f"Nothing has failed or was stopped in {start or study.name}.")
+        return 0
+    left = retry(study, [CellFolder(study / "cells" / cell.name) for cell in cells])
+    print(totals(read_status(study)))
+    return 1 if left.to_do or left.elsewhere else 0
+
+
 def _watch(study: Path) -> None:
-    with Live(console=Console(), auto_refresh=False) as live:
+    with Live(console=console(), auto_refresh=False) as live:
         while True:
             live.update(status_table(read_status(study), f"study {study.name}"), refresh=True)
             time.sleep(_PERIOD_S)

@@ -1,7 +1,12 @@
-"""Small runs for tests."""
+"""Small runs for tests, in this process and as commands."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -22,3 +27,50 @@ def make_folder(root: Path, name: str = "cell") -> Path:
     folder = root / "study" / "cells" / name
     folder.mkdir(parents=True)
     return folder
+
+
+# --------------------------------------------------------------------------- commands
+
+#: A cell of a second.
+QUICK = ["epochs=2", "sharpness=none", "num_threads=1"]
+
+
+def run(folder, *arguments, check=True, module="samsweep.run", **env):
+    """The command as a user types it, to its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+    )
+    if check:
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def start(folder, *arguments, module="samsweep.run"):
+    """The command as a user types it, going on in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def wait_until(condition, *, seconds=90):
+    """Look until something holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def records(folder):
+    """The records under a folder, by cell id."""
+    found = [json.loads(f.read_text()) for f in Path(folder).glob("multirun/*/cells/*/record.json")]
+    return sorted(found, key=lambda record: record["cell_id"])

@@ -1,5 +1,6 @@
 """Every file under conf/ composes and can be run."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ EXPERIMENTS = sorted((conf_dir() / "experiment").glob("*.yaml"))
 
 def test_no_file_is_left_out():
     known = {conf_dir() / group / f"{name}.yaml" for group, name in OPTIONS}
-    known |= {*EXPERIMENTS, conf_dir() / "config.yaml", conf_dir() / "hydra/sweeper/samsweep.yaml"}
+    known |= {*EXPERIMENTS, conf_dir() / "config.yaml"}
+    known |= {conf_dir() / "hydra" / f for f in ("sweeper/samsweep.yaml", "launcher/local.yaml")}
     assert set(conf_dir().rglob("*.yaml")) == known
 
 
@@ -50,11 +52,12 @@ def test_an_experiment_opens_with_its_command_and_its_grid_composes(file):
     lines = file.read_text().splitlines()
     assert lines[0] == "# @package _global_"
     assert lines[1] == f"# python -m samsweep.run +experiment={file.stem}"
-    grid = yaml.safe_load(file.read_text())["hydra"]["sweeper"]["params"]
-    for key, values in grid.items():
-        assert isinstance(values, str), "a YAML list would become one value"
-        for value in values.split(","):
-            assert compose_run(f"+experiment={file.stem}", f"{key}={value}")
+    sweeper = yaml.safe_load(file.read_text())["hydra"]["sweeper"]
+    for grid in [sweeper.get("params", {}), *sweeper.get("grids", [])]:
+        for key, values in grid.items():
+            assert isinstance(values, str), "a YAML list would become one value"
+            for value in values.split(","):
+                assert compose_run(f"+experiment={file.stem}", f"{key}={value}")
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
@@ -64,6 +67,22 @@ def test_an_experiment_cannot_silently_run_one_cell(file):
         config = compose("config", overrides=[f"+experiment={file.stem}"], return_hydra_config=True)
     assert config.hydra.mode.name == "MULTIRUN"
     assert config.study == ("demo" if file.stem == "demo" else "empirical_sam")
+
+
+def test_the_whole_study_is_the_union_of_its_tables():
+    def cells(name):
+        sweeper = yaml.safe_load((conf_dir() / f"experiment/{name}.yaml").read_text())
+        sweeper = sweeper["hydra"]["sweeper"]
+        for grid in sweeper.get("grids", [sweeper.get("params")]):
+            options = [[f"{key}={v}" for v in values.split(",")] for key, values in grid.items()]
+            for point in itertools.product(*options):
+                yield compose_run(f"+experiment={name}", *point).cell
+
+    parts = {c for name in ("accuracy", "sharpness", "sgdhess", "amplified") for c in cells(name)}
+    whole = list(cells("empirical_sam"))
+    assert len(whole) == 42
+    assert set(whole) == parts
+    assert len(parts) == 40
 
 
 def test_every_model_has_an_option():

@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
 from samsweep.config import RunConfig
-from samsweep.records.identity import cell_id, wanted_measurements
+from samsweep.records.identity import wanted_measurements
+from samsweep.records.lock import FolderLock
+from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder
 from samsweep.records.work import Work, work_left
+from samsweep.text import counted
+
+#: What is to be done about a cell: its work, unless another process is at it.
+Action = Work | Literal["elsewhere"]
+
+#: The actions in the order in which they are told.
+ACTIONS: Mapping[Action, str] = {
+    "train": "to train",
+    "resume": "to resume",
+    "measure": "only to measure",
+    "elsewhere": "running elsewhere",
+    "nothing": "already finished",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A point of the grid, as the command line asks for it.
+
+    Args:
+        run: The cell and how it runs.
+        overrides: What the command line says of it.
+        folder: The cell's folder, which may not exist yet.
+    """
+
+    run: RunConfig
+    overrides: tuple[str, ...]
+    folder: CellFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,16 +48,27 @@ class PlannedCell:
     """A cell of a sweep.
 
     Args:
-        run: The cell and how it runs.
-        overrides: What the command line says of it.
         folder: Its folder, which may not exist yet.
-        work: What is left to do.
+        points: What is asked of it. There are several where a later point of the grid asks for
+            measurements that no earlier one does; they have to be worked through in this order.
+        record: What there is of it.
+        action: What is to be done.
     """
 
-    run: RunConfig
-    overrides: tuple[str, ...]
     folder: CellFolder
-    work: Work
+    points: tuple[Point, ...]
+    record: Record | None
+    action: Action
+
+    @property
+    def name(self) -> str:
+        """The cell's id."""
+        return self.folder.path.name
+
+    @property
+    def run(self) -> RunConfig:
+        """The cell and how it runs, by the first point that asks for it."""
+        return self.points[0].run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +76,7 @@ class Plan:
     """The distinct cells of a sweep.
 
     Args:
-        cells: In the order of the grid. A cell stands in it again where a later point asks for
-            measurements that no earlier one does.
+        cells: In the order of the grid.
         num_points: Points of the grid, of which several may be one cell.
     """
 
@@ -45,50 +85,58 @@ class Plan:
 
     @property
     def to_do(self) -> tuple[PlannedCell, ...]:
-        """The cells that have work left."""
-        return tuple(cell for cell in self.cells if cell.work != "nothing")
+        """The cells that have work left which nobody is doing."""
+        return tuple(c for c in self.cells if c.action not in ("nothing", "elsewhere"))
+
+    @property
+    def elsewhere(self) -> tuple[PlannedCell, ...]:
+        """The cells that another process is working on."""
+        return tuple(cell for cell in self.cells if cell.action == "elsewhere")
 
     def __str__(self) -> str:
         """One line of counts."""
-        counts = Counter(cell.work for cell in self.cells)
-        num_cells = len({cell.folder for cell in self.cells})
-        told: dict[Work, str] = {
-            "train": "to train",
-            "resume": "to resume",
-            "measure": "only to measure",
-            "nothing": "already finished",
-        }
-        parts = [f"{counts[work]} {words}" for work, words in told.items() if counts[work]]
+        counts = Counter(cell.action for cell in self.cells)
+        parts = [f"{counts[action]} {words}" for action, words in ACTIONS.items() if counts[action]]
+        num_cells = len(self.cells)
         points = f" of {self.num_points} points" if self.num_points > num_cells else ""
-        plural = "" if num_cells == 1 else "s"
-        return f"{num_cells} cell{plural}{points}: {', '.join(parts)}"
+        return f"{counted(num_cells, 'cell')}{points}: {', '.join(parts)}"
 
 
-def plan_sweep(points: Iterable[tuple[RunConfig, tuple[str, ...], Path]]) -> Plan:
+def plan_sweep(points: Iterable[Point]) -> Plan:
     """Drop duplicates and look at what is on disk.
 
     Args:
-        points: For each point of the grid the run, its overrides and its folder.
+        points: The grid.
 
     Raises:
         RecordError: If a record cannot be read.
     """
-    cells: list[PlannedCell] = []
-    planned: dict[str, set[str]] = {}
+    by_cell: dict[CellFolder, list[Point]] = {}
     num_points = 0
-    for run, overrides, path in points:
+    for point in points:
         num_points += 1
-        folder = CellFolder(path)
-        measurements = set(wanted_measurements(run.sharpness))
-        name = f"{run.study}/{cell_id(run.cell)}"
-        if name in planned and measurements <= planned[name]:
-            continue
-        work = work_left(run, folder.read())
-        if name in planned:
-            if work == "nothing":
-                continue
-            # An earlier point trains it, if it has to be trained.
-            work = "measure"
-        planned[name] = planned.get(name, set()) | measurements
-        cells.append(PlannedCell(run=run, overrides=overrides, folder=folder, work=work))
-    return Plan(cells=tuple(cells), num_points=num_points)
+        by_cell.setdefault(point.folder, []).append(point)
+    cells = tuple(_plan_cell(folder, asked) for folder, asked in by_cell.items())
+    return Plan(cells=cells, num_points=num_points)
+
+
+def _plan_cell(folder: CellFolder, asked: list[Point]) -> PlannedCell:
+    record = folder.read()
+    points = [point for point in _distinct(asked) if work_left(point.run, record) != "nothing"]
+    action: Action = "nothing"
+    if points:
+        busy = record is not None and FolderLock(folder.path).alive
+        action = "elsewhere" if busy else work_left(points[0].run, record)
+    return PlannedCell(
+        folder=folder, points=tuple(points or asked[:1]), record=record, action=action
+    )
+
+
+def _distinct(asked: Iterable[Point]) -> Iterable[Point]:
+    """The points of one cell that ask for a measurement that no earlier one does."""
+    measured: set[str] | None = None
+    for point in asked:
+        wanted = set(wanted_measurements(point.run.sharpness))
+        if measured is None or not wanted <= measured:
+            yield point
+        measured = wanted | (measured or set())

@@ -1,7 +1,8 @@
-"""One process at a time works on a cell, on whatever machine it runs.
+"""One process at a time works in a folder, a cell's or a launch's, on whatever machine it runs.
 
-A running cell holds ``lock.json``: who holds it, and a heartbeat, which is the file's time of
-change. A lock whose heart has stopped, or whose process is gone from this machine, is taken over.
+The folder of a running cell holds ``lock.json``: who holds it, and a heartbeat, which is the file's
+time of change. A lock whose heart has stopped, or whose process is gone from this machine, is taken
+over.
 The file, not a kernel lock, is what counts, since file systems of clusters do not all carry
 kernel locks between hosts; the short check-and-take is guarded by one where they do.
 """
@@ -55,14 +56,19 @@ class Holder:
             token=uuid.uuid4().hex,
         )
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        return self.machine == _machine()
+
     def __str__(self) -> str:
         """Host and process, for messages."""
         job = f", job {self.job_id}" if self.job_id else ""
         return f"process {self.pid} on {self.host}{job}"
 
 
-class CellBusy(RuntimeError):
-    """Another process is working on the cell."""
+class FolderBusy(RuntimeError):
+    """Another process is working in the folder."""
 
     def __init__(self, holder: Holder | None) -> None:
         super().__init__(f"held by {holder or 'another process'}")
@@ -73,11 +79,11 @@ class LockLost(RuntimeError):
     """The lock was taken over, since this process showed no heartbeat for too long."""
 
 
-class CellLock:
-    """The lock of one cell, a context manager that keeps the heart beating.
+class FolderLock:
+    """The lock of one folder, a context manager that keeps the heart beating.
 
     Args:
-        folder: The cell's folder, which exists.
+        folder: The folder, which exists.
         heartbeat_s: Seconds between heartbeats.
         stale_after_s: Seconds without one after which the lock may be taken.
     """
@@ -101,12 +107,12 @@ class CellLock:
         """Take the lock.
 
         Raises:
-            CellBusy: If a living process holds it.
+            FolderBusy: If a living process holds it.
         """
         with FileLock(self._guard):
             holder = self.holder()
             if self.file.exists() and not self._is_stale(holder):
-                raise CellBusy(holder)
+                raise FolderBusy(holder)
             # In one go: a reader must never see a lock without its holder.
             fresh = self.file.with_suffix(f".{self._holder.token}")
             fresh.write_text(json.dumps(asdict(self._holder)))
@@ -166,11 +172,7 @@ class CellLock:
 
     def _is_orphan(self, holder: Holder | None) -> bool:
         """Whether the holder was a process of this machine that is gone."""
-        return (
-            holder is not None
-            and holder.machine == self._holder.machine
-            and not _process_exists(holder.pid)
-        )
+        return holder is not None and holder.is_here and not _process_exists(holder.pid)
 
 
 def _machine() -> str:

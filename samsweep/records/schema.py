@@ -6,11 +6,12 @@ durations are seconds.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from samsweep.config import CellConfig
+from samsweep.config import CellConfig, RunConfig
+from samsweep.records.identity import RESULTS_VERSION, cell_id
 
 #: Version of this form; readers refuse a newer one and convert older ones.
 SCHEMA_VERSION = 1
@@ -168,10 +169,37 @@ class Record(_Part):
     attempts: tuple[Attempt, ...] = ()
     error: str | None = None
 
+    @classmethod
+    def planned(cls, run: RunConfig) -> Self:
+        """The record of a cell on which no work has been done."""
+        return cls(
+            results_version=RESULTS_VERSION,
+            cell_id=cell_id(run.cell),
+            study=run.study,
+            identity=run.cell,
+            formula=run.cell.variant.formula,
+            status="planned",
+        )
+
     @property
     def finished(self) -> bool:
         """Whether the cell has a result."""
         return self.status in FINISHED
+
+    @property
+    def summary(self) -> str:
+        """State and results in a few words."""
+        parts: list[str] = [self.status]
+        if self.metrics is not None:
+            parts.append(f"test {self.metrics.test_accuracy:.2f} %")
+        parts += [
+            f"{measurement.name} {measurement.result['lambda_max']:.4g}"
+            for measurement in self.measurements.values()
+            if "lambda_max" in measurement.result
+        ]
+        if self.status in ("failed", "diverged") and self.error:
+            parts.append(self.error.strip().splitlines()[-1])
+        return "  ".join(parts)
 
     @property
     def seconds(self) -> float:

@@ -7,6 +7,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 from samsweep.config import RunConfig
 from samsweep.data.images import ImageData
 from samsweep.data.load import load_dataset
-from samsweep.records.identity import RESULTS_VERSION, cell_id, measurement_settings
-from samsweep.records.lock import CellBusy, CellLock, LockLost
+from samsweep.progress import Show, Snapshot
+from samsweep.records.identity import measurement_settings
+from samsweep.records.lock import FolderBusy, FolderLock, LockLost
 from samsweep.records.provenance import now, provenance
 from samsweep.records.schema import (
     Attempt,
@@ -31,13 +33,19 @@ from samsweep.records.schema import (
 from samsweep.records.store import CellFolder
 from samsweep.records.work import missing_measurements, work_left
 from samsweep.sharpness.measure import measure
+from samsweep.signals import StopRequest
 from samsweep.tracking import NoTracker, Tracker, start_tracker
 from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
-from samsweep.training.device import describe_device, make_deterministic, resolve_device
+from samsweep.training.device import (
+    describe_device,
+    make_deterministic,
+    num_cores,
+    num_threads,
+    resolve_device,
+)
 from samsweep.training.evaluate import Score, evaluate
 from samsweep.training.memory import keep_freed_memory
 from samsweep.training.progress import TrainingProgress
-from samsweep.training.signals import StopRequest
 from samsweep.training.trainer import Trainer, initial_model
 
 log = logging.getLogger(__name__)
@@ -47,7 +55,9 @@ class Diverged(ArithmeticError):
     """The training left the numbers: a result of the optimizer, not of the program."""
 
 
-def run_cell(config: RunConfig, folder: CellFolder) -> float:
+def run_cell(
+    config: RunConfig, folder: CellFolder, progress: AbstractContextManager[Show] | None = None
+) -> float:
     """Bring a cell to its end, from wherever it is.
 
     A finished cell is not trained again, an interrupted one goes on at its checkpoint, and a
@@ -56,6 +66,8 @@ def run_cell(config: RunConfig, folder: CellFolder) -> float:
     Args:
         config: The cell and how it runs here.
         folder: Its folder, which exists.
+        progress: What shows how far it is, entered for each part of the work; None is a bar on a
+            terminal and a line per epoch elsewhere.
 
     Returns:
         Validation accuracy of the last epoch in percent; 0 for a cell that diverged, NaN for one
@@ -66,9 +78,10 @@ def run_cell(config: RunConfig, folder: CellFolder) -> float:
         Interrupted: If a signal stopped it; there is a checkpoint.
     """
     try:
-        with CellLock(folder.path) as lock:
-            return CellRun(config, folder, lock).run()
-    except CellBusy as busy:
+        with FolderLock(folder.path) as lock:
+            shown = progress or TrainingProgress(folder.path.name)
+            return CellRun(config, folder, lock, shown).run()
+    except FolderBusy as busy:
         log.info("%s: left alone, %s", folder.path.name, busy)
     except LockLost as lost:
         log.warning("%s: left to another process, %s", folder.path.name, lost)
@@ -82,15 +95,23 @@ class CellRun:
         config: The cell and how it runs here.
         folder: Its folder.
         lock: Its lock, held.
+        progress: What shows how far it is.
     """
 
-    def __init__(self, config: RunConfig, folder: CellFolder, lock: CellLock) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: CellFolder,
+        lock: FolderLock,
+        progress: AbstractContextManager[Show],
+    ) -> None:
         self.config = config
         self.cell = config.cell
         self.folder = folder
         self._lock = lock
+        self._progress = progress
         folder.remove_debris()
-        self._record = folder.read() or planned_record(config)
+        self._record = folder.read() or Record.planned(config)
         self._checkpoints = Checkpoints(folder, config.checkpoint)
         self._tracker: Tracker = NoTracker()
 
@@ -98,7 +119,7 @@ class CellRun:
         """Train and measure what is missing; see :func:`run_cell`."""
         work = work_left(self.config, self._record)
         if work != "nothing":
-            with StopRequest() as stop:
+            with StopRequest() as stop, num_threads(self._num_threads()):
                 self._work(stop)
         self._report(already=" already" if work == "nothing" else "")
         metrics = self._record.metrics
@@ -190,9 +211,14 @@ class CellRun:
 
     # ------------------------------------------------------------------ training
 
+    def _num_threads(self) -> int | None:
+        """Threads to work with: as told, or those that an interrupted training had, if they fit."""
+        if self.config.num_threads is not None or not self.folder.checkpoint_file.exists():
+            return self.config.num_threads
+        earlier = {attempt.provenance.num_threads for attempt in self._record.attempts[-1:]}
+        return next((n for n in earlier if n <= num_cores()), None)
+
     def _prepare_machine(self) -> None:
-        if self.config.num_threads is not None:
-            torch.set_num_threads(self.config.num_threads)
         make_deterministic(self._device)
         if self._device.type == "cpu":
             keep_freed_memory()
@@ -255,15 +281,11 @@ class CellRun:
     def _run_epochs(
         self, trainer: Trainer, history: list[dict[str, Any]], stop: StopRequest
     ) -> None:
-        with TrainingProgress(
-            self.folder.path.name,
-            num_epochs=self.cell.recipe.epochs,
-            steps_per_epoch=trainer.steps_per_epoch,
-            done_steps=trainer.total_steps,
-        ) as progress:
+        with self._progress as show:
+            show(self._snapshot(trainer, history))
 
             def after_step() -> None:
-                progress.step()
+                show(self._snapshot(trainer, history))
                 if stop.signum is not None or self._checkpoints.due():
                     self._write_checkpoint(trainer)
                 stop.check()
@@ -271,8 +293,19 @@ class CellRun:
             while trainer.epoch < self.cell.recipe.epochs:
                 row = self._run_epoch(trainer, after_step)
                 self._end_epoch(trainer, history, row)
-                progress.epoch(row)
+                show(self._snapshot(trainer, history))
                 self._tracker.log_epoch(row)
+
+    def _snapshot(self, trainer: Trainer, history: list[dict[str, Any]]) -> Snapshot:
+        latest = history[-1] if history else {}
+        return Snapshot(
+            num_steps=self.cell.recipe.epochs * trainer.steps_per_epoch,
+            num_epochs=self.cell.recipe.epochs,
+            step=trainer.total_steps,
+            epoch=trainer.epoch,
+            train_loss=latest.get("train_loss"),
+            val_accuracy=latest.get("val_accuracy"),
+        )
 
     def _run_epoch(self, trainer: Trainer, after_step: Callable[[], None]) -> dict[str, Any]:
         """One epoch's line of the history."""
@@ -336,7 +369,9 @@ class CellRun:
         try:
             if isinstance(self._tracker, NoTracker):
                 self._start_tracker()
-            result = self._measured(name)
+            with self._progress as show:
+                show(self._measuring(name))
+                result = self._measured(name)
         except Exception as error:
             raise self._failure(f"measuring {name}", error) from error
         measurement = Measurement(
@@ -347,6 +382,13 @@ class CellRun:
             provenance=self._provenance(),
         )
         self._update(measurements={**self._record.measurements, key: measurement})
+
+    def _measuring(self, name: str) -> Snapshot:
+        epochs = self.cell.recipe.epochs
+        steps = epochs * (len(self._data.train) // self.cell.recipe.batch_size)
+        return Snapshot(
+            num_steps=steps, num_epochs=epochs, step=steps, epoch=epochs, measuring=name
+        )
 
     def _measured(self, name: str) -> dict[str, Any]:
         settings = self.config.sharpness
@@ -359,26 +401,7 @@ class CellRun:
     # ------------------------------------------------------------------ telling
 
     def _report(self, *, already: str) -> None:
-        record = self._record
-        parts = [f"{record.cell_id}:{already} {record.status}"]
-        if record.metrics is not None:
-            parts.append(f"test {record.metrics.test_accuracy:.2f} %")
-        for measurement in record.measurements.values():
-            if "lambda_max" in measurement.result:
-                parts.append(f"{measurement.name} {measurement.result['lambda_max']:.4g}")
-        log.info("  ".join(parts))
-
-
-def planned_record(config: RunConfig) -> Record:
-    """The record of a cell on which no work has been done."""
-    return Record(
-        results_version=RESULTS_VERSION,
-        cell_id=cell_id(config.cell),
-        study=config.study,
-        identity=config.cell,
-        formula=config.cell.variant.formula,
-        status="planned",
-    )
+        log.info("%s:%s %s", self._record.cell_id, already, self._record.summary)
 
 
 def _one_line(error: Exception) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from joblib import cpu_count
 
 from samsweep.config import ConfigError
 
@@ -45,9 +48,26 @@ def make_deterministic(device: torch.device) -> None:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device with the hardware's name, such as ``cpu (AMD EPYC)``."""
+    """The kind of device with the hardware's name, such as ``cpu (AMD EPYC)``."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return f"{device} ({name})"
+    return f"{device.type} ({name})"
+
+
+def num_cores() -> int:
+    """Physical cores that this process may use, by its affinity and its container's limits."""
+    return int(cpu_count(only_physical_cores=True))
+
+
+@contextmanager
+def num_threads(number: int | None) -> Iterator[None]:
+    """Inside the block an operation on the CPU uses so many threads; None changes nothing."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _cpu_name() -> str:

@@ -5,31 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers import QUICK, records, run
 from safetensors.torch import load_file
-
-QUICK = ["epochs=2", "sharpness=none", "num_threads=1"]
-
-
-def run(folder, *arguments, check=True, module="samsweep.run", **env):
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-    )
-    if check:
-        assert done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-def records(folder):
-    found = [json.loads(f.read_text()) for f in Path(folder).glob("multirun/*/cells/*/record.json")]
-    return sorted(found, key=lambda record: record["cell_id"])
-
 
 # ------------------------------------------------------------------ refused before anything happens
 
@@ -56,6 +35,12 @@ def records(folder):
         (["-m", "opt=sam,smm"], "opt 'smm' is unknown: did you mean 'sam'?"),
         (["epochs=2", "-m", "rho=0.1,-1"], "rho=-1: should be greater than or equal to 0."),
         (["-m", "rho=0.1,-1,-2", "epochs=2,x"], "rho=-2: should be greater"),
+        (["hydra/launcher=local"], "hydra/launcher=local has no effect on a single run"),
+        (["hydra.launcher.workers=2"], "add -m to launch, also a single cell."),
+        (["-m", "hydra.launcher.workers=0"], "hydra.launcher.workers=0: should be greater"),
+        (["-m", "hydra.launcher.gpus=[0]", "device=cpu"], "these cells run on the CPU of"),
+        (["-m", "dry_run=maybe"], "dry_run=maybe: should be a valid boolean."),
+        (["-m", "hydra/sweeper=basic", "dry_run=true"], "hydra/sweeper=basic has no plan to tell"),
     ],
 )
 def test_what_cannot_run_ends_in_one_sentence_and_leaves_nothing(tmp_path, arguments, sentence):
@@ -112,7 +97,7 @@ def test_a_study_holds_cells_and_nothing_else(swept):
     folder, _ = swept
     assert os.listdir(folder) == ["multirun"]
     assert os.listdir(folder / "multirun") == ["small"]
-    assert os.listdir(folder / "multirun/small") == ["cells"]
+    assert sorted(os.listdir(folder / "multirun/small")) == ["cells", "launches"]
 
 
 def test_the_same_sweep_again_trains_nothing(swept):
@@ -141,33 +126,18 @@ def test_tables_of_a_study(swept):
     ]
 
 
-def test_a_failing_cell_lets_the_others_run_and_shows_in_the_exit_status(tmp_path):
-    """One of two cells raises at its end."""
-    code = (
-        "import samsweep.training.cell as c\n"
-        "original = c.CellRun._final_metrics\n"
-        "def fail(self, *a):\n"
-        "    if self.cell.variant.rho == 0.1: raise RuntimeError('no luck')\n"
-        "    return original(self, *a)\n"
-        "c.CellRun._final_metrics = fail\n"
-        "from samsweep.run import main; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "-m", *QUICK, "rho=0.1,0.2"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert "RuntimeError: no luck" in done.stdout + done.stderr
-    assert [r["status"] for r in records(tmp_path)] == ["failed", "complete"]
-    assert "?? (failed)" in done.stdout
-    assert "2 cells: 1 complete, 1 failed" in done.stdout
-
-
 def test_plain_hydras_sweeper_works_on_the_same_cells(swept):
     folder, _ = swept
-    done = run(folder, "-m", *QUICK, "study=small", "hydra/sweeper=basic", "opt=sam", "rho=0.1,0.2")
+    done = run(
+        folder,
+        "-m",
+        *QUICK,
+        "study=small",
+        "hydra/sweeper=basic",
+        "hydra/launcher=basic",
+        "opt=sam",
+        "rho=0.1,0.2",
+    )
     assert done.stdout.count("already complete") == 2
 
 
@@ -190,24 +160,6 @@ def test_a_run_returns_its_validation_accuracy(swept):
     )
     (record,) = [r for r in records(folder) if r["identity"]["variant"]["rho"] == 0.2]
     assert f"returned {record['metrics']['val_accuracy']}" in done.stdout
-
-
-def test_two_sweeps_at_once_train_each_cell_once(tmp_path):
-    grid = ["-m", *QUICK, "opt=sgd,sam,samdirection", "rho=0.1"]
-    sweeps = [
-        subprocess.Popen(
-            [sys.executable, "-m", "samsweep.run", *grid],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for _ in range(2)
-    ]
-    outputs = [sweep.communicate()[0] for sweep in sweeps]
-    assert [sweep.returncode for sweep in sweeps] == [0, 0], outputs
-    assert [(r["status"], len(r["attempts"])) for r in records(tmp_path)] == [("complete", 1)] * 3
 
 
 def test_an_unreadable_record_is_told_in_one_sentence(tmp_path):
@@ -300,19 +252,6 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(tmp_path, uninterrupte
     (record,) = records(tmp_path)
     assert [attempt["start_step"] for attempt in record["attempts"]] == [0, 18]
     assert not (only_cell(tmp_path) / "lock.json").exists()
-
-
-def test_sigterm_ends_a_sweep_with_a_checkpoint_and_143(tmp_path, uninterrupted):
-    done = run_signalled(tmp_path, signal.SIGTERM, 10, "-m", *SLOW, "rho=0.1,0.2")
-    assert done.returncode == 128 + signal.SIGTERM
-    (record,) = records(tmp_path)
-    assert record["status"] == "interrupted"
-    assert record["attempts"][0]["end_step"] == 11
-    assert "interrupted, the same command goes on here" in done.stdout
-    assert "1 cell: 1 interrupted" in done.stdout
-
-    run(tmp_path, *SLOW)
-    assert_same_result(only_cell(tmp_path), uninterrupted)
 
 
 # ------------------------------------------------------------------ tracking

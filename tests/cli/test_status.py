@@ -7,12 +7,11 @@ import pytest
 from helpers import compose_run
 
 from samsweep.records.identity import cell_id
-from samsweep.records.lock import CellLock, Holder
+from samsweep.records.lock import FolderLock, Holder
 from samsweep.records.provenance import provenance
-from samsweep.records.schema import Attempt, Progress
+from samsweep.records.schema import Attempt, Progress, Record
 from samsweep.records.store import CellFolder
 from samsweep.status import main, read_status, totals
-from samsweep.training.cell import planned_record
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def add(study, status, *, seed=0, epoch=None, started_s=100, updated_s=0, start_
         updated=ago(updated_s),
     )
     values = {"status": status, "attempts": (attempt,), "progress": progress, **changes}
-    folder.write(planned_record(run).model_copy(update=values))
+    folder.write(Record.planned(run).model_copy(update=values))
     return folder
 
 
@@ -55,7 +54,7 @@ def state_of(study):
 def test_a_running_cell_shows_its_pace(study):
     """Ten epochs in 100 seconds: thirty more take 300."""
     folder = add(study, "running", epoch=10)
-    with CellLock(folder.path):
+    with FolderLock(folder.path):
         (cell,) = read_status(study)
     assert cell.state == "running"
     assert cell.epochs == "10/40"
@@ -66,14 +65,14 @@ def test_a_running_cell_shows_its_pace(study):
 def test_the_pace_of_a_resumed_cell_is_that_of_its_latest_attempt(study):
     """Resumed at epoch 5, now at epoch 10 after 100 seconds: thirty more take 600."""
     folder = add(study, "running", epoch=10, start_step=5 * 7)
-    with CellLock(folder.path):
+    with FolderLock(folder.path):
         (cell,) = read_status(study)
     assert cell.remaining_s == pytest.approx(600, rel=0.02)
 
 
 def test_no_time_to_go_is_invented(study):
     folder = add(study, "running")
-    with CellLock(folder.path):
+    with FolderLock(folder.path):
         (cell,) = read_status(study)
     assert cell.remaining_s is None
 
@@ -87,7 +86,7 @@ def test_running_without_a_heartbeat_is_stalled(study):
     import os
 
     folder = add(study, "running", epoch=3)
-    lock = CellLock(folder.path)
+    lock = FolderLock(folder.path)
     with lock:
         lock._holder = replace(Holder.here(), machine="elsewhere")
         assert state_of(study) == "running"

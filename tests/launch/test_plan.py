@@ -1,16 +1,14 @@
 """What a sweep has left to do."""
 
-from pathlib import Path
-
 import pytest
 from helpers import compose_run
 
-from samsweep.launch.plan import plan_sweep
+from samsweep.launch.plan import Point, plan_sweep
 from samsweep.records.identity import cell_id, wanted_measurements
+from samsweep.records.lock import FolderLock
 from samsweep.records.provenance import provenance
-from samsweep.records.schema import Attempt, Measurement
+from samsweep.records.schema import Attempt, Measurement, Record
 from samsweep.records.store import CellFolder
-from samsweep.training.cell import planned_record
 
 ATTEMPT = Attempt(
     started="2026-01-01T00:00:00+00:00", provenance=provenance(device="cpu", num_threads=1)
@@ -19,20 +17,34 @@ ATTEMPT = Attempt(
 
 def point(root, *overrides):
     run = compose_run(*overrides)
-    return run, overrides, root / cell_id(run.cell)
+    return Point(run=run, overrides=overrides, folder=CellFolder(root / cell_id(run.cell)))
 
 
 def leave(root, status, *overrides, **changes):
-    run, _, path = point(root, *overrides)
-    path.mkdir(parents=True)
-    folder = CellFolder(Path(path))
-    folder.write(planned_record(run).model_copy(update={"status": status, **changes}))
+    found = point(root, *overrides)
+    found.folder.path.mkdir(parents=True)
+    record = Record.planned(found.run).model_copy(update={"status": status, **changes})
+    found.folder.write(record)
+    return found.folder
+
+
+def measurement(name):
+    return Measurement(
+        name=name,
+        settings={},
+        result={},
+        measured="2026-01-01T00:00:00+00:00",
+        provenance=ATTEMPT.provenance,
+    )
 
 
 def test_duplicates_are_one_cell(tmp_path):
     grid = [point(tmp_path, "opt=sgd", f"rho={rho}") for rho in (0.1, 0.2, 0.4)]
     plan = plan_sweep([*grid, point(tmp_path, "opt=sam")])
-    assert [c.overrides for c in plan.cells] == [("opt=sgd", "rho=0.1"), ("opt=sam",)]
+    assert [[p.overrides for p in c.points] for c in plan.cells] == [
+        [("opt=sgd", "rho=0.1")],
+        [("opt=sam",)],
+    ]
     assert str(plan) == "2 cells of 4 points: 2 to train"
 
 
@@ -50,14 +62,31 @@ def test_duplicates_are_one_cell(tmp_path):
 def test_work_follows_from_the_status(tmp_path, status, work):
     attempts = () if status == "planned" else (ATTEMPT,)
     leave(tmp_path, status, attempts=attempts)
-    assert plan_sweep([point(tmp_path)]).cells[0].work == work
+    assert plan_sweep([point(tmp_path)]).cells[0].action == work
+
+
+@pytest.mark.parametrize("status", ["planned", "running", "complete"])
+def test_a_cell_that_somebody_works_on_is_left_to_them(tmp_path, status):
+    folder = leave(tmp_path, status)
+    with FolderLock(folder.path):
+        plan = plan_sweep([point(tmp_path), point(tmp_path, "opt=sgd")])
+    assert [c.action for c in plan.cells] == ["elsewhere", "train"]
+    assert [c.action for c in plan.to_do] == ["train"]
+    assert [c.folder for c in plan.elsewhere] == [folder]
+    assert str(plan) == "2 cells: 1 to train, 1 running elsewhere"
+
+
+def test_a_finished_cell_is_finished_whoever_looks_at_it(tmp_path):
+    folder = leave(tmp_path, "complete")
+    with FolderLock(folder.path):
+        assert plan_sweep([point(tmp_path, "sharpness=none")]).cells[0].action == "nothing"
 
 
 def test_a_complete_cell_with_its_measurements_has_nothing_left(tmp_path):
     leave(tmp_path, "complete")
     plan = plan_sweep([point(tmp_path, "sharpness=none"), point(tmp_path, "opt=sgd")])
-    assert [c.work for c in plan.cells] == ["nothing", "train"]
-    assert [c.overrides for c in plan.to_do] == [("opt=sgd",)]
+    assert [c.action for c in plan.cells] == ["nothing", "train"]
+    assert [c.name for c in plan.to_do] == [plan.cells[1].folder.path.name]
     assert str(plan) == "2 cells: 1 to train, 1 already finished"
 
 
@@ -69,23 +98,28 @@ def test_a_second_measurement_of_a_cell_stays_in_the_plan(tmp_path):
         for rho in (0.1, 0.2)
     ]
     plan = plan_sweep(grid)
-    assert [c.work for c in plan.cells] == ["train", "measure"]
-    assert str(plan) == "1 cell of 6 points: 1 to train, 1 only to measure"
+    (cell,) = plan.cells
+    assert cell.action == "train"
+    assert [p.run.sharpness.measures for p in cell.points] == [("lambda_max",), ("top5",)]
+    assert str(plan) == "1 cell of 6 points: 1 to train"
+
+
+def test_of_two_measurements_only_the_missing_one_is_planned(tmp_path):
+    first, second = (point(tmp_path, f"sharpness={name}") for name in ("lambda_max", "top5"))
+    (key,) = wanted_measurements(first.run.sharpness)
+    leave(tmp_path, "complete", measurements={key: measurement("lambda_max")})
+    (cell,) = plan_sweep([first, second]).cells
+    assert cell.action == "measure"
+    assert cell.points == (second,)
 
 
 def test_measurements_that_are_there_are_not_planned_again(tmp_path):
     """The same sweep over two measures, when both have been taken."""
     grid = [point(tmp_path, f"sharpness={name}") for name in ("lambda_max", "top5")]
     taken = {
-        key: Measurement(
-            name=name,
-            settings={},
-            result={},
-            measured="2026-01-01T00:00:00+00:00",
-            provenance=ATTEMPT.provenance,
-        )
-        for run, _, _ in grid
-        for key, name in wanted_measurements(run.sharpness).items()
+        key: measurement(name)
+        for asked in grid
+        for key, name in wanted_measurements(asked.run.sharpness).items()
     }
     leave(tmp_path, "complete", measurements=taken)
     plan = plan_sweep(grid)

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 import pytest
 from helpers import make_folder
 
-from samsweep.records.lock import CellBusy, CellLock, Holder, LockLost
+from samsweep.records.lock import FolderBusy, FolderLock, Holder, LockLost
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def leave_lock(folder, holder, *, age_s):
 
 
 def test_a_lock_is_there_while_held_and_gone_after(folder):
-    with CellLock(folder) as lock:
+    with FolderLock(folder) as lock:
         lock.confirm()
         holder = lock.holder()
         assert holder is not None and holder.pid == os.getpid()
@@ -35,9 +35,9 @@ def test_a_lock_is_there_while_held_and_gone_after(folder):
 
 def test_a_held_cell_is_busy_and_says_by_whom(folder):
     with (
-        CellLock(folder),
-        pytest.raises(CellBusy, match=f"held by process {os.getpid()} on "),
-        CellLock(folder),
+        FolderLock(folder),
+        pytest.raises(FolderBusy, match=f"held by process {os.getpid()} on "),
+        FolderLock(folder),
     ):
         pass
 
@@ -45,10 +45,10 @@ def test_a_held_cell_is_busy_and_says_by_whom(folder):
 def test_another_process_finds_it_busy(folder):
     code = (
         "import sys; from pathlib import Path\n"
-        "from samsweep.records.lock import CellBusy, CellLock\n"
-        "try:\n    CellLock(Path(sys.argv[1])).__enter__()\nexcept CellBusy:\n    print('busy')"
+        "from samsweep.records.lock import FolderBusy, FolderLock\n"
+        "try:\n    FolderLock(Path(sys.argv[1])).__enter__()\nexcept FolderBusy:\n    print('busy')"
     )
-    with CellLock(folder):
+    with FolderLock(folder):
         done = subprocess.run(
             [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
         )
@@ -59,17 +59,17 @@ def test_a_dead_process_of_this_machine_is_taken_over_at_once(folder):
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()
     leave_lock(folder, replace(Holder.here(), pid=process.pid), age_s=0)
-    with CellLock(folder) as lock:
+    with FolderLock(folder) as lock:
         lock.confirm()
 
 
 def test_another_machines_lock_is_respected_until_its_heart_stops(folder):
     other = replace(Holder.here(), host="elsewhere", machine="another boot", job_id="17")
     leave_lock(folder, other, age_s=10)
-    with pytest.raises(CellBusy, match="on elsewhere, job 17"), CellLock(folder):
+    with pytest.raises(FolderBusy, match="on elsewhere, job 17"), FolderLock(folder):
         pass
     leave_lock(folder, other, age_s=1000)
-    with CellLock(folder) as lock:
+    with FolderLock(folder) as lock:
         lock.confirm()
 
 
@@ -78,7 +78,7 @@ def test_a_process_id_of_another_container_says_nothing(folder):
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     process.wait()
     leave_lock(folder, replace(Holder.here(), machine="container", pid=process.pid), age_s=10)
-    with pytest.raises(CellBusy), CellLock(folder):
+    with pytest.raises(FolderBusy), FolderLock(folder):
         pass
 
 
@@ -92,7 +92,7 @@ def test_the_heart_survives_a_stumbling_file_system(folder, monkeypatch):
             raise error
         utime(file, *arguments)
 
-    with CellLock(folder, heartbeat_s=0.01) as lock:
+    with FolderLock(folder, heartbeat_s=0.01) as lock:
         utime(lock.file, (0, 0))
         monkeypatch.setattr("samsweep.records.lock.os.utime", stumbling)
         deadline = time.monotonic() + 5
@@ -102,7 +102,7 @@ def test_the_heart_survives_a_stumbling_file_system(folder, monkeypatch):
 
 
 def test_the_heart_beats(folder):
-    with CellLock(folder, heartbeat_s=0.02) as lock:
+    with FolderLock(folder, heartbeat_s=0.02) as lock:
         os.utime(lock.file, (0, 0))
         deadline = time.monotonic() + 5
         while lock.file.stat().st_mtime == 0 and time.monotonic() < deadline:
@@ -112,7 +112,7 @@ def test_the_heart_beats(folder):
 
 def test_who_was_taken_over_notices_and_leaves_the_new_lock_alone(folder):
     taken = replace(Holder.here(), machine="another boot")
-    with CellLock(folder) as lock:
+    with FolderLock(folder) as lock:
         leave_lock(folder, taken, age_s=0)
         with pytest.raises(LockLost, match="was taken over: now process"):
             lock.confirm()
@@ -121,10 +121,10 @@ def test_who_was_taken_over_notices_and_leaves_the_new_lock_alone(folder):
 
 def test_an_unreadable_lock_is_busy_until_it_is_old(folder):
     (folder / "lock.json").write_text("{")
-    with pytest.raises(CellBusy, match="held by another process"), CellLock(folder):
+    with pytest.raises(FolderBusy, match="held by another process"), FolderLock(folder):
         pass
     os.utime(folder / "lock.json", (0, 0))
-    with CellLock(folder):
+    with FolderLock(folder):
         pass
 
 
@@ -133,10 +133,10 @@ def test_of_many_takers_one_wins(folder):
     leave_lock(folder, replace(Holder.here(), machine="another boot"), age_s=1000)
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from samsweep.records.lock import CellBusy, CellLock\n"
+        "from samsweep.records.lock import FolderBusy, FolderLock\n"
         "try:\n"
-        "    with CellLock(Path(sys.argv[1])): print('took'); time.sleep(3)\n"
-        "except CellBusy: print('busy')\n"
+        "    with FolderLock(Path(sys.argv[1])): print('took'); time.sleep(3)\n"
+        "except FolderBusy: print('busy')\n"
     )
     processes = [
         subprocess.Popen(

@@ -9,7 +9,6 @@ from helpers import compose_run, make_folder
 
 from samsweep.records.schema import SCHEMA_VERSION, Attempt, Metrics, Provenance, Record
 from samsweep.records.store import CellFolder, RecordError, atomic_path, write_text
-from samsweep.training.cell import planned_record
 
 
 @pytest.fixture
@@ -53,7 +52,7 @@ def attempt(seconds):
 
 
 def test_a_record_comes_back_as_it_was(folder):
-    record = planned_record(compose_run("opt=samdirection")).model_copy(
+    record = Record.planned(compose_run("opt=samdirection")).model_copy(
         update={"status": "complete", "metrics": metrics(), "attempts": (attempt(3.0),)}
     )
     folder.write(record)
@@ -61,7 +60,7 @@ def test_a_record_comes_back_as_it_was(folder):
 
 
 def test_numbers_that_json_lacks_survive(folder):
-    record = planned_record(compose_run()).model_copy(
+    record = Record.planned(compose_run()).model_copy(
         update={"metrics": metrics(test_loss=math.inf, val_loss=math.nan)}
     )
     folder.write(record)
@@ -85,7 +84,7 @@ def test_what_is_no_record_is_told_with_its_file(folder, content):
 
 
 def test_a_record_of_a_newer_schema_is_refused(folder):
-    text = planned_record(compose_run()).model_dump_json()
+    text = Record.planned(compose_run()).model_dump_json()
     newer = f'"schema_version":{SCHEMA_VERSION + 1}'
     folder.record_file.write_text(text.replace(f'"schema_version":{SCHEMA_VERSION}', newer))
     with pytest.raises(RecordError, match="schema_version"):
@@ -134,12 +133,12 @@ def test_config_is_frozen_once(folder):
 
 
 def test_seconds_add_up_over_attempts():
-    record = planned_record(compose_run()).model_copy(
+    record = Record.planned(compose_run()).model_copy(
         update={"attempts": (attempt(3.0), attempt(None), attempt(4.5))}
     )
     assert record.seconds == 7.5
 
 
 def test_unknown_fields_of_a_later_minor_version_are_passed_over():
-    values = planned_record(compose_run()).model_dump(mode="json") | {"later": 1}
+    values = Record.planned(compose_run()).model_dump(mode="json") | {"later": 1}
     assert Record.model_validate_json(json.dumps(values)).status == "planned"

@@ -7,8 +7,8 @@ import pytest
 from helpers import compose_run
 
 from samsweep.config import TrackingConfig
+from samsweep.records.schema import Record
 from samsweep.tracking import NoTracker, start_tracker
-from samsweep.training.cell import planned_record
 
 
 def test_none_imports_nothing_of_wandb():
@@ -20,7 +20,7 @@ def test_none_imports_nothing_of_wandb():
 
 
 def test_none_keeps_quiet(tmp_path):
-    record = planned_record(compose_run())
+    record = Record.planned(compose_run())
     tracker = start_tracker(TrackingConfig(name="none"), record, tmp_path)
     assert isinstance(tracker, NoTracker)
     tracker.log_epoch({"epoch": 1})
@@ -49,7 +49,7 @@ def test_wandb_is_told_id_group_and_epochs(tmp_path, monkeypatch):
 
     monkeypatch.setattr(wandb, "init", init)
     run = compose_run("tracking=wandb", "study=mine")
-    record = planned_record(run)
+    record = Record.planned(run)
     tracker = start_tracker(run.tracking, record, tmp_path)
     tracker.log_epoch({"epoch": 1, "train_loss": 2.0, "layer_cosines": {"fc": 0.5}})
     tracker.finish(record)

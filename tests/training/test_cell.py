@@ -5,17 +5,18 @@ import json
 import math
 import os
 import signal
+from contextlib import nullcontext
 
 import pytest
 import torch
 from helpers import compose_run, make_folder
 
 from samsweep.records.identity import cell_id
-from samsweep.records.lock import CellLock
+from samsweep.records.lock import FolderLock
 from samsweep.records.store import CellFolder
+from samsweep.signals import Interrupted
 from samsweep.training import cell as cell_module
 from samsweep.training.cell import CellFailed, run_cell
-from samsweep.training.signals import Interrupted
 from samsweep.training.trainer import Trainer
 
 QUICK = ("epochs=2", "sharpness=none", "sharpness.num_examples=100")
@@ -197,8 +198,8 @@ def test_best_weights_of_an_interrupted_attempt_are_those_of_its_checkpoint(fold
     before = folder.best_weights_file.read_bytes()
     folder.best_weights_file.write_bytes(b"from a later epoch of the killed attempt")
     config = compose_run(*QUICK)
-    with CellLock(folder.path) as lock:
-        cell_module.CellRun(config, folder, lock)._trainer()
+    with FolderLock(folder.path) as lock:
+        cell_module.CellRun(config, folder, lock, nullcontext(lambda snapshot: None))._trainer()
     assert folder.best_weights_file.read_bytes() == before
 
 
@@ -308,7 +309,7 @@ def test_a_failed_measurement_leaves_the_cell_complete(folder, monkeypatch):
 
 def test_a_cell_that_runs_elsewhere_is_left_alone(folder, caplog):
     caplog.set_level("INFO")
-    with CellLock(folder.path):
+    with FolderLock(folder.path):
         assert math.isnan(run(folder))
     assert "left alone, held by process" in caplog.text
     assert folder.read() is None

@@ -1,0 +1,95 @@
+"""Hydra's way to the pool: ``hydra/launcher=local``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from samsweep.hydra_config import Composer
+from samsweep.launch.local import Outlook, look_ahead, run_pool
+from samsweep.launch.plan import Plan, Point, plan_sweep
+from samsweep.launch.slots import PoolSettings
+from samsweep.records.schema import CellFailed
+
+
+class LocalLauncher(Launcher):
+    """Runs cells at the same time on this machine, each in a process of its own.
+
+    samsweep's own sweeper hands it a plan; other sweepers hand it overrides, as Hydra has it.
+
+    Args:
+        workers: See :class:`~samsweep.launch.slots.PoolSettings`, also for the others.
+        gpus: GPUs to use.
+        cells_per_gpu: Cells that share a GPU.
+
+    Raises:
+        ConfigError: If a value cannot be.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        gpus: Sequence[int] | None = None,
+        cells_per_gpu: int = 1,
+    ) -> None:
+        values = {
+            "workers": workers,
+            "gpus": None if gpus is None else tuple(gpus),
+            "cells_per_gpu": cells_per_gpu,
+        }
+        self.settings = PoolSettings.parse(values, prefix="hydra.launcher.")
+        self._composer: Composer | None = None
+        self._fail_fast = False
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Hydra's call before the first launch."""
+        self._composer = Composer(hydra_context.config_loader, config)
+        self._fail_fast = bool(config.fail_fast)
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the points that another sweeper proposes.
+
+        Returns:
+            For each point the validation accuracy in percent: 0 for a cell that diverged, NaN for
+            one that did not get done, the error of one that failed.
+        """
+        assert self._composer is not None
+        points = self._composer.points(job_overrides)
+        plan = plan_sweep(points)
+        if plan.to_do or plan.elsewhere:
+            self.launch_plan(plan, look_ahead(plan, self.settings, prepare=True))
+        return [_job_return(point) for point in points]
+
+    def launch_plan(self, plan: Plan, outlook: Outlook) -> None:
+        """Run what is not finished; how that went is in the records."""
+        run_pool(plan, outlook, self.settings, fail_fast=self._fail_fast)
+
+
+def _job_return(point: Point) -> JobReturn:
+    record = point.folder.read()
+    result = JobReturn(
+        overrides=list(point.overrides),
+        working_dir=str(Path.cwd()),
+        task_name="samsweep",
+        status=JobStatus.COMPLETED,
+    )
+    if record is not None and record.status == "failed":
+        result.status = JobStatus.FAILED
+        result.return_value = CellFailed(f"{point.folder.path.name}: {record.summary}")
+    elif record is not None and record.status == "diverged":
+        result.return_value = 0.0
+    elif record is None or record.metrics is None:
+        result.return_value = math.nan
+    else:
+        result.return_value = record.metrics.val_accuracy
+    return result

@@ -1,0 +1,173 @@
+"""A launch on disk: which cells it was to run, how each is set, and whether it is at work.
+
+``multirun/<study>/launches/<time>/manifest.json`` freezes the settings, so that a cell can be
+taken up again as it was launched, whatever ``conf/`` says by then. While the launch is at work its
+folder is locked, which tells any other shell whom to ask to stop.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from samsweep.config import RunConfig
+from samsweep.launch.plan import PlannedCell
+from samsweep.records.lock import FolderLock
+from samsweep.records.provenance import git_state, now
+from samsweep.records.store import CellFolder, RecordError, write_text
+from samsweep.records.transitions import register
+
+#: Version of the form of ``manifest.json``.
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Launcher(_Part):
+    """What started the cells.
+
+    Args:
+        name: The option of ``hydra/launcher``.
+        settings: Its values.
+    """
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
+class LaunchedCell(_Part):
+    """A cell of a launch.
+
+    Args:
+        runs: How it was to run, worked through in this order.
+        job_id: Slurm job, ``A_a`` in an array, if any.
+    """
+
+    runs: tuple[RunConfig, ...]
+    job_id: str | None = None
+
+
+class Manifest(_Part):
+    """Everything about a launch.
+
+    Args:
+        schema_version: :data:`SCHEMA_VERSION` of the writer.
+        started: When.
+        command: The command line.
+        git_commit: Of samsweep's source; None outside a checkout.
+        git_dirty: Whether that source differed from the commit.
+        launcher: What started the cells, with its settings.
+        cells: By their ids.
+    """
+
+    schema_version: Annotated[int, Field(le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    started: str
+    command: str
+    git_commit: str | None
+    git_dirty: bool | None
+    launcher: Launcher
+    cells: dict[str, LaunchedCell]
+
+
+@dataclass(frozen=True)
+class LaunchFolder:
+    """The folder of one launch.
+
+    Args:
+        path: ``multirun/<study>/launches/<time>``.
+    """
+
+    path: Path
+
+    @property
+    def manifest_file(self) -> Path:
+        """What was launched, and how."""
+        return self.path / "manifest.json"
+
+    def read(self) -> Manifest:
+        """The manifest.
+
+        Raises:
+            RecordError: If it is not there or is no manifest of a known version.
+        """
+        try:
+            return Manifest.model_validate_json(self.manifest_file.read_bytes())
+        except (FileNotFoundError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise RecordError(f"{self.manifest_file}: {reason}") from None
+
+
+def launch_folders(study: Path) -> list[LaunchFolder]:
+    """The launches of a study, oldest first."""
+    return [LaunchFolder(path.parent) for path in sorted(study.glob("launches/*/manifest.json"))]
+
+
+@contextmanager
+def launched(cells: Sequence[PlannedCell], launcher: Launcher) -> Iterator[None]:
+    """Register cells as planned and write the manifest; inside the block the launch is at work.
+
+    Args:
+        cells: What is launched, of one study or of several.
+        launcher: By what.
+    """
+    for cell in cells:
+        register(cell.folder, cell.run)
+    with ExitStack() as locks:
+        for study, members in _by_study(cells).items():
+            folder = _new_folder(study / "launches")
+            manifest = _manifest(members, launcher)
+            write_text(folder.manifest_file, manifest.model_dump_json(indent=1) + "\n")
+            locks.enter_context(FolderLock(folder.path))
+        yield
+
+
+def _by_study(cells: Iterable[PlannedCell]) -> Mapping[Path, list[PlannedCell]]:
+    found: dict[Path, list[PlannedCell]] = {}
+    for cell in cells:
+        found.setdefault(study_folder(cell.folder), []).append(cell)
+    return found
+
+
+def study_folder(cell: CellFolder) -> Path:
+    """``multirun/<study>`` of a cell."""
+    return cell.path.parent.parent
+
+
+def _new_folder(launches: Path) -> LaunchFolder:
+    """A folder named after this second, and a number if that is taken."""
+    launches.mkdir(parents=True, exist_ok=True)
+    second = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    number = 1
+    while True:
+        path = launches / (second if number == 1 else f"{second}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return LaunchFolder(path)
+
+
+def _manifest(cells: Iterable[PlannedCell], launcher: Launcher) -> Manifest:
+    commit, dirty = git_state()
+    return Manifest(
+        started=now(),
+        command=shlex.join(sys.argv),
+        git_commit=commit,
+        git_dirty=dirty,
+        launcher=launcher,
+        cells={
+            cell.name: LaunchedCell(runs=tuple(point.run for point in cell.points))
+            for cell in cells
+        },
+    )

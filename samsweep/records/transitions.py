@@ -1,0 +1,52 @@
+"""Changes of a cell's state that are made for it: before it starts, and after its process died."""
+
+from __future__ import annotations
+
+from samsweep.config import RunConfig
+from samsweep.records.lock import FolderBusy, FolderLock
+from samsweep.records.provenance import now
+from samsweep.records.schema import Record, Status
+from samsweep.records.store import CellFolder
+
+
+def register(folder: CellFolder, run: RunConfig) -> None:
+    """Give a new cell its folder, its frozen config and a record that says ``planned``.
+
+    A cell that has a record, or that somebody is about to start, is left as it is.
+
+    Args:
+        folder: Of the cell; need not exist.
+        run: What is planned.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if folder.record_file.exists():
+        return
+    try:
+        with FolderLock(folder.path):
+            if not folder.record_file.exists():
+                folder.freeze_config(run.cell)
+                folder.write(Record.planned(run))
+    except FolderBusy:
+        return
+
+
+def close_abandoned(folder: CellFolder, status: Status, error: str) -> None:
+    """Say in the record of a cell whose process died how that came; nothing if it still lives.
+
+    Args:
+        folder: Of the cell.
+        status: ``failed`` or ``interrupted``.
+        error: What is known of the end.
+    """
+    try:
+        with FolderLock(folder.path):
+            record = folder.read()
+            if record is not None and record.status in ("planned", "running"):
+                attempts = tuple(
+                    attempt.model_copy(update={"ended": attempt.ended or now()})
+                    for attempt in record.attempts
+                )
+                changes = {"status": status, "error": error, "attempts": attempts}
+                folder.write(record.model_copy(update=changes))
+    except FolderBusy:
+        return

@@ -1,0 +1,36 @@
+"""What commands print, in one form."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+#: Columns where there is no terminal that has some.
+_PLAIN_WIDTH = 140
+
+
+def console() -> Console:
+    """Standard output; wide enough for tables where it is no terminal."""
+    found = Console()
+    return found if found.is_terminal else Console(width=_PLAIN_WIDTH)
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, such as ``1:02:03``; from two days on, days and hours.
+
+    >>> duration(62), duration(3723), duration(50 * 3600)
+    ('1:02', '1:02:03', '2 d 2 h')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "cell"), counted(3, "cell")
+    ('1 cell', '3 cells')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,88 @@
+"""How long an epoch would take: a few real steps on random images, timed."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from samsweep.config import DataInfo, RunConfig
+from samsweep.data.describe import describe
+from samsweep.data.images import ImageData, Split
+from samsweep.training.device import num_threads, resolve_device
+from samsweep.training.trainer import Trainer
+
+#: A step of so many seconds is long enough to tell of a larger one.
+_LONG_STEP_S = 1.0
+#: Images of the first step that is timed.
+_SMALLEST_BATCH = 2
+
+
+def seconds_per_epoch(runs: tuple[RunConfig, ...], threads: int) -> list[float]:
+    """Time the steps of each run, without its data set.
+
+    Starts with few images and takes more until a step is long or the batch complete; from part of
+    a batch the line through the last two steps tells of the whole. Evaluation is not counted.
+
+    Args:
+        runs: What to time; nothing is written.
+        threads: CPU threads of one operation.
+
+    Returns:
+        Seconds of one epoch of each.
+    """
+    with num_threads(threads):
+        return [_seconds_per_epoch(run) for run in runs]
+
+
+def _seconds_per_epoch(run: RunConfig) -> float:
+    info = describe(run.cell.dataset.name, run.data_path, run.cell.dataset.image_size)
+    batch_size = run.cell.recipe.batch_size
+    data = _random_images(info, batch_size).to(resolve_device(run.device))
+    trainer = Trainer(run.cell, data, diagnostics_every=run.diagnostics_every)
+    trainer.model.train()
+    return _seconds_of_batch(trainer, batch_size) * (info.num_train // batch_size)
+
+
+def _seconds_of_batch(trainer: Trainer, batch_size: int) -> float:
+    """Seconds of a step on a whole batch: timed, or on the line through two smaller ones."""
+    size = min(_SMALLEST_BATCH, batch_size)
+    seconds = _time_step(trainer, size)
+    if seconds < _LONG_STEP_S:
+        # The first step pays for what is set up once.
+        seconds = _time_step(trainer, size)
+    while size < batch_size:
+        smaller, smaller_s = size, seconds
+        # In leaps that do not overshoot a long step by much.
+        leap = max(2.0, min(8.0, _LONG_STEP_S / seconds))
+        size = min(round(size * leap), batch_size)
+        seconds = _time_step(trainer, size)
+        if seconds > _LONG_STEP_S:
+            break
+    else:
+        return seconds
+    # What a step costs without any images, the update of the weights above all, counts once.
+    per_image = max(0.0, (seconds - smaller_s) / (size - smaller))
+    return seconds + per_image * (batch_size - size)
+
+
+def _time_step(trainer: Trainer, size: int) -> float:
+    trainer.step = 0
+    started = time.perf_counter()
+    trainer.take_step(torch.arange(size))
+    if trainer.device.type == "cuda":
+        torch.cuda.synchronize(trainer.device)
+    return time.perf_counter() - started
+
+
+def _random_images(info: DataInfo, number: int) -> ImageData:
+    shape = (number, info.channels, info.image_size, info.image_size)
+    draws = torch.Generator().manual_seed(0)
+    split = Split(
+        images=torch.randint(256, shape, dtype=torch.uint8, generator=draws),
+        labels=torch.randint(info.num_classes, (number,), generator=draws),
+    )
+    moments = torch.full((info.channels,), 128.0)
+    return ImageData(
+        train=split, val=split, test=split, mean=moments, std=moments, num_classes=info.num_classes
+    )

@@ -1,0 +1,158 @@
+"""What runs in a process of the pool: a cell, a look at the machine, or a probe of its speed.
+
+:mod:`samsweep.launch` starts these functions by name.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+import torch
+
+from samsweep.config import RunConfig
+from samsweep.data.load import prepare
+from samsweep.machine import Machine, Slot
+from samsweep.progress import Snapshot
+from samsweep.records.schema import CellFailed
+from samsweep.records.store import CellFolder
+from samsweep.training.cell import run_cell
+from samsweep.training.device import describe_device, num_cores, resolve_device
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two snapshots of one epoch.
+_SNAPSHOT_EVERY_S = 0.2
+
+
+# --------------------------------------------------------------------------- a cell
+
+
+def work(folder: Path, runs: tuple[RunConfig, ...], slot: Slot, reports: Connection) -> None:
+    """The life of a process of the pool: bring one cell to where all its runs want it.
+
+    What is logged and printed goes to the cell's run.log.
+
+    Args:
+        folder: The cell's folder.
+        runs: What is asked of the cell, in order.
+        slot: What it gets of the machine.
+        reports: Takes :class:`Snapshot` objects, and the sentence of an unforeseen end as a string.
+
+    Raises:
+        SystemExit: With status 1 if the cell failed, with ``os.EX_TEMPFAIL`` if another process
+            works on it, with 128 + signal if it was interrupted.
+    """
+    # Signals of the terminal go to the pool alone, which passes on what is meant for the cells.
+    os.setsid()
+    cell = CellFolder(folder)
+    _log_to(cell.log_file)
+    _stop_with_parent()
+    if slot.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
+    torch.set_num_threads(slot.num_threads)
+    reporter = _Reporter(reports)
+    try:
+        for run in runs:
+            if math.isnan(run_cell(_on_slot(run, slot), cell, nullcontext(reporter))):
+                sys.exit(os.EX_TEMPFAIL)
+    except CellFailed:
+        sys.exit(1)
+    except Exception as error:
+        log.exception("%s: failed", folder.name)
+        reports.send(f"{type(error).__name__}: {error}")
+        sys.exit(1)
+
+
+def _on_slot(run: RunConfig, slot: Slot) -> RunConfig:
+    """On a GPU, which is the only one that the process sees."""
+    return run if slot.gpu is None else run.model_copy(update={"device": "cuda:0"})
+
+
+def _log_to(file: Path) -> None:
+    """Send everything that is logged, printed or written by a dying process to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    faulthandler.enable()
+    logging.captureWarnings(True)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+
+
+def _stop_with_parent() -> None:
+    """Stop in an orderly way when the pool is gone, so that nobody trains unattended."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+class _Reporter:
+    """Sends every epoch's snapshot, and of the steps between them a few a second."""
+
+    def __init__(self, reports: Connection) -> None:
+        self._reports = reports
+        self._latest: Snapshot | None = None
+        self._sent_at = 0.0
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        latest, moment = self._latest, time.monotonic()
+        news = latest is None or replace(snapshot, step=latest.step) != latest
+        if news or moment - self._sent_at >= _SNAPSHOT_EVERY_S:
+            # The pool may be gone; whoever takes its place reads the record.
+            with suppress(BrokenPipeError):
+                self._reports.send(snapshot)
+            self._latest, self._sent_at = snapshot, moment
+
+
+# --------------------------------------------------------------------------- the machine
+
+
+def look(device: str, datasets: tuple[tuple[str, Path], ...]) -> Machine:
+    """Make sure of the device, get data sets ready, and say what there is to run on.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+        datasets: Names, each with the folder of downloaded data sets.
+
+    Raises:
+        ConfigError: If the device is not there or a data set cannot be had.
+    """
+    found = resolve_device(device)
+    for name, data_dir in datasets:
+        prepare(name, data_dir)
+    return Machine(
+        host=socket.gethostname(),
+        num_cores=num_cores(),
+        device=describe_device(found),
+        gpus=_gpus(found) if found.type == "cuda" else (),
+    )
+
+
+def _gpus(device: torch.device) -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES calls the GPUs: a Slurm job may see only some of them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    return tuple(names) if device.index is None else (names[device.index],)
