@@ -67,7 +67,7 @@ class LocalLauncher(Launcher):
         points = self._composer.points(job_overrides)
         plan = plan_sweep(points)
         if plan.to_do or plan.elsewhere:
-            self.launch_plan(plan, look_ahead(plan, self.settings, prepare=True))
+            self.launch_plan(plan, look_ahead(plan, self.settings, estimate=False))
         return [_job_return(point) for point in points]
 
     def launch_plan(self, plan: Plan, outlook: Outlook) -> None:

@@ -106,7 +106,7 @@ def retry(study: Path, folders: Sequence[CellFolder]) -> Plan:
     plans = [plan_sweep(group.points) for group in retries]
     for group, plan in zip(retries, plans, strict=True):
         settings = _pool_settings(group.launcher)
-        outlook = look_ahead(plan, settings, prepare=True)
+        outlook = look_ahead(plan, settings)
         tell(plan, outlook)
         run_pool(plan, outlook, settings)
     return plan_sweep(point for group in retries for point in group.points)

@@ -52,7 +52,7 @@ class Cost:
         return max(ends)
 
 
-def estimate(plan: Plan, root: Path, *, device: str, num_threads: int, probe: Probe) -> Cost:
+def estimate_cost(plan: Plan, root: Path, *, device: str, num_threads: int, probe: Probe) -> Cost:
     """What is left to do, in seconds; cells that run elsewhere are not counted.
 
     An epoch's duration is the median over records of the same model and data set on the same kind

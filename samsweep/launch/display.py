@@ -15,6 +15,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from samsweep.machine import Slot
@@ -38,11 +39,13 @@ class Display:
         self._num_cells = num_cells
         self._num_ended = 0
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn(
+                "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")
+            ),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             _Remaining(),
-            TextColumn("{task.fields[latest]}"),
+            TextColumn("{task.fields[latest]}", table_column=Column(no_wrap=True)),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
@@ -99,4 +102,4 @@ class _Remaining(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         remaining = task.time_remaining
-        return Text("" if remaining is None else f"{duration(remaining)} to go", style="cyan")
+        return Text(f"{duration(remaining)} to go" if remaining else "", style="cyan")

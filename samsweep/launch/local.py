@@ -7,7 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from samsweep.config import ConfigError, RunConfig
-from samsweep.launch.cost import Cost, estimate
+from samsweep.launch.cost import Cost, estimate_cost
 from samsweep.launch.display import Display
 from samsweep.launch.manifest import Launcher, launched, study_folder
 from samsweep.launch.plan import Plan
@@ -70,7 +70,9 @@ def cost_here(plan: Plan, machine: Machine, *, num_threads: int) -> Cost | None:
 
     root = study_folder(plan.cells[0].folder).parent
     try:
-        return estimate(plan, root, device=machine.device, num_threads=num_threads, probe=probe)
+        return estimate_cost(
+            plan, root, device=machine.device, num_threads=num_threads, probe=probe
+        )
     except BrokenProcessPool:
         # Killed, most likely for want of memory: the cells will tell.
         return None
@@ -89,13 +91,16 @@ class Outlook:
     cost: Cost | None
 
 
-def look_ahead(plan: Plan, settings: PoolSettings | None, *, prepare: bool) -> Outlook:
+def look_ahead(
+    plan: Plan, settings: PoolSettings | None, *, prepare: bool = True, estimate: bool = True
+) -> Outlook:
     """Make sure that the cells can run here, and tell what they will cost.
 
     Args:
         plan: Of which at least one cell is not finished.
         settings: Of the pool; None if the launcher is not ours.
         prepare: Whether to get the data sets ready, downloading them if need be.
+        estimate: Whether to estimate the cost.
 
     Raises:
         ConfigError: If the device, a GPU or a data set cannot be had.
@@ -105,7 +110,8 @@ def look_ahead(plan: Plan, settings: PoolSettings | None, *, prepare: bool) -> O
     threads = plan.cells[0].run.num_threads or machine.num_cores
     if slots is not None:
         threads = slots[0].num_threads
-    return Outlook(slots=slots, cost=cost_here(plan, machine, num_threads=threads))
+    cost = cost_here(plan, machine, num_threads=threads) if estimate else None
+    return Outlook(slots=slots, cost=cost)
 
 
 def run_pool(

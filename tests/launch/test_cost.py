@@ -3,7 +3,7 @@
 import pytest
 from helpers import compose_run
 
-from samsweep.launch.cost import estimate
+from samsweep.launch.cost import estimate_cost
 from samsweep.launch.plan import Point, plan_sweep
 from samsweep.launch.report import cost_sentence
 from samsweep.records.identity import cell_id
@@ -46,7 +46,7 @@ def cost(root, *points, probe=None, threads=1):
     def no_probe(runs):
         raise AssertionError(f"timed {len(runs)} runs")
 
-    return estimate(
+    return estimate_cost(
         plan_sweep(points), root, device=HERE, num_threads=threads, probe=probe or no_probe
     )
 
