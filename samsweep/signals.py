@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Self
 
 #: Slurm's and the user's ways to say stop.
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
 
 class Interrupted(SystemExit):
@@ -36,7 +36,7 @@ class StopRequest:
     def __enter__(self) -> Self:
         """Take over the handlers."""
         if threading.current_thread() is threading.main_thread():
-            self._previous = {s: signal.signal(s, self._note) for s in _SIGNALS}
+            self._previous = {s: signal.signal(s, self._note) for s in STOP_SIGNALS}
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 from samsweep.config import ConfigError, RunConfig
@@ -12,7 +11,7 @@ from samsweep.launch.display import Display
 from samsweep.launch.manifest import Launcher, launched, study_folder
 from samsweep.launch.plan import Plan
 from samsweep.launch.pool import Pool
-from samsweep.launch.process import call, preload
+from samsweep.launch.process import ProcessDied, call, preload
 from samsweep.launch.slots import PoolSettings, common_device, describe_slots, divide
 from samsweep.machine import Machine, Slot
 
@@ -73,7 +72,7 @@ def cost_here(plan: Plan, machine: Machine, *, num_threads: int) -> Cost | None:
         return estimate_cost(
             plan, root, device=machine.device, num_threads=num_threads, probe=probe
         )
-    except BrokenProcessPool:
+    except ProcessDied:
         # Killed, most likely for want of memory: the cells will tell.
         return None
 

@@ -27,6 +27,7 @@ _WORK = "samsweep.training.worker:work"
 #: Seconds between two looks at signals, and at cells that run elsewhere.
 _TICK_S = 0.2
 _LOOK_ELSEWHERE_S = 1.0
+_TELL_AGAIN_S = 1.0
 
 #: Exit statuses, without their signs, of a process that was told to stop.
 _STOPPED = (signal.SIGTERM, 128 + signal.SIGTERM)
@@ -75,6 +76,7 @@ class Pool:
         self._workers: list[_Worker] = []
         self._stopping = False
         self._looked_at = time.monotonic()
+        self._told_at = 0.0
 
     def run(self, cells: Iterable[PlannedCell], elsewhere: Iterable[PlannedCell] = ()) -> None:
         """Work on all cells; how that went is in their records.
@@ -111,6 +113,8 @@ class Pool:
             )
         while self._waiting and self._free and not self._stopping:
             self._start(self._waiting.popleft())
+        if self._stopping:
+            self._tell_to_stop()
         self._listen()
         for worker in [w for w in self._workers if not w.process.is_alive()]:
             self._end(worker)
@@ -208,6 +212,15 @@ class Pool:
     def _stop(self, why: str) -> None:
         self._stopping = True
         self._display.say(why)
+
+    def _tell_to_stop(self) -> None:
+        """Again and again, since a process that is just starting does not listen yet.
+
+        One that does hears the first time, and no other.
+        """
+        if time.monotonic() - self._told_at < _TELL_AGAIN_S:
+            return
+        self._told_at = time.monotonic()
         for worker in self._workers:
             worker.process.terminate()
 

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import multiprocessing
 import pkgutil
-import signal
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 #: What every process needs: what the command imports, which each process reads anew, everything
 #: that works on a cell, and what that imports only when it is used.
-_PRELOADED = ("samsweep.hydra_config", "samsweep.training.worker", "samsweep.models.resnet")
+_PRELOADED = (
+    "samsweep.launch.unmoved",
+    "samsweep.hydra_config",
+    "samsweep.training.worker",
+    "samsweep.models.resnet",
+)
 #: What the cells of a data set need beside that.
 _OF_DATASETS = {"digits": "sklearn.datasets"}
 
@@ -51,6 +54,10 @@ def start(name: str, *arguments: Any) -> tuple[ForkServerProcess, Connection]:
     return process, reports
 
 
+class ProcessDied(RuntimeError):
+    """A process ended before it could answer, most likely for want of memory."""
+
+
 def call(name: str, *arguments: Any) -> Any:
     """Call a function in a process of its own and return what it returns.
 
@@ -59,15 +66,30 @@ def call(name: str, *arguments: Any) -> Any:
         arguments: Of the function; they and the result are pickled through a pipe.
 
     Raises:
-        BrokenProcessPool: If the process died.
+        ProcessDied: If the process died.
+        Exception: What the function raised.
     """
-    with ProcessPoolExecutor(1, mp_context=_context, initializer=_ignore_interrupts) as executor:
-        return executor.submit(_run, name, arguments).result()
+    process, answers = start(f"{__name__}:_answer", name, arguments)
+    try:
+        result, error = answers.recv()
+    except EOFError:
+        process.join()
+        raise ProcessDied(f"{name} ended with status {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+        answers.close()
+    if error is not None:
+        raise error
+    return result
 
 
-def _ignore_interrupts() -> None:
-    # Ctrl-C reaches the whole process group; who waits for us decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _answer(name: str, arguments: tuple[Any, ...], answers: Connection) -> None:
+    try:
+        answers.send((_run(name, arguments), None))
+    except Exception as error:
+        answers.send((None, error))
 
 
 def _run(name: str, arguments: tuple[Any, ...]) -> Any:

@@ -104,7 +104,10 @@ def _stop_with_parent() -> None:
 
     def watch() -> None:
         wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            # Again, since a cell that is just starting does not listen yet.
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1.0)
 
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
 

@@ -161,9 +161,14 @@ def test_a_cell_that_is_killed_leaves_the_others_running(tmp_path, started):
 # ------------------------------------------------------------------ stopping and resuming
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_a_sweep_with_checkpoints(tmp_path, started, signum):
-    """To the whole group, as a terminal sends it."""
+@pytest.mark.parametrize(
+    ("signum", "everyone"),
+    [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)],
+)
+def test_a_signal_stops_a_sweep_with_checkpoints(tmp_path, started, signum, everyone):
+    """To the whole group, as a terminal sends it, or to the cells' processes too, as Slurm does."""
+    for pid in holders(tmp_path) * 2 if everyone else ():
+        os.kill(pid, signum)
     os.killpg(started.pid, signum)
     out, _ = started.communicate()
     assert started.returncode == 128 + signum
