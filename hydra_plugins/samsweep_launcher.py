@@ -1,8 +1,9 @@
-"""Hydra's way to the pool: ``hydra/launcher=local``."""
+"""Launchers that take a plan, and Hydra's way to the pool: ``hydra/launcher=local``."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,10 +19,65 @@ from samsweep.launch.slots import PoolSettings
 from samsweep.records.schema import CellFailed
 
 
-class LocalLauncher(Launcher):
-    """Runs cells at the same time on this machine, each in a process of its own.
+class PlanLauncher(Launcher):
+    """A launcher that takes a plan from samsweep's own sweeper.
 
-    samsweep's own sweeper hands it a plan; other sweepers hand it overrides, as Hydra has it.
+    Other sweepers hand it overrides, as Hydra has it; it makes a plan of them.
+    """
+
+    composer: Composer | None = None
+    fail_fast: bool = False
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Hydra's call before the first launch."""
+        self.composer = Composer(hydra_context.config_loader, config)
+        self.fail_fast = bool(config.fail_fast)
+
+    @abstractmethod
+    def look_ahead(self, plan: Plan, *, prepare: bool = True, estimate: bool = True) -> Outlook:
+        """Make sure that the cells can run, and tell what they will cost.
+
+        Args:
+            plan: Of which at least one cell is not finished.
+            prepare: Whether to get the data sets ready, downloading them if need be.
+            estimate: Whether to estimate the cost.
+
+        Raises:
+            ConfigError: If something that they need cannot be had.
+        """
+
+    @abstractmethod
+    def launch_plan(self, plan: Plan, outlook: Outlook) -> bool:
+        """Run what is not finished; how that went is in the records.
+
+        Returns:
+            Whether the cells have been worked through; False if they go on without us.
+        """
+
+    def show(self, plan: Plan) -> None:
+        """Print what a dry run has to tell beside the plan."""
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the points that another sweeper proposes.
+
+        Returns:
+            For each point the validation accuracy in percent: 0 for a cell that diverged, NaN for
+            one that did not get done, the error of one that failed.
+        """
+        assert self.composer is not None
+        points = self.composer.points(job_overrides)
+        plan = plan_sweep(points)
+        if plan.to_do or plan.elsewhere:
+            self.launch_plan(plan, self.look_ahead(plan, estimate=False))
+        return [_job_return(point) for point in points]
+
+
+class LocalLauncher(PlanLauncher):
+    """Runs cells at the same time on this machine, each in a process of its own.
 
     Args:
         workers: See :class:`~samsweep.launch.slots.PoolSettings`, also for the others.
@@ -44,35 +100,15 @@ class LocalLauncher(Launcher):
             "cells_per_gpu": cells_per_gpu,
         }
         self.settings = PoolSettings.parse(values, prefix="hydra.launcher.")
-        self._composer: Composer | None = None
-        self._fail_fast = False
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Hydra's call before the first launch."""
-        self._composer = Composer(hydra_context.config_loader, config)
-        self._fail_fast = bool(config.fail_fast)
+    def look_ahead(self, plan: Plan, *, prepare: bool = True, estimate: bool = True) -> Outlook:
+        """See :meth:`PlanLauncher.look_ahead`."""
+        return look_ahead(plan, self.settings, prepare=prepare, estimate=estimate)
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        """Run the points that another sweeper proposes.
-
-        Returns:
-            For each point the validation accuracy in percent: 0 for a cell that diverged, NaN for
-            one that did not get done, the error of one that failed.
-        """
-        assert self._composer is not None
-        points = self._composer.points(job_overrides)
-        plan = plan_sweep(points)
-        if plan.to_do or plan.elsewhere:
-            self.launch_plan(plan, look_ahead(plan, self.settings, estimate=False))
-        return [_job_return(point) for point in points]
-
-    def launch_plan(self, plan: Plan, outlook: Outlook) -> None:
-        """Run what is not finished; how that went is in the records."""
-        run_pool(plan, outlook, self.settings, fail_fast=self._fail_fast)
+    def launch_plan(self, plan: Plan, outlook: Outlook) -> bool:
+        """See :meth:`PlanLauncher.launch_plan`."""
+        run_pool(plan, outlook, self.settings, fail_fast=self.fail_fast)
+        return True
 
 
 def _job_return(point: Point) -> JobReturn:

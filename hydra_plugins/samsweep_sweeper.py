@@ -10,17 +10,29 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from hydra_plugins.samsweep_launcher import LocalLauncher
+from hydra_plugins.samsweep_launcher import PlanLauncher
+from samsweep.config import ConfigError
 from samsweep.hydra_config import Composer
 from samsweep.launch.local import look_ahead
 from samsweep.launch.manifest import Launcher, launched, study_folder
-from samsweep.launch.plan import Plan, plan_sweep
+from samsweep.launch.plan import Plan, PlannedCell, plan_sweep
 from samsweep.launch.report import tell
+from samsweep.text import counted
 
 log = logging.getLogger(__name__)
+
+
+#: Keys of the sweep itself, with what to do in place of several values.
+_SINGLE = {
+    "experiment": "each preset brings a grid of its own; run one after the other.",
+    **dict.fromkeys(
+        ("dry_run", "fail_fast", "detach", "on_code_change"), "give one value for the whole sweep."
+    ),
+}
 
 
 class SamsweepSweeper(BasicSweeper):
@@ -56,6 +68,8 @@ class SamsweepSweeper(BasicSweeper):
         assert self.hydra_context is not None and self.config is not None
         composer = Composer(self.hydra_context.config_loader, self.config)
         plan = plan_sweep(composer.points(self._grid(arguments)))
+        if not plan.cells:
+            raise ConfigError("This grid is empty: one of its ranges or lists has no values.")
         if plan.to_do or plan.elsewhere:
             self._run(plan)
         else:
@@ -70,24 +84,32 @@ class SamsweepSweeper(BasicSweeper):
         for grid in self._grids:
             preset = [f"{key}={values}" for key, values in (self.params | grid).items()]
             overrides = parser.parse_overrides([*preset, *arguments])
+            _refuse_several(overrides)
             yield from self.split_arguments(overrides, max_batch_size=None)[0]
 
     def _run(self, plan: Plan) -> None:
         """Tell what there is to do and, unless this is a dry run, do it."""
         launcher = self.launcher
-        settings = launcher.settings if isinstance(launcher, LocalLauncher) else None
-        outlook = look_ahead(plan, settings, prepare=not self._dry_run)
+        if isinstance(launcher, PlanLauncher):
+            outlook = launcher.look_ahead(plan, prepare=not self._dry_run)
+        else:
+            outlook = look_ahead(plan, None, prepare=not self._dry_run)
         tell(plan, outlook)
         if self._dry_run:
+            if isinstance(launcher, PlanLauncher):
+                launcher.show(plan)
             return
+        done = True
         try:
-            if isinstance(launcher, LocalLauncher):
-                launcher.launch_plan(plan, outlook)
+            if isinstance(launcher, PlanLauncher):
+                done = launcher.launch_plan(plan, outlook)
             else:
                 self._launch_by_overrides(plan)
         finally:
-            _print_accuracy(plan)
-        _check_all_finished(plan)
+            if done:
+                _print_accuracy(plan)
+        if done:
+            _check_all_finished(plan)
 
     def _launch_by_overrides(self, plan: Plan) -> None:
         """Hand the cells to a launcher that is not ours, which composes them again."""
@@ -119,6 +141,21 @@ class SamsweepSweeper(BasicSweeper):
                 yield batch
 
 
+def _refuse_several(overrides: Sequence[Override]) -> None:
+    """Refuse several values where a sweep has but one.
+
+    Raises:
+        ConfigError: With a sentence for each.
+    """
+    problems = [
+        f"{override.input_line}: {_SINGLE[override.key_or_group]}"
+        for override in overrides
+        if override.is_sweep_override() and override.key_or_group in _SINGLE
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
 def _log_failure(result: JobReturn) -> None:
     """Say which cell failed and why; the traceback is in its record and its run.log."""
     try:
@@ -141,20 +178,24 @@ def _check_all_finished(plan: Plan) -> None:
     unfinished = [*left.to_do, *left.elsewhere]
     if not unfinished:
         return
-    states = Counter(
-        "running elsewhere" if cell.action == "elsewhere" else cell.record.status
-        for cell in unfinished
-        if cell.record is not None
-    )
-    told = ", ".join(f"{number} {state}" for state, number in states.most_common())
-    studies = dict.fromkeys(cell.run.study for cell in unfinished)
-    for study in studies:
+    for study in dict.fromkeys(cell.run.study for cell in unfinished):
+        members = [cell for cell in unfinished if cell.run.study == study]
+        states = Counter(map(_state, members))
         log.error(
-            "%d of %d cells are not finished: %s. What went wrong: "
+            "%s of study %s not finished: %s. What went wrong: "
             "python -m samsweep.status study=%s --failed. The same command tries them again.",
-            len(unfinished),
-            len(left.cells),
-            told,
+            counted(len(members), "cell"),
+            study,
+            ", ".join(f"{number} {state}" for state, number in states.most_common()),
             study,
         )
     raise SystemExit(1)
+
+
+def _state(cell: PlannedCell) -> str:
+    """How an unfinished cell stands."""
+    if cell.action == "elsewhere":
+        return "running elsewhere"
+    if cell.record is None:
+        return "without a record"
+    return "not measured" if cell.record.finished else cell.record.status

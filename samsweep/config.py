@@ -556,6 +556,8 @@ class Options(Frozen):
 
     dry_run: bool
     fail_fast: bool
+    detach: bool
+    on_code_change: Literal["warn", "refuse"]
 
     def resolve(self, info: DataInfo) -> RunConfig:
         """The run that these options ask for.

@@ -27,6 +27,7 @@ from samsweep.data.describe import describe
 from samsweep.launch.local import look_ahead
 from samsweep.launch.plan import Point, plan_sweep
 from samsweep.launch.report import tell
+from samsweep.launch.slots import PoolSettings
 from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder, RecordError
 
@@ -108,6 +109,7 @@ class Composer:
         parser = OverridesParser.create(config_loader=loader)
         self._parse = functools.cache(parser.parse_override)
         self._compose = functools.cache(self._compose_options)
+        self._problem = functools.cache(self._problem_of_point)
 
     def points(self, grid: Iterable[Sequence[str]]) -> list[Point]:
         """All points of a grid.
@@ -123,8 +125,10 @@ class Composer:
         for overrides in grid:
             try:
                 points.append(self._point(overrides))
-            except (ConfigError, HydraException, OmegaConfBaseException) as error:
-                problems |= dict.fromkeys(explain(error).splitlines())
+            except ConfigError as error:
+                problems |= dict.fromkeys(error.problems)
+            except (HydraException, OmegaConfBaseException):
+                problems |= dict.fromkeys(self._problems(tuple(overrides)))
         if problems:
             raise ConfigError(*problems)
         return points
@@ -146,6 +150,27 @@ class Composer:
         config = copy.deepcopy(self._compose(options))
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config
+
+    def _problems(self, overrides: tuple[str, ...]) -> list[str]:
+        """Every sentence about a point that Hydra stops composing at the first of its problems.
+
+        An override is to blame if without it there is another problem, or none.
+        """
+        problem = self._problem(overrides)
+        if problem is None:
+            return []
+        for index in range(len(overrides)):
+            rest = overrides[:index] + overrides[index + 1 :]
+            if self._problem(rest) != problem:
+                return [*problem.splitlines(), *self._problems(rest)]
+        return problem.splitlines()
+
+    def _problem_of_point(self, overrides: tuple[str, ...]) -> str | None:
+        try:
+            self._point(overrides)
+        except (ConfigError, HydraException, OmegaConfBaseException) as error:
+            return explain(error)
+        return None
 
     def _compose_options(self, options: tuple[str, ...]) -> DictConfig:
         return self._loader.load_sweep_config(self._master, list(options))
@@ -255,7 +280,10 @@ def explain(error: BaseException) -> str:
         return f"{ambiguous[1]} gives several values: add -m to sweep over them."
     for link in chain:
         if isinstance(link, OverrideParseException):
-            return f"{link.override} cannot be read: {link.message.splitlines()[0]}."
+            return f"{link.override} cannot be read: look at its quotes, commas and brackets."
+    swept = re.search(r"Sweeping over Hydra's configuration is not supported : '([^']+)'", text)
+    if swept is not None:
+        return f"{swept[1]}: give one value for the whole sweep."
     return str(error).splitlines()[0]
 
 
@@ -280,6 +308,8 @@ def _not_overridable(key: str, text: str) -> str:
         return f"no {key} is chosen yet that could be replaced: write {remedy}."
     if key in valid:
         return f"{key} is not among the chosen options' own values: write +{key}=VALUE."
+    if key.startswith("hydra.launcher."):
+        valid = [f"hydra.launcher.{name}" for name in PoolSettings.model_fields]
     return unknown_name("key", key, valid)
 
 

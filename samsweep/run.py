@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from samsweep.hydra_config import Refusal, conf_dir, is_refusal, register_resolvers, to_run_config
 from samsweep.hydra_config import explain as explain_error
 from samsweep.records.schema import CellFailed
+from samsweep.signals import end_on_sigterm
 
 
 def task(cfg: DictConfig) -> float:
@@ -36,6 +37,7 @@ def task(cfg: DictConfig) -> float:
 def main() -> None:
     """The command: what cannot be run ends in one sentence and exit status 2."""
     register_resolvers()
+    end_on_sigterm()
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra would print its own account and leave nothing to explain.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -55,6 +57,8 @@ def main() -> None:
             _end(str(error), status=1)
         if is_refusal(error):
             _end(explain_error(error), status=2)
+        if isinstance(error, OSError) and error.filename is not None:
+            _end(f"{error.filename}: {error.strerror}.", status=2)
         raise
 
 

@@ -21,15 +21,29 @@ class Interrupted(SystemExit):
         self.signum = signum
 
 
+def end_on_sigterm() -> None:
+    """Have SIGTERM end this command as an exception, so that it ends what it has started."""
+    signal.signal(signal.SIGTERM, _end)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted(signum)
+
+
 class StopRequest:
     """Turns the first signal to stop into :class:`Interrupted`; a second acts as without us.
 
     A context manager. Outside the main thread, where no handler can be set, it does nothing.
+
+    Args:
+        patient: Whether further signals are noted as well, for those who look at ``times``.
     """
 
-    def __init__(self) -> None:
-        #: The signal that came, if any.
+    def __init__(self, *, patient: bool = False) -> None:
+        #: The first signal that came, if any, and how many came.
         self.signum: int | None = None
+        self.times = 0
+        self._patient = patient
         self._deferred = False
         self._previous: dict[int, object] = {}
 
@@ -63,8 +77,10 @@ class StopRequest:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         # No logging here: a handler may run in the middle of another log call.
-        self.signum = signum
-        self._restore()
+        self.signum = self.signum or signum
+        self.times += 1
+        if not self._patient:
+            self._restore()
         if not self._deferred:
             self.check()
 

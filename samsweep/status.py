@@ -15,35 +15,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.live import Live
 from rich.table import Table
 
 from samsweep.config import ConfigError, unknown_name
+from samsweep.launch.queue import QueuedCell, queued_cells
+from samsweep.launch.slurm import SlurmUnavailable
 from samsweep.records.lock import FolderLock
-from samsweep.records.schema import Attempt, Record
+from samsweep.records.schema import FINISHED, Attempt, Record
 from samsweep.records.store import CellFolder, RecordError, cell_folders, study_names
 from samsweep.text import console, counted, duration
 
+if TYPE_CHECKING:
+    from samsweep.launch.manifest import Launcher
+    from samsweep.launch.plan import Plan
+
 #: Seconds between two looks with ``--watch``.
 _PERIOD_S = 2.0
+
+#: Rows of a screen that the frame of a watched table takes.
+_FRAME_ROWS = 6
 
 #: Cells named in a message.
 _MOST_NAMED = 5
 
 #: States of cells that have stopped before their end, unless a launch is about to start them.
-_STOPPED = ("failed", "interrupted", "stalled", "planned")
+_STOPPED = ("failed", "unmeasured", "interrupted", "stalled", "planned")
+
+#: States in the order in which --watch shows them; the others follow.
+_FIRST = ("running", "stalled", "failed", "unmeasured", "unreadable", "interrupted", "queued")
 
 _STYLES = {
     "running": "green",
     "stalled": "bold yellow",
     "failed": "bold red",
+    "unmeasured": "bold red",
     "unreadable": "bold red",
     "diverged": "magenta",
     "interrupted": "yellow",
     "planned": "dim",
     "starting": "dim",
+    "queued": "cyan",
 }
 
 
@@ -54,20 +69,44 @@ class CellStatus:
     Args:
         name: The cell's id.
         state: The record's status; ``stalled`` for a running cell without a heartbeat,
-            ``starting`` for one without a record, ``unreadable`` for a broken record.
+            ``starting`` for one without a record, ``unreadable`` for a broken record, ``queued``
+            for one whose job waits on a cluster, ``unmeasured`` for a trained one whose measurement
+            failed.
         record: The record, if there is one.
         problem: What is wrong with an unreadable one.
+        queued: Its job on a cluster, if that waits or runs.
     """
 
     name: str
     state: str
     record: Record | None = None
     problem: str | None = None
+    queued: QueuedCell | None = None
+
+    @property
+    def where(self) -> str:
+        """Host and job, and what a queued job waits for."""
+        parts = [self.attempt.provenance.host] if self.attempt and self.state != "queued" else []
+        if self.queued is not None:
+            parts.append(f"job {self.queued.job_id}")
+            if self.state == "queued":
+                parts.append(f"({self.queued.state.reason or self.queued.state.state.lower()})")
+        elif self.attempt and self.attempt.provenance.job_id:
+            parts.append(f"job {self.attempt.provenance.job_id}")
+        return " ".join(parts)
 
     @property
     def attempt(self) -> Attempt | None:
         """The latest attempt."""
         return self.record.attempts[-1] if self.record and self.record.attempts else None
+
+    @property
+    def reason(self) -> str:
+        """What went wrong."""
+        told = [self.problem]
+        if self.record is not None:
+            told += [self.record.error, self.record.measuring_error]
+        return "\n".join(text for text in told if text)
 
     @property
     def epochs(self) -> str:
@@ -104,10 +143,19 @@ def read_status(study: Path) -> list[CellStatus]:
     Args:
         study: ``multirun/<study>``.
     """
-    return [_cell_status(folder) for folder in cell_folders(study)]
+    queued = _queued(study)
+    return [_cell_status(folder, queued.get(folder.path.name)) for folder in cell_folders(study)]
 
 
-def _cell_status(folder: CellFolder) -> CellStatus:
+def _queued(study: Path) -> dict[str, QueuedCell]:
+    """What is on a cluster; from a machine that cannot ask it, only the records speak."""
+    try:
+        return queued_cells(study)
+    except SlurmUnavailable:
+        return {}
+
+
+def _cell_status(folder: CellFolder, queued: QueuedCell | None) -> CellStatus:
     name = folder.path.name
     try:
         record = folder.read()
@@ -115,8 +163,15 @@ def _cell_status(folder: CellFolder) -> CellStatus:
         return CellStatus(name=name, state="unreadable", problem=str(error))
     if record is None:
         return CellStatus(name=name, state="starting")
-    stalled = record.status == "running" and not FolderLock(folder.path).alive
-    return CellStatus(name=name, state="stalled" if stalled else record.status, record=record)
+    state: str = record.status
+    alive = not record.finished and FolderLock(folder.path).alive
+    if state == "running" and not alive:
+        state = "stalled"
+    if record.measuring_error is not None:
+        state = "unmeasured"
+    if queued is not None and not alive and not record.finished and state != "failed":
+        state = "queued"
+    return CellStatus(name=name, state=state, record=record, queued=queued)
 
 
 def status_table(cells: Sequence[CellStatus], title: str) -> Table:
@@ -158,7 +213,7 @@ def _row(cell: CellStatus) -> list[str]:
         "" if numbers[1] is None else f"{numbers[1]:.1f}",
         _shown(cell.elapsed_s),
         _shown(cell.remaining_s),
-        cell.attempt.provenance.host if cell.attempt else "",
+        cell.where,
     ]
 
 
@@ -262,8 +317,8 @@ def _log_of(folder: CellFolder) -> str:
 def _print_failures(study: Path) -> None:
     cells = read_status(study)
     for cell in cells:
-        if cell.state in ("failed", "unreadable"):
-            print(f"{cell.name}\n{cell.problem or (cell.record and cell.record.error) or ''}")
+        if cell.state in ("failed", "unmeasured", "unreadable"):
+            print(f"{cell.name}\n{cell.reason}")
     print(totals(cells))
 
 
@@ -275,7 +330,7 @@ def _cancel(study: Path, start: str) -> None:
 
 
 def _retry(study: Path, start: str) -> int:
-    from samsweep.launch.control import cells_at_work, retry
+    from samsweep.launch.control import as_launched, cells_at_work
 
     cells = [cell for cell in read_status(study) if cell.state in _STOPPED]
     # What a stopped launch did not come to has been stopped as well.
@@ -287,16 +342,47 @@ def _retry(study: Path, start: str) -> int:
     if not cells:
         print(f"Nothing has failed or was stopped in {start or study.name}.")
         return 0
-    left = retry(study, [CellFolder(study / "cells" / cell.name) for cell in cells])
-    print(totals(read_status(study)))
-    return 1 if left.to_do or left.elsewhere else 0
+    retries, problems = as_launched(study, [CellFolder(study / "cells" / c.name) for c in cells])
+    for launcher, plan in retries:
+        _launch_again(launcher, plan)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    after = [cell for cell in read_status(study) if cell.name in {c.name for c in cells}]
+    print(totals(after))
+    return 0 if all(cell.state in FINISHED for cell in after) else 1
+
+
+def _launch_again(launcher: Launcher, plan: Plan) -> None:
+    """With the launcher that the cells had: here, or on the cluster."""
+    from samsweep.launch.control import run_in_pool
+
+    if launcher.name == "slurm":
+        from hydra_plugins.samsweep_slurm import SlurmLauncher
+
+        again = SlurmLauncher(**launcher.settings)
+        again.launch_plan(plan, again.look_ahead(plan, estimate=False))
+    else:
+        run_in_pool(launcher, plan)
 
 
 def _watch(study: Path) -> None:
-    with Live(console=console(), auto_refresh=False) as live:
+    out = console()
+    with Live(console=out, auto_refresh=False) as live:
         while True:
-            live.update(status_table(read_status(study), f"study {study.name}"), refresh=True)
+            live.update(_watched(read_status(study), study.name, out.height), refresh=True)
             time.sleep(_PERIOD_S)
+
+
+def _watched(cells: Sequence[CellStatus], name: str, height: int) -> Table:
+    """As much of the table as a screen holds, what moves and what went wrong first."""
+    order = {state: rank for rank, state in enumerate(_FIRST)}
+    ordered = sorted(cells, key=lambda cell: order.get(cell.state, len(order)))
+    rows = max(1, height - _FRAME_ROWS)
+    hidden = len(ordered) - rows
+    more = f"; {hidden} more below" if hidden > 0 else ""
+    table = status_table(ordered[:rows], f"study {name}: {totals(cells)}{more}")
+    table.caption = None
+    return table
 
 
 if __name__ == "__main__":

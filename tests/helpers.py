@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
 
 from samsweep.config import RunConfig
 from samsweep.hydra_config import conf_dir, register_resolvers, to_run_config
@@ -74,3 +75,13 @@ def records(folder):
     """The records under a folder, by cell id."""
     found = [json.loads(f.read_text()) for f in Path(folder).glob("multirun/*/cells/*/record.json")]
     return sorted(found, key=lambda record: record["cell_id"])
+
+
+def assert_same_result(cell, reference):
+    """Two cells have the same weights, to the bit, and the same metrics."""
+    for name in ("weights", "weights-best"):
+        ours, theirs = (load_file(c / f"{name}.safetensors") for c in (cell, reference))
+        assert ours.keys() == theirs.keys()
+        assert all(ours[key].equal(theirs[key]) for key in ours)
+    metrics = [json.loads((c / "record.json").read_text())["metrics"] for c in (cell, reference)]
+    assert metrics[0] == metrics[1]

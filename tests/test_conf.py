@@ -15,13 +15,14 @@ GROUPS = ["model", "opt", "dataset", "sharpness", "tracking"]
 OPTIONS = [
     (group, file.stem) for group in GROUPS for file in sorted((conf_dir() / group).glob("*.yaml"))
 ]
+HYDRA = ("sweeper/samsweep.yaml", "launcher/local.yaml", "launcher/slurm.yaml")
 EXPERIMENTS = sorted((conf_dir() / "experiment").glob("*.yaml"))
 
 
 def test_no_file_is_left_out():
     known = {conf_dir() / group / f"{name}.yaml" for group, name in OPTIONS}
     known |= {*EXPERIMENTS, conf_dir() / "config.yaml"}
-    known |= {conf_dir() / "hydra" / f for f in ("sweeper/samsweep.yaml", "launcher/local.yaml")}
+    known |= {conf_dir() / "hydra" / f for f in HYDRA}
     assert set(conf_dir().rglob("*.yaml")) == known
 
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from samsweep.config import ConfigError, RunConfig
 from samsweep.launch.local import look_ahead, run_pool
 from samsweep.launch.manifest import Launcher, LaunchFolder, Manifest, launch_folders
 from samsweep.launch.plan import Plan, Point, plan_sweep
+from samsweep.launch.queue import QueuedCell, queued_cells
 from samsweep.launch.report import tell
 from samsweep.launch.slots import PoolSettings
+from samsweep.launch.slurm import SlurmUnavailable, cancel_jobs
 from samsweep.records.lock import FolderLock, Holder
-from samsweep.records.store import CellFolder
+from samsweep.records.store import CellFolder, RecordError
+from samsweep.text import counted
+
+log = logging.getLogger(__name__)
 
 # --------------------------------------------------------------------------- stopping
 
@@ -29,20 +34,55 @@ def cancel(study: Path) -> list[str]:
     Returns:
         A sentence for each process that was told, or could not be.
     """
-    sentences = [
-        _tell_to_stop(holder, f"launch {launch.path.name}")
-        for launch, holder in _launches_at_work(study)
-    ]
-    launched = cells_at_work(study)
+    sentences = _cancel_jobs(study)
+    told: set[int] = set()
+    passed_on: set[str] = set()
+    for launch, owner in _launches_at_work(study):
+        sentences.append(_tell_to_stop(owner, f"launch {launch.path.name}"))
+        told.add(owner.pid)
+        manifest = launch.read()
+        if manifest.launcher.name == "local":
+            # The pool tells its cells.
+            passed_on |= manifest.cells.keys()
     for path in sorted(study.glob("cells/*/lock.json")):
-        if path.parent.name not in launched:
-            sentences += cancel_cell(CellFolder(path.parent))
+        lock = FolderLock(path.parent)
+        holder = lock.holder()
+        if path.parent.name not in passed_on and holder is not None and lock.alive:
+            if holder.pid not in told:
+                sentences.append(_tell_to_stop(holder, path.parent.name))
+            told.add(holder.pid)
     return sentences
+
+
+def _cancel_jobs(study: Path) -> list[str]:
+    """Take what is on a cluster from its queue."""
+    jobs = sorted({cell.job_id for cell in _queued(study).values()})
+    if not jobs:
+        return []
+    cancel_jobs(jobs)
+    told = "what runs is saved at its next step"
+    return [f"{counted(len(jobs), 'job')} of {study.name} cancelled ({', '.join(jobs)}); {told}."]
+
+
+def _queued(study: Path) -> dict[str, QueuedCell]:
+    """The cells in the queue of a cluster.
+
+    Raises:
+        ConfigError: If the cluster does not answer.
+    """
+    try:
+        return queued_cells(study)
+    except SlurmUnavailable as error:
+        raise ConfigError(
+            f"Cells of {study.name} were sent to Slurm, which does not answer here ({error}): "
+            "try again on a login node."
+        ) from None
 
 
 def cells_at_work(study: Path) -> set[str]:
     """Ids of the cells that a launch runs, or will run."""
-    return {name for launch, _ in _launches_at_work(study) for name in launch.read().cells}
+    launched = {name for launch, _ in _launches_at_work(study) for name in launch.read().cells}
+    return launched | _queued(study).keys()
 
 
 def _launches_at_work(study: Path) -> Iterator[tuple[LaunchFolder, Holder]]:
@@ -59,11 +99,22 @@ def cancel_cell(folder: CellFolder) -> list[str]:
     Returns:
         A sentence about it; none if there is no such process.
     """
+    name = folder.path.name
+    queued = _queued(folder.path.parent.parent).get(name)
+    if queued is not None and len(queued.mates) == 1:
+        cancel_jobs([queued.job_id])
+        return [f"{name}: job {queued.job_id} cancelled; what runs is saved at its next step."]
     lock = FolderLock(folder.path)
     holder = lock.holder()
-    if holder is None or not lock.alive:
-        return []
-    return [_tell_to_stop(holder, folder.path.name)]
+    if holder is not None and lock.alive:
+        return [_tell_to_stop(holder, name)]
+    for launch, owner in _launches_at_work(folder.path.parent.parent):
+        if name in launch.read().cells:
+            return [f"{name} waits its turn in launch {launch.path.name}, run by {owner}."]
+    if queued is not None:
+        others = counted(len(queued.mates) - 1, "other cell")
+        return [f"{name} waits in job {queued.job_id} with {others}: scancel {queued.job_id}"]
+    return []
 
 
 def _tell_to_stop(holder: Holder, what: str) -> str:
@@ -81,40 +132,23 @@ def _tell_to_stop(holder: Holder, what: str) -> str:
 # --------------------------------------------------------------------------- taking up again
 
 
-@dataclass(frozen=True)
-class _Retry:
-    """Cells that were launched alike."""
-
-    launcher: Launcher
-    points: tuple[Point, ...]
+#: Launchers whose cells can be taken up from their manifest.
+_TAKEN_UP = ("local", "basic", "joblib", "slurm")
 
 
-def retry(study: Path, folders: Sequence[CellFolder]) -> Plan:
-    """Take up cells as they were launched last: with the same launcher, settings and resources.
+def as_launched(
+    study: Path, folders: Iterable[CellFolder]
+) -> tuple[list[tuple[Launcher, Plan]], list[str]]:
+    """What is left of cells, by the settings of the latest launch that each was part of.
 
     Args:
         study: ``multirun/<study>``.
         folders: Cells of the study that have stopped.
 
     Returns:
-        The plan of all that were taken up; how they fared is in their records.
-
-    Raises:
-        ConfigError: If a cell was never launched, or cannot run here; nothing is started.
+        The plans, and a sentence for each cell that cannot be taken up from here.
     """
-    retries = _as_launched(study, folders)
-    plans = [plan_sweep(group.points) for group in retries]
-    for group, plan in zip(retries, plans, strict=True):
-        settings = _pool_settings(group.launcher)
-        outlook = look_ahead(plan, settings)
-        tell(plan, outlook)
-        run_pool(plan, outlook, settings)
-    return plan_sweep(point for group in retries for point in group.points)
-
-
-def _as_launched(study: Path, folders: Iterable[CellFolder]) -> list[_Retry]:
-    """The cells by the settings of the latest launch that each was part of."""
-    manifests = [launch.read() for launch in reversed(launch_folders(study))]
+    manifests = list(_readable_manifests(study))
     groups: dict[str, tuple[Launcher, list[Point]]] = {}
     problems = []
     for folder in folders:
@@ -123,11 +157,37 @@ def _as_launched(study: Path, folders: Iterable[CellFolder]) -> list[_Retry]:
             problems.append(_never_launched(folder))
             continue
         launcher = manifest.launcher
+        if launcher.name not in _TAKEN_UP:
+            problems.append(
+                f"{folder.path.name} was launched by hydra/launcher={launcher.name}: "
+                f"it goes on with the command that launched it, {manifest.command}"
+            )
+            continue
         _, points = groups.setdefault(launcher.model_dump_json(), (launcher, []))
         points += _points(folder, manifest)
-    if problems:
-        raise ConfigError(*problems)
-    return [_Retry(launcher, tuple(points)) for launcher, points in groups.values()]
+    retries = [(launcher, plan_sweep(points)) for launcher, points in groups.values()]
+    return retries, problems
+
+
+def _readable_manifests(study: Path) -> Iterator[Manifest]:
+    """Latest first."""
+    for launch in reversed(launch_folders(study)):
+        try:
+            yield launch.read()
+        except RecordError as error:
+            log.warning("%s; passed over", error)
+
+
+def run_in_pool(launcher: Launcher, plan: Plan) -> None:
+    """Take up cells in a pool on this machine, with the resources that their launch had.
+
+    Raises:
+        ConfigError: If they cannot run here; none of them is started.
+    """
+    settings = _pool_settings(launcher)
+    outlook = look_ahead(plan, settings)
+    tell(plan, outlook)
+    run_pool(plan, outlook, settings)
 
 
 def _points(folder: CellFolder, manifest: Manifest) -> list[Point]:
@@ -149,13 +209,16 @@ def _never_launched(folder: CellFolder) -> str:
     command = attempts[-1].provenance.command if attempts else "its command"
     return (
         f"{folder.path.name} was started on its own, not by a launch: "
-        f"it goes on with the command that started it, {command}."
+        f"it goes on with the command that started it, {command}"
     )
 
 
 def _pool_settings(launcher: Launcher) -> PoolSettings:
-    """The pool that a launch had; one cell at a time where another launcher was at work."""
-    if launcher.name != "local":
+    """The pool that a launch had, or one with as many cells at a time."""
+    if launcher.name == "basic":
         return PoolSettings(workers=1)
+    if launcher.name == "joblib":
+        jobs = launcher.settings.get("n_jobs")
+        return PoolSettings(workers=jobs if isinstance(jobs, int) and jobs > 0 else None)
     settings = {k: v for k, v in launcher.settings.items() if k in PoolSettings.model_fields}
     return PoolSettings.model_validate(settings, strict=False)

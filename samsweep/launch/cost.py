@@ -10,7 +10,7 @@ from pathlib import Path
 
 from samsweep.config import CellConfig, RunConfig, Variant
 from samsweep.launch.plan import Plan, PlannedCell
-from samsweep.records.schema import Attempt, Record
+from samsweep.records.schema import Attempt, Provenance, Record
 from samsweep.records.store import CellFolder, RecordError
 from samsweep.records.work import missing_measurements
 from samsweep.text import counted
@@ -52,7 +52,14 @@ class Cost:
         return max(ends)
 
 
-def estimate_cost(plan: Plan, root: Path, *, device: str, num_threads: int, probe: Probe) -> Cost:
+def estimate_cost(
+    plan: Plan,
+    root: Path,
+    *,
+    device: str | None,
+    num_threads: int | None,
+    probe: Probe | None,
+) -> Cost | None:
     """What is left to do, in seconds; cells that run elsewhere are not counted.
 
     An epoch's duration is the median over records of the same model and data set on the same kind
@@ -63,9 +70,13 @@ def estimate_cost(plan: Plan, root: Path, *, device: str, num_threads: int, prob
     Args:
         plan: The sweep.
         root: Folder of the studies, whose records are asked.
-        device: That the cells will run on, as in ``Provenance.device``.
-        num_threads: CPU threads that they will have.
-        probe: Times what no record tells.
+        device: That the cells will run on, as in ``Provenance.device``; None if that is not known,
+            and records of all devices are asked.
+        num_threads: CPU threads that they will have, if that is known.
+        probe: Times what no record tells, if that can be.
+
+    Returns:
+        None if something is not known and cannot be timed.
     """
     experience = _Experience(_recent_records(root), device=device, num_threads=num_threads)
     to_train = [cell for cell in plan.to_do if cell.action != "measure"]
@@ -73,7 +84,9 @@ def estimate_cost(plan: Plan, root: Path, *, device: str, num_threads: int, prob
     for cell in to_train:
         if experience.epoch_s(cell.run.cell) is None:
             unknown.setdefault(_probe_key(cell.run.cell), cell.run)
-    seconds_probed = probe(list(unknown.values())) if unknown else ()
+    if unknown and probe is None:
+        return None
+    seconds_probed = probe(list(unknown.values())) if unknown and probe is not None else ()
     timed = {
         key: seconds / passes(run.cell.variant)
         for (key, run), seconds in zip(unknown.items(), seconds_probed, strict=True)
@@ -101,12 +114,13 @@ def estimate_cost(plan: Plan, root: Path, *, device: str, num_threads: int, prob
     )
 
 
-def _source(experience: _Experience, *, num_timed: int, device: str) -> str:
+def _source(experience: _Experience, *, num_timed: int, device: str | None) -> str:
     parts = []
+    where = f"this {device}" if device is not None else "any device"
     if experience.asked:
-        parts.append(f"from {counted(len(experience.asked), 'record')} on this {device}")
+        parts.append(f"from {counted(len(experience.asked), 'record')} on {where}")
     if num_timed:
-        parts.append(f"from timed steps on this {device}")
+        parts.append(f"from timed steps on {where}")
     return " and ".join(parts)
 
 
@@ -132,15 +146,17 @@ class _Experience:
 
     Args:
         records: To learn from.
-        device: As in ``Provenance.device``; what ran on others is not used.
+        device: As in ``Provenance.device``; what ran on others is not used. None is any.
         num_threads: Preferred where there is a choice.
     """
 
-    def __init__(self, records: Iterable[Record], *, device: str, num_threads: int) -> None:
+    def __init__(
+        self, records: Iterable[Record], *, device: str | None, num_threads: int | None
+    ) -> None:
         self._device = device
         self._num_threads = num_threads
         self._epochs: dict[Kind, list[_Epoch]] = defaultdict(list)
-        self._measurements: dict[tuple[Kind, str], list[float]] = defaultdict(list)
+        self._measurements: dict[tuple[Kind, str], list[tuple[str, float]]] = defaultdict(list)
         #: Ids of the records that an answer came from.
         self.asked: set[str] = set()
         for record in records:
@@ -150,7 +166,7 @@ class _Experience:
         kind = _kind(record.identity)
         for attempt in record.attempts:
             seconds = _epoch_seconds(attempt, record)
-            if seconds is not None and attempt.provenance.device == self._device:
+            if seconds is not None and self._is_alike(attempt.provenance):
                 self._epochs[kind].append(
                     _Epoch(
                         cell_id=record.cell_id,
@@ -161,8 +177,11 @@ class _Experience:
                 )
         for measurement in record.measurements.values():
             seconds = measurement.result.get("seconds")
-            if isinstance(seconds, float) and measurement.provenance.device == self._device:
-                self._measurements[kind, measurement.name].append(seconds)
+            if isinstance(seconds, float) and self._is_alike(measurement.provenance):
+                self._measurements[kind, measurement.name].append((record.cell_id, seconds))
+
+    def _is_alike(self, provenance: Provenance) -> bool:
+        return self._device in (None, provenance.device)
 
     def epoch_s(self, cell: CellConfig) -> float | None:
         """Median seconds of an epoch; None if no record tells."""
@@ -175,8 +194,9 @@ class _Experience:
 
     def measurement_s(self, cell: CellConfig, name: str) -> float | None:
         """Median seconds of a measurement; None if no record tells."""
-        seconds = self._measurements.get((_kind(cell), name))
-        return statistics.median(seconds) if seconds else None
+        entries = self._measurements.get((_kind(cell), name), [])
+        self.asked.update(cell_id for cell_id, _ in entries)
+        return statistics.median(seconds for _, seconds in entries) if entries else None
 
 
 def _recent_records(root: Path) -> Iterable[Record]:

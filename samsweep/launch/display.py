@@ -87,12 +87,16 @@ class Display:
             self._told_at[name] = time.monotonic()
             self.say(f"{name}  {snapshot}")
 
-    def ended(self, name: str, outcome: str) -> None:
-        """A cell is done with, well or not."""
-        self._num_ended += 1
+    def left(self, name: str) -> None:
+        """A cell has no process any more, and is not done with."""
         task = self._tasks.pop(name, None)
         if task is not None:
             self._bars.remove_task(task)
+
+    def ended(self, name: str, outcome: str) -> None:
+        """A cell is done with, well or not."""
+        self._num_ended += 1
+        self.left(name)
         self._bars.update(self._all, completed=self._num_ended)
         self.say(f"{self._num_ended}/{self._num_cells}  {name}  {outcome}")
 

@@ -113,6 +113,29 @@ def look_ahead(
     return Outlook(slots=slots, cost=cost)
 
 
+def look_from_afar(plan: Plan, *, prepare: bool, estimate: bool) -> Outlook:
+    """Get data sets ready for cells that run on other machines, and tell what records know.
+
+    Args:
+        plan: Of which at least one cell is not finished.
+        prepare: Whether to get the data sets ready, downloading them if need be.
+        estimate: Whether to estimate the cost.
+
+    Raises:
+        ConfigError: If a data set cannot be had.
+    """
+    runs = [cell.run for cell in plan.cells]
+    preload({run.cell.dataset.name for run in runs})
+    if prepare:
+        for name, data_dir in {(run.cell.dataset.name, run.data_dir): None for run in runs}:
+            call("samsweep.data.load:prepare", name, data_dir)
+    cost = None
+    if estimate:
+        root = study_folder(plan.cells[0].folder).parent
+        cost = estimate_cost(plan, root, device=None, num_threads=None, probe=None)
+    return Outlook(slots=None, cost=cost)
+
+
 def run_pool(
     plan: Plan, outlook: Outlook, settings: PoolSettings, *, fail_fast: bool = False
 ) -> None:

@@ -7,8 +7,7 @@ folder is locked, which tells any other shell whom to ask to stop.
 
 from __future__ import annotations
 
-import shlex
-import sys
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from samsweep.config import RunConfig
 from samsweep.launch.plan import PlannedCell
 from samsweep.records.lock import FolderLock
-from samsweep.records.provenance import git_state, now
+from samsweep.records.provenance import command_line, git_state, now
 from samsweep.records.store import CellFolder, RecordError, write_text
 from samsweep.records.transitions import register
 
@@ -102,9 +101,37 @@ class LaunchFolder:
         """
         try:
             return Manifest.model_validate_json(self.manifest_file.read_bytes())
-        except (FileNotFoundError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
-            raise RecordError(f"{self.manifest_file}: {reason}") from None
+        except FileNotFoundError as error:
+            raise RecordError(f"{self.manifest_file}: {error.strerror}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise RecordError(f"{self.manifest_file}: {where}: {first['msg']}") from None
+
+    def jobs(self) -> dict[str, str]:
+        """Job ids by cell id, of the cells that have one; none if the manifest is broken.
+
+        Reads only that, for those who ask often.
+        """
+        try:
+            cells = json.loads(self.manifest_file.read_bytes())["cells"]
+            return {name: cell["job_id"] for name, cell in cells.items() if cell.get("job_id")}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def note_jobs(self, jobs: Mapping[str, str]) -> None:
+        """Add to the manifest in which job each of these cells is.
+
+        Args:
+            jobs: Job ids by cell id; cells of other studies are passed over.
+        """
+        manifest = self.read()
+        cells = {
+            name: cell.model_copy(update={"job_id": jobs.get(name, cell.job_id)})
+            for name, cell in manifest.cells.items()
+        }
+        changed = manifest.model_copy(update={"cells": cells})
+        write_text(self.manifest_file, changed.model_dump_json(indent=1) + "\n")
 
 
 def launch_folders(study: Path) -> list[LaunchFolder]:
@@ -113,22 +140,27 @@ def launch_folders(study: Path) -> list[LaunchFolder]:
 
 
 @contextmanager
-def launched(cells: Sequence[PlannedCell], launcher: Launcher) -> Iterator[None]:
+def launched(cells: Sequence[PlannedCell], launcher: Launcher) -> Iterator[list[LaunchFolder]]:
     """Register cells as planned and write the manifest; inside the block the launch is at work.
 
     Args:
         cells: What is launched, of one study or of several.
         launcher: By what.
+
+    Yields:
+        The folder of the launch in each study.
     """
     for cell in cells:
         register(cell.folder, cell.run)
+    folders = []
     with ExitStack() as locks:
         for study, members in _by_study(cells).items():
             folder = _new_folder(study / "launches")
             manifest = _manifest(members, launcher)
             write_text(folder.manifest_file, manifest.model_dump_json(indent=1) + "\n")
             locks.enter_context(FolderLock(folder.path))
-        yield
+            folders.append(folder)
+        yield folders
 
 
 def _by_study(cells: Iterable[PlannedCell]) -> Mapping[Path, list[PlannedCell]]:
@@ -162,7 +194,7 @@ def _manifest(cells: Iterable[PlannedCell], launcher: Launcher) -> Manifest:
     commit, dirty = git_state()
     return Manifest(
         started=now(),
-        command=shlex.join(sys.argv),
+        command=command_line(),
         git_commit=commit,
         git_dirty=dirty,
         launcher=launcher,

@@ -16,6 +16,8 @@ from samsweep.launch.plan import PlannedCell
 from samsweep.launch.process import start
 from samsweep.machine import Slot
 from samsweep.records.lock import FolderLock
+from samsweep.records.schema import Status
+from samsweep.records.store import RecordError
 from samsweep.records.transitions import close_abandoned
 from samsweep.records.work import work_left
 from samsweep.signals import StopRequest
@@ -28,6 +30,9 @@ _WORK = "samsweep.training.worker:work"
 _TICK_S = 0.2
 _LOOK_ELSEWHERE_S = 1.0
 _TELL_AGAIN_S = 1.0
+
+#: Signals after which everything ends at once.
+_AT_ONCE = 2
 
 #: Exit statuses, without their signs, of a process that was told to stop.
 _STOPPED = (signal.SIGTERM, 128 + signal.SIGTERM)
@@ -56,6 +61,7 @@ class Pool:
         slots: One for each cell that may run at a time.
         display: What tells the user.
         fail_fast: Whether the first failure stops the others, in an orderly way.
+        wait_for_others: Whether to wait for cells that other processes work on.
         work: What a process runs, ``module:function``; see :func:`samsweep.training.worker.work`.
     """
 
@@ -65,11 +71,13 @@ class Pool:
         display: Display,
         *,
         fail_fast: bool = False,
+        wait_for_others: bool = True,
         work: str = _WORK,
     ) -> None:
         self._free = deque(slots)
         self._display = display
         self._fail_fast = fail_fast
+        self._wait_for_others = wait_for_others
         self._work = work
         self._waiting: deque[PlannedCell] = deque()
         self._elsewhere: list[PlannedCell] = []
@@ -92,10 +100,15 @@ class Pool:
         self._waiting.extend(cells)
         for cell in elsewhere:
             self._leave(cell)
-        with StopRequest() as stop, stop.deferred():
+        with StopRequest(patient=True) as stop, stop.deferred():
             try:
-                while self._workers or self._is_open:
+                while (self._workers or self._is_open) and stop.times < _AT_ONCE:
                     self._step(stop)
+            except Exception:
+                self._stop("An error of samsweep's own: each cell saves its state and stops.")
+                while self._workers and stop.times < _AT_ONCE:
+                    self._step(stop)
+                raise
             finally:
                 self._kill()
         stop.check()
@@ -112,7 +125,11 @@ class Pool:
                 "Once more, and they are stopped at once."
             )
         while self._waiting and self._free and not self._stopping:
-            self._start(self._waiting.popleft())
+            cell = self._waiting.popleft()
+            if _has_failed_since(cell):
+                self._display.ended(cell.name, f"{_summary(cell)}, elsewhere")
+            else:
+                self._start(cell)
         if self._stopping:
             self._tell_to_stop()
         self._listen()
@@ -148,8 +165,8 @@ class Pool:
                     worker.reason = report
                 else:
                     latest = report
-        except (EOFError, ConnectionResetError):
-            # It has ended, and its sentinel says so.
+        except (EOFError, OSError):
+            # It has ended, perhaps in the middle of a word, and its sentinel says so.
             worker.process.join(_TICK_S)
         if latest is not None:
             self._display.moved(worker.cell.name, latest)
@@ -170,7 +187,7 @@ class Pool:
         problem = self._problem(worker, exitcode)
         stopped = self._stopping or abs(exitcode) in _STOPPED
         if problem is not None:
-            close_abandoned(cell.folder, "interrupted" if stopped else "failed", problem)
+            problem = _close(cell, "interrupted" if stopped else "failed", problem)
         self._display.ended(cell.name, _outcome(worker, problem))
         if exitcode != 0 and not stopped and self._fail_fast:
             self._stop("fail_fast=true: the other cells save their states and stop.")
@@ -179,7 +196,9 @@ class Pool:
         """What is to be said of an end that the cell could not speak of itself."""
         if exitcode < 0:
             name = signal.Signals(-exitcode).name
-            if exitcode == -signal.SIGKILL and not self._stopping:
+            if exitcode == -signal.SIGKILL and self._stopping:
+                return "it was stopped at once, and goes on at its last checkpoint"
+            if exitcode == -signal.SIGKILL:
                 return (
                     f"its process was killed ({name}): out of memory? Fewer cells at a time take "
                     "less, hydra.launcher.workers=1; its log is run.log"
@@ -192,8 +211,13 @@ class Pool:
     def _leave(self, cell: PlannedCell) -> None:
         """Another process works on it: come back to it later."""
         holder = FolderLock(cell.folder.path).holder()
-        self._display.say(f"{cell.name}  runs elsewhere ({holder or 'unknown'}); waiting for it")
-        self._elsewhere.append(cell)
+        self._display.left(cell.name)
+        where = f"runs elsewhere ({holder or 'unknown'})"
+        if self._wait_for_others:
+            self._display.say(f"{cell.name}  {where}; waiting for it")
+            self._elsewhere.append(cell)
+        else:
+            self._display.ended(cell.name, where)
 
     def _look_elsewhere(self) -> None:
         if time.monotonic() - self._looked_at < _LOOK_ELSEWHERE_S:
@@ -201,7 +225,7 @@ class Pool:
         self._looked_at = time.monotonic()
         for cell in [c for c in self._elsewhere if not FolderLock(c.folder.path).alive]:
             self._elsewhere.remove(cell)
-            if _is_unfinished(cell):
+            if _is_left_unfinished(cell):
                 self._display.say(f"{cell.name}  was left unfinished elsewhere; taken over")
                 self._waiting.append(cell)
             else:
@@ -233,9 +257,37 @@ class Pool:
             self._end(worker)
 
 
-def _is_unfinished(cell: PlannedCell) -> bool:
-    record = cell.folder.read()
+def _is_left_unfinished(cell: PlannedCell) -> bool:
+    """Whether a cell that ran elsewhere is to be taken over; one that failed there has had its try.
+
+    An unreadable record is told by the process that takes the cell over.
+    """
+    try:
+        record = cell.folder.read()
+    except RecordError:
+        return True
+    if record is not None and (record.status == "failed" or record.measuring_error):
+        return False
     return any(work_left(point.run, record) != "nothing" for point in cell.points)
+
+
+def _has_failed_since(cell: PlannedCell) -> bool:
+    """Whether another process has tried a cell since it was planned, and failed."""
+    try:
+        record = cell.folder.read()
+    except RecordError:
+        return False
+    known = 0 if cell.record is None else len(cell.record.attempts)
+    return record is not None and record.status == "failed" and len(record.attempts) > known
+
+
+def _close(cell: PlannedCell, status: Status, problem: str) -> str:
+    """Write a problem into the cell's record; returns it, with what kept it from being written."""
+    try:
+        close_abandoned(cell.folder, status, problem)
+    except (RecordError, OSError) as error:
+        return f"{problem}; nor can its record be written: {error}"
+    return problem
 
 
 def _outcome(worker: _Worker, problem: str | None) -> str:
@@ -246,5 +298,8 @@ def _outcome(worker: _Worker, problem: str | None) -> str:
 
 
 def _summary(cell: PlannedCell) -> str:
-    record = cell.folder.read()
+    try:
+        record = cell.folder.read()
+    except (RecordError, OSError) as error:
+        return str(error)
     return "has no record" if record is None else record.summary

@@ -6,9 +6,11 @@ What they run is given by name, ``module:function``, since whoever launches is f
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pkgutil
+import threading
 from collections.abc import Iterable
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
@@ -86,10 +88,21 @@ def call(name: str, *arguments: Any) -> Any:
 
 
 def _answer(name: str, arguments: tuple[Any, ...], answers: Connection) -> None:
+    threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
+    answer: tuple[Any, Exception | None]
     try:
-        answers.send((_run(name, arguments), None))
+        answer = (_run(name, arguments), None)
     except Exception as error:
-        answers.send((None, error))
+        answer = (None, error)
+    answers.send(answer)
+
+
+def _end_with_parent() -> None:
+    """Nobody waits for the answer any more."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _run(name: str, arguments: tuple[Any, ...]) -> Any:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
 
 #: Seconds between heartbeats.
 HEARTBEAT_S = 10.0
@@ -65,6 +66,9 @@ class Holder:
         """Host and process, for messages."""
         job = f", job {self.job_id}" if self.job_id else ""
         return f"process {self.pid} on {self.host}{job}"
+
+
+_HOLDER = TypeAdapter(Holder)
 
 
 class FolderBusy(RuntimeError):
@@ -150,8 +154,8 @@ class FolderLock:
     def holder(self) -> Holder | None:
         """Who holds the lock; None if nobody does or the file says nothing sensible."""
         try:
-            return Holder(**json.loads(self.file.read_text()))
-        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            return _HOLDER.validate_json(self.file.read_bytes(), strict=True)
+        except (FileNotFoundError, ValidationError):
             return None
 
     def _beat(self) -> None:

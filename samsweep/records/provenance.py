@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import platform
 import shlex
@@ -41,8 +42,16 @@ def provenance(*, device: str, num_threads: int) -> Provenance:
         git_commit=commit,
         git_dirty=dirty,
         versions=versions(),
-        command=shlex.join(sys.argv),
+        command=command_line(),
     )
+
+
+def command_line() -> str:
+    """What the user typed, as it can be typed again."""
+    script = Path(sys.argv[0])
+    if script.parent.name == "samsweep" and script.suffix == ".py":
+        return shlex.join(["python", "-m", f"samsweep.{script.stem}", *sys.argv[1:]])
+    return shlex.join(sys.argv)
 
 
 @functools.cache
@@ -70,6 +79,16 @@ def git_state() -> tuple[str | None, bool | None]:
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit, bool(changed)
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """16 hex digits over samsweep's source files, which git may not know of."""
+    source = Path(samsweep.__file__).parent
+    whole = hashlib.sha256()
+    for file in sorted(source.rglob("*.py")):
+        whole.update(str(file.relative_to(source)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return whole.hexdigest()[:16]
 
 
 def _git(folder: Path, *arguments: str) -> str:

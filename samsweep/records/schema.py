@@ -154,6 +154,7 @@ class Record(_Part):
         measurements: By the keys of :func:`~samsweep.records.identity.wanted_measurements`.
         attempts: Every process that worked on the cell, in order.
         error: Traceback of a failed cell, or where a diverged one left the numbers.
+        measuring_error: Why the latest attempt to measure a trained cell came to nothing.
     """
 
     schema_version: Annotated[int, Field(le=SCHEMA_VERSION)] = SCHEMA_VERSION
@@ -168,6 +169,7 @@ class Record(_Part):
     measurements: dict[str, Measurement] = {}
     attempts: tuple[Attempt, ...] = ()
     error: str | None = None
+    measuring_error: str | None = None
 
     @classmethod
     def planned(cls, run: RunConfig) -> Self:
@@ -198,10 +200,16 @@ class Record(_Part):
             if "lambda_max" in measurement.result
         ]
         if self.status in ("failed", "diverged") and self.error:
-            parts.append(self.error.strip().splitlines()[-1])
+            parts.append(_last_line(self.error))
+        if self.measuring_error:
+            parts.append(f"measuring failed: {_last_line(self.measuring_error)}")
         return "  ".join(parts)
 
     @property
     def seconds(self) -> float:
         """Time spent on it by all attempts that ended in an orderly way."""
         return sum(attempt.seconds or 0.0 for attempt in self.attempts)
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]

@@ -41,7 +41,9 @@ def close_abandoned(folder: CellFolder, status: Status, error: str) -> None:
     try:
         with FolderLock(folder.path):
             record = folder.read()
-            if record is not None and record.status in ("planned", "running"):
+            if record is not None and record.finished:
+                folder.write(record.model_copy(update={"measuring_error": error}))
+            elif record is not None and record.status in ("planned", "running"):
                 attempts = tuple(
                     attempt.model_copy(update={"ended": attempt.ended or now()})
                     for attempt in record.attempts

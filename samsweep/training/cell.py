@@ -373,6 +373,7 @@ class CellRun:
                 show(self._measuring(name))
                 result = self._measured(name)
         except Exception as error:
+            self._update(measuring_error=traceback.format_exc())
             raise self._failure(f"measuring {name}", error) from error
         measurement = Measurement(
             name=name,
@@ -381,7 +382,8 @@ class CellRun:
             measured=now(),
             provenance=self._provenance(),
         )
-        self._update(measurements={**self._record.measurements, key: measurement})
+        measurements = {**self._record.measurements, key: measurement}
+        self._update(measurements=measurements, measuring_error=None)
 
     def _measuring(self, name: str) -> Snapshot:
         epochs = self.cell.recipe.epochs

@@ -58,13 +58,13 @@ def work(folder: Path, runs: tuple[RunConfig, ...], slot: Slot, reports: Connect
     # Signals of the terminal go to the pool alone, which passes on what is meant for the cells.
     os.setsid()
     cell = CellFolder(folder)
-    _log_to(cell.log_file)
     _stop_with_parent()
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
     torch.set_num_threads(slot.num_threads)
     reporter = _Reporter(reports)
     try:
+        _log_to(cell.log_file)
         for run in runs:
             if math.isnan(run_cell(_on_slot(run, slot), cell, nullcontext(reporter))):
                 sys.exit(os.EX_TEMPFAIL)

@@ -1,10 +1,12 @@
 """The status of a study, from its records and locks alone."""
 
+import io
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from helpers import compose_run
+from rich.console import Console
 
 from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock, Holder
@@ -144,6 +146,31 @@ def test_logs_of_one_cell(study, capsys):
     assert "2 cells of mine start with 'resnet8'" in capsys.readouterr().err
     assert main([*root, "--logs", "resnet8-sam-rho0.1-digits-seed10"]) == 1
     assert "has no log yet" in capsys.readouterr().err
+
+
+def test_watch_shows_what_moves_first_and_fits_the_screen(study):
+    from samsweep.status import _watched
+
+    for seed in range(8):
+        add(study, "complete", seed=seed, epoch=40)
+    running = add(study, "running", seed=8, epoch=3)
+    failed = add(study, "failed", seed=9, epoch=3)
+    with FolderLock(running.path):
+        table = _watched(read_status(study), "mine", 10)
+    console = Console(file=io.StringIO(), width=150, height=10)
+    console.print(table)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) < 10
+    assert "10 cells: 8 complete, 1 running, 1 failed; 6 more below" in lines[0]
+    shown = [line.split()[0] for line in lines if "resnet8" in line]
+    assert shown[:2] == [running.path.name, failed.path.name]
+
+
+def test_a_cell_whose_measurement_failed_is_told(study, capsys):
+    add(study, "complete", epoch=40, measuring_error="Traceback ...\nMemoryError: too large")
+    assert state_of(study) == "unmeasured"
+    main(["study=mine", "--root", str(study.parent), "--failed"])
+    assert "MemoryError: too large" in capsys.readouterr().out
 
 
 def test_an_unknown_study_is_told(study, capsys):

@@ -6,8 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from helpers import QUICK, compose_run, records, run, start, wait_until
-from safetensors.torch import load_file
+from helpers import QUICK, assert_same_result, compose_run, records, run, start, wait_until
 
 from samsweep.records.identity import cell_id
 
@@ -35,15 +34,6 @@ def holders(root):
 
 def under_way(root, number=2):
     return len(holders(root)) >= number and sum(epoch >= 2 for epoch in epochs(root)) >= number
-
-
-def assert_same_result(cell, reference):
-    for name in ("weights", "weights-best"):
-        ours, theirs = (load_file(c / f"{name}.safetensors") for c in (cell, reference))
-        assert ours.keys() == theirs.keys()
-        assert all(ours[key].equal(theirs[key]) for key in ours)
-    metrics = [json.loads((c / "record.json").read_text())["metrics"] for c in (cell, reference)]
-    assert metrics[0] == metrics[1]
 
 
 # ------------------------------------------------------------------ the plan
@@ -96,6 +86,34 @@ def test_two_measurements_of_one_new_cell_train_it_once(tmp_path):
     assert {m["name"] for m in record["measurements"].values()} == {"lambda_max", "top5"}
 
 
+def test_a_grid_without_cells_is_refused(tmp_path):
+    done = run(tmp_path, "-m", "seed=range(0,0)", check=False)
+    assert done.returncode == 2
+    assert "This grid is empty" in done.stderr
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_while_it_plans_it_leaves_nothing(tmp_path, signum):
+    """In the middle of the timed steps, which then do not go on by themselves."""
+    sweep = start(tmp_path, "-m", "model=resnet50", "dataset=cifar100", "seed=0,1", "dry_run=true")
+    wait_until(lambda: len(descendants(sweep.pid)) >= 3)
+    processes = descendants(sweep.pid)
+    os.kill(sweep.pid, signum)
+    out, _ = sweep.communicate()
+    assert sweep.returncode == (-signum if signum == signal.SIGKILL else 128 + signum)
+    assert "Traceback" not in out
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes), seconds=20)
+    assert os.listdir(tmp_path) == []
+
+
+def descendants(pid):
+    """Process ids of everything that a process has started, while it lives."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(child), *descendants(child)]
+    return found
+
+
 # ------------------------------------------------------------------ failures
 
 
@@ -109,7 +127,7 @@ def test_a_failing_cell_lets_the_others_run_and_shows_in_the_exit_status(tmp_pat
     assert sorted(statuses(tmp_path)) == ["complete", "complete", "failed"]
     assert "failed  IsADirectoryError" in done.stdout
     assert "?? (failed)" in done.stdout
-    assert "1 of 3 cells are not finished: 1 failed." in done.stdout
+    assert "1 cell of study default not finished: 1 failed." in done.stdout
     assert "samsweep.status study=default --failed" in done.stdout
     told = run(tmp_path, "--failed", module="samsweep.status").stdout
     assert "IsADirectoryError" in told and "Traceback" in told
@@ -118,6 +136,26 @@ def test_a_failing_cell_lets_the_others_run_and_shows_in_the_exit_status(tmp_pat
     again = run(tmp_path, "--retry", module="samsweep.status").stdout
     assert "1 cell: 1 to resume." in again
     assert statuses(tmp_path) == ["complete"] * 3
+
+
+def test_a_failed_measurement_is_told_and_taken_up_again(tmp_path):
+    """Its weights are away when it is measured."""
+    cell = [*QUICK[:1], "num_threads=1", "opt=sgd", "sharpness.num_examples=50"]
+    run(tmp_path, "-m", *QUICK, "opt=sgd")
+    weights = folder_of(tmp_path, *QUICK, "opt=sgd") / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
+    done = run(tmp_path, "-m", *cell, check=False)
+    assert done.returncode == 1
+    assert "complete  test" in done.stdout and "measuring failed: FileNotFoundError" in done.stdout
+    assert "1 cell of study default not finished: 1 not measured." in done.stdout
+    told = run(tmp_path, "--failed", module="samsweep.status").stdout
+    assert "FileNotFoundError" in told and "1 unmeasured" in told
+    weights.write_bytes(content)
+    again = run(tmp_path, "--retry", module="samsweep.status").stdout
+    assert "1 only to measure" in again
+    (record,) = records(tmp_path)
+    assert record["measuring_error"] is None and len(record["measurements"]) == 1
 
 
 @pytest.mark.parametrize("launcher", ["local", "basic"])
@@ -205,6 +243,36 @@ def test_cancel_and_retry(tmp_path, started):
     assert "Nothing has failed" in run(tmp_path, "--retry", module="samsweep.status").stdout
 
 
+def test_retry_passes_over_broken_manifests_and_names_what_it_cannot_take_up(tmp_path):
+    """A single run, which no launch knows of, beside a failed cell of a sweep."""
+    sweep = folder_of(tmp_path, *QUICK, "opt=sam", "rho=0.1") / "history.jsonl"
+    single = folder_of(tmp_path, *QUICK, "opt=sgd") / "history.jsonl"
+    for folder in (sweep, single):
+        folder.mkdir(parents=True)
+    run(tmp_path, "-m", *QUICK, "opt=sam", "rho=0.1", check=False)
+    run(tmp_path, *QUICK, "opt=sgd", check=False)
+    broken = tmp_path / "multirun/default/launches/29990101T000000Z/manifest.json"
+    broken.parent.mkdir()
+    broken.write_text("{")
+    for folder in (sweep, single):
+        folder.rmdir()
+    done = run(tmp_path, "--retry", module="samsweep.status", check=False)
+    assert done.returncode == 1
+    assert "python -m samsweep.run epochs=2" in done.stderr
+    assert "passed over" in done.stderr
+    assert sorted(statuses(tmp_path)) == ["complete", "failed"]
+
+
+def test_cancel_reaches_the_processes_of_other_launchers(tmp_path):
+    grid = [*LONG, "epochs=60", "opt=sgd,sam", "rho=0.1"]
+    sweep = start(tmp_path, "-m", *grid, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    wait_until(lambda: under_way(tmp_path))
+    run(tmp_path, "--cancel", module="samsweep.status")
+    wait_until(lambda: holders(tmp_path) == [])
+    sweep.communicate()
+    assert sorted(statuses(tmp_path)) == ["interrupted"] * 2
+
+
 def test_a_single_cell_is_cancelled_and_the_others_go_on(tmp_path, started):
     cell = next(r["cell_id"] for r in records(tmp_path) if r["status"] == "running")
     told = run(tmp_path, "--cancel", cell, module="samsweep.status").stdout
@@ -236,6 +304,18 @@ def test_alone_in_the_pool_and_resumed_give_the_same_bits(tmp_path):
 
 
 # ------------------------------------------------------------------ two at once
+
+
+def test_what_failed_elsewhere_is_not_tried_twice(tmp_path):
+    """Two sweeps of one cell that cannot be trained: each cell has one attempt."""
+    (folder_of(tmp_path, *QUICK, "opt=sgd") / "history.jsonl").mkdir(parents=True)
+    sweeps = [start(tmp_path, "-m", *QUICK, "opt=sgd,sam", "rho=0.1") for _ in range(2)]
+    outputs = [sweep.communicate()[0] for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [1, 1], outputs
+    assert {r["status"]: len(r["attempts"]) for r in records(tmp_path)} == {
+        "complete": 1,
+        "failed": 1,
+    }
 
 
 def test_two_sweeps_at_once_train_each_cell_once(tmp_path):

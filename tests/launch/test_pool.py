@@ -121,7 +121,7 @@ def test_measurements_of_one_cell_are_one_process_in_order(sweep):
 
 
 def test_a_cell_that_dies_leaves_the_others_running(sweep):
-    plan = sweep.plan(*range(7))
+    plan = sweep.plan(0, 1, 2, 3, 5, 6, 7)
     sweep.run(plan, "by_seed")
     assert sweep.statuses(plan) == ["failed"] * 4 + ["complete"] * 3
     errors = [cell.folder.read().error for cell in plan.cells]
@@ -132,6 +132,13 @@ def test_a_cell_that_dies_leaves_the_others_running(sweep):
     out = sweep.out.getvalue()
     assert "7/7" in out
     assert "failed  RuntimeError: out of luck" in out
+
+
+def test_a_record_that_breaks_is_told_and_leaves_the_others_running(sweep):
+    plan = sweep.plan(4, 6, 7)
+    sweep.run(plan, "by_seed")
+    assert [cell.folder.read().status for cell in plan.cells[1:]] == ["complete"] * 2
+    assert "nor can its record be written" in sweep.out.getvalue()
 
 
 def test_fail_fast_stops_the_others_in_an_orderly_way(sweep):
@@ -160,11 +167,12 @@ def test_a_second_ctrl_c_is_immediate(sweep, later):
     later(lambda: all(f.exists() for f in at_work), lambda: os.kill(os.getpid(), signal.SIGINT))
     later(lambda: "2  " in sweep.out.getvalue(), lambda: os.kill(os.getpid(), signal.SIGINT))
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted) as caught:
         sweep.run(plan, "until_told")
+    assert caught.value.code == 130
     assert time.monotonic() - started < 20
     assert sweep.statuses(plan) == ["interrupted", "interrupted"]
-    assert "SIGKILL" in plan.cells[0].folder.read().error
+    assert "stopped at once" in plan.cells[0].folder.read().error
 
 
 def test_a_single_cell_that_is_stopped_leaves_the_others_running(sweep, later):

@@ -146,3 +146,13 @@ def test_of_many_takers_one_wins(folder):
     ]
     answers = [process.communicate()[0].strip() for process in processes]
     assert sorted(answers) == ["busy"] * 11 + ["took"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"pid": "x"}', b"[1]"])
+def test_a_damaged_lock_names_nobody(folder, content):
+    lock = FolderLock(folder)
+    lock.file.write_bytes(content)
+    assert lock.holder() is None
+    assert lock.alive
+    os.utime(lock.file, (0, 0))
+    assert not lock.alive

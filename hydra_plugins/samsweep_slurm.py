@@ -1,0 +1,243 @@
+"""Hydra's way to a Slurm cluster, on hydra-submitit-launcher: ``hydra/launcher=slurm``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.types import HydraContext, TaskFunction
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as SubmititSlurm
+from omegaconf import DictConfig
+
+from hydra_plugins.samsweep_launcher import PlanLauncher
+from samsweep.config import ConfigError
+from samsweep.launch.arrays import Array, ArraySettings, arrays_of
+from samsweep.launch.display import Display
+from samsweep.launch.job import CellJob
+from samsweep.launch.local import Outlook, look_from_afar
+from samsweep.launch.manifest import Launcher, launched, study_folder
+from samsweep.launch.plan import Plan, PlannedCell
+from samsweep.launch.queue import queued_cells
+from samsweep.launch.slots import PoolSettings
+from samsweep.launch.slurm import max_array_size
+from samsweep.launch.wait import JobWatch
+from samsweep.records.provenance import code_fingerprint
+from samsweep.signals import Interrupted
+from samsweep.text import counted
+
+#: Keys of ours that say how cells become arrays, and how a job runs its share of them.
+_ARRAY_KEYS = frozenset(ArraySettings.model_fields)
+_POOL_KEYS = frozenset({"workers", "cells_per_gpu"})
+
+
+class SlurmLauncher(SubmititSlurm, PlanLauncher):  # type: ignore[misc]
+    """Sends cells to Slurm as arrays of jobs, each a pool over its share of them.
+
+    What is submitted is frozen: the job gets every value of its cells, and reads no file of conf/.
+
+    Args:
+        params: The keys of ``conf/hydra/launcher/slurm.yaml``.
+
+    Raises:
+        ConfigError: If a value cannot be.
+    """
+
+    def __init__(self, **params: Any) -> None:
+        self.detach = bool(params.pop("detach", False))
+        self.on_code_change = params.pop("on_code_change", "warn")
+        super().__init__(**params)
+        plain = self.params
+        self.arrays = ArraySettings.parse(
+            {key: plain.pop(key) for key in _ARRAY_KEYS & plain.keys()}, prefix="hydra.launcher."
+        )
+        self.pool = PoolSettings.parse(
+            {key: plain.pop(key) for key in _POOL_KEYS & plain.keys()}, prefix="hydra.launcher."
+        )
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Hydra's call before the first launch."""
+        PlanLauncher.setup(
+            self, hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """See :meth:`PlanLauncher.launch`."""
+        return PlanLauncher.launch(self, job_overrides, initial_job_idx)
+
+    def look_ahead(self, plan: Plan, *, prepare: bool = True, estimate: bool = True) -> Outlook:
+        """See :meth:`PlanLauncher.look_ahead`; only records tell what cells will cost elsewhere."""
+        return look_from_afar(plan, prepare=prepare, estimate=estimate)
+
+    def show(self, plan: Plan) -> None:
+        """Print the sbatch scripts that would be submitted."""
+        for array in self._arrays(plan.to_do):
+            executor = self._executor(array, Path("multirun/STUDY/launches/TIME"), None)
+            print(executor._make_submission_file_text(executor._submitit_command_str, "dry_run"))
+
+    def launch_plan(self, plan: Plan, outlook: Outlook) -> bool:
+        """See :meth:`PlanLauncher.launch_plan`."""
+        jobs = _in_queue(plan)
+        queued = {cell.folder for cells in jobs.values() for cell in cells}
+        new = [cell for cell in plan.to_do if cell.folder not in queued]
+        if queued:
+            print(f"{counted(len(queued), 'cell')} in the queue already: {_shown(jobs)}.")
+        if new:
+            submitted = self._launch(new)
+            print(f"Submitted {counted(len(submitted), 'job')}: {_shown(submitted)}.")
+            jobs |= submitted
+        if self.detach:
+            self._tell_how_to_follow(plan)
+            return False
+        return self._wait(plan, jobs)
+
+    def _launch(self, cells: Sequence[PlannedCell]) -> dict[str, tuple[PlannedCell, ...]]:
+        """Submit cells; each job's id is in the manifest as soon as Slurm has given it."""
+        jobs: dict[str, tuple[PlannedCell, ...]] = {}
+        launcher = Launcher(name="slurm", settings=self._settings())
+        with launched(cells, launcher) as folders:
+            for job_id, members in self._submit(cells, folders[0].path):
+                jobs[job_id] = members
+                for folder in folders:
+                    folder.note_jobs({cell.name: job_id for cell in members})
+        return jobs
+
+    def _wait(self, plan: Plan, jobs: Mapping[str, tuple[PlannedCell, ...]]) -> bool:
+        try:
+            with Display(sum(map(len, jobs.values()))) as display:
+                JobWatch(jobs, display).wait()
+        except Interrupted as stop:
+            print("Detached: the jobs go on.")
+            self._tell_how_to_follow(plan)
+            raise SystemExit(128 + stop.signum) from None
+        return True
+
+    def _tell_how_to_follow(self, plan: Plan) -> None:
+        for study in dict.fromkeys(cell.run.study for cell in plan.cells):
+            print(f"Watch:  python -m samsweep.status study={study} --watch")
+            print(f"Cancel: python -m samsweep.status study={study} --cancel")
+
+    # ------------------------------------------------------------------ submission
+
+    def _settings(self) -> dict[str, Any]:
+        """Everything that another launcher of this kind is made from."""
+        ours = self.arrays.model_dump(mode="json") | self.pool.model_dump(
+            mode="json", include=set(_POOL_KEYS)
+        )
+        return {**self.params, **ours, "on_code_change": self.on_code_change}
+
+    def _arrays(self, cells: Sequence[PlannedCell]) -> list[Array]:
+        return arrays_of(cells, self.arrays, max_array_size=max_array_size())
+
+    def _submit(
+        self, cells: Sequence[PlannedCell], folder: Path
+    ) -> Iterator[tuple[str, tuple[PlannedCell, ...]]]:
+        """Submit array by array; each job's id with its cells, as soon as it has one."""
+        import submitit
+
+        previous: dict[int, str] = {}
+        for array in self._arrays(cells):
+            executor = self._executor(array, folder, previous.get(array.lane))
+            try:
+                with _outside_of_jobs():
+                    jobs = executor.submit_array([self._job(members) for members in array.jobs])
+            except submitit.core.utils.FailedJobError as error:
+                raise ConfigError(f"sbatch refused the jobs: {error}".strip()) from None
+            previous[array.lane] = jobs[0].job_id.partition("_")[0]
+            yield from zip((job.job_id for job in jobs), array.jobs, strict=True)
+
+    def _job(self, cells: tuple[PlannedCell, ...]) -> CellJob:
+        return CellJob(
+            cells=tuple(
+                (cell.folder.path, tuple(point.run for point in cell.points)) for cell in cells
+            ),
+            settings=self.pool,
+            code=code_fingerprint(),
+            on_code_change=self.on_code_change,
+            fail_fast=self.fail_fast,
+        )
+
+    def _executor(self, array: Array, folder: Path, after: str | None) -> Any:
+        """Submitit's executor for one array, as hydra-submitit-launcher sets it up."""
+        import submitit
+
+        params = {**self.params, **array.resources}
+        params.pop("submitit_folder", None)
+        executor = submitit.SlurmExecutor(
+            folder=folder / "jobs", max_num_timeout=params.pop("max_num_timeout")
+        )
+        executor.update_parameters(**_sbatch_parameters(params, array.parallelism, after))
+        return executor
+
+
+#: Names of hydra-submitit-launcher's general keys in sbatch.
+_NAMES = {
+    "timeout_min": "time",
+    "name": "job_name",
+    "mem_gb": "mem",
+    "tasks_per_node": "ntasks_per_node",
+}
+
+
+def _sbatch_parameters(
+    params: Mapping[str, Any], parallelism: int | None, after: str | None
+) -> dict[str, Any]:
+    found = {_NAMES.get(key, key): value for key, value in params.items() if value is not None}
+    if "mem" in found:
+        found["mem"] = f"{found['mem']}GB"
+    if parallelism is not None:
+        found["array_parallelism"] = parallelism
+    if after is not None:
+        found["dependency"] = f"afterany:{after}"
+    # A preempted job is queued again by Slurm itself, whatever the cluster's default.
+    found["additional_parameters"] = {"requeue": True} | dict(
+        found.get("additional_parameters", {})
+    )
+    if "cpus_per_task" in found:
+        # srun has not inherited it since Slurm 22.05.
+        share = "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"
+        found["setup"] = [share, *found.get("setup", [])]
+    return found
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Without the variables of a job that we may be inside of: sbatch would take them for wishes.
+
+    Where Slurm's configuration lies is no wish.
+    """
+    import submitit
+
+    kept = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+    with submitit.helpers.clean_env(), submitit.core.utils.environment_variables(**kept):
+        yield
+
+
+def _in_queue(plan: Plan) -> dict[str, tuple[PlannedCell, ...]]:
+    """The cells of a plan whose jobs wait or run already, by job."""
+    by_name = {cell.name: cell for cell in plan.cells}
+    jobs: dict[str, list[PlannedCell]] = {}
+    for study in {study_folder(cell.folder): None for cell in plan.cells}:
+        for name, queued in queued_cells(study).items():
+            if name in by_name:
+                jobs.setdefault(queued.job_id, []).append(by_name[name])
+    return {job_id: tuple(cells) for job_id, cells in jobs.items()}
+
+
+def _shown(job_ids: Sequence[str] | Mapping[str, Any]) -> str:
+    """Job ids, arrays as ranges."""
+    arrays: dict[str, list[str]] = {}
+    for job_id in job_ids:
+        array, _, index = job_id.partition("_")
+        arrays.setdefault(array, []).append(index)
+    return ", ".join(
+        array if indices == [""] else f"{array}_[{indices[0]}-{indices[-1]}]"
+        for array, indices in arrays.items()
+    )

@@ -1,0 +1,169 @@
+"""What Slurm says of itself and of jobs, with and without accounting."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from samsweep.config import ConfigError
+
+#: Slurm's default, where it does not say.
+_DEFAULT_MAX_ARRAY_SIZE = 1001
+#: Jobs asked about in one command.
+_CHUNK = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobState:
+    """What Slurm knows of a job.
+
+    Args:
+        state: Such as ``PENDING``, ``RUNNING``, ``NODE_FAIL``.
+        reason: Why it waits, such as ``Resources``; where it runs, for one that runs.
+    """
+
+    state: str
+    reason: str = ""
+
+    @property
+    def in_queue(self) -> bool:
+        """Whether it waits or runs; a requeued one does."""
+        return self.state in _IN_QUEUE
+
+
+_IN_QUEUE = frozenset(
+    {
+        "PENDING",
+        "RUNNING",
+        "SUSPENDED",
+        "CONFIGURING",
+        "COMPLETING",
+        "REQUEUED",
+        "REQUEUE_HOLD",
+        "REQUEUE_FED",
+        "RESIZING",
+        "SIGNALING",
+        "STAGE_OUT",
+        "STOPPED",
+        "SPECIAL_EXIT",
+    }
+)
+
+
+class SlurmUnavailable(RuntimeError):
+    """Slurm does not answer just now; it may in a moment."""
+
+
+def max_array_size() -> int:
+    """How many jobs an array may have.
+
+    Raises:
+        ConfigError: If there is no Slurm here.
+    """
+    try:
+        told = _ask("scontrol", "show", "config")
+    except SlurmUnavailable as error:
+        raise ConfigError(
+            f"hydra/launcher=slurm: Slurm does not answer here ({error}); "
+            "run this on a login node, or use hydra/launcher=local."
+        ) from None
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", told, flags=re.MULTILINE)
+    return int(found[1]) if found else _DEFAULT_MAX_ARRAY_SIZE
+
+
+def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
+    """The jobs that wait or run, by id, ``A_a`` in an array; those that have ended are not there.
+
+    Raises:
+        SlurmUnavailable: If the controller does not answer.
+    """
+    wanted = set(job_ids)
+    arrays = sorted({job_id.partition("_")[0] for job_id in wanted}, key=int)
+    found: dict[str, JobState] = {}
+    for chunk in _chunks(arrays):
+        # -r gives each element of an array a line; an unknown id alone would be an error.
+        told = _ask("squeue", "-r", "-h", "-o", "%i|%T|%R", "-j", ",".join([*chunk]), lenient=True)
+        for line in told.splitlines():
+            job_id, state, reason = line.split("|", 2)
+            if job_id in wanted:
+                found[job_id] = JobState(state=state, reason=reason.strip("()"))
+    return {job_id: state for job_id, state in found.items() if state.in_queue}
+
+
+def end_of_job(job_id: str) -> str:
+    """How an ended job ended, in Slurm's words; empty if nobody remembers.
+
+    ``scontrol`` remembers for some minutes, accounting for ever, where there is any.
+    """
+    try:
+        told = _ask("scontrol", "-o", "show", "job", job_id, lenient=True)
+        found = re.search(r"JobState=(\S+)", told)
+        if found:
+            code = re.search(r"ExitCode=(\S+)", told)
+            return f"{found[1]}, exit code {code[1]}" if code else found[1]
+        told = _ask("sacct", "-X", "-n", "-P", "-o", "State,ExitCode", "-j", job_id, lenient=True)
+    except SlurmUnavailable:
+        return ""
+    lines = told.splitlines()
+    return lines[-1].replace("|", ", exit code ") if lines else ""
+
+
+def cancel_jobs(job_ids: Sequence[str]) -> None:
+    """Take jobs from the queue; those that run are told to stop, and killed after a while.
+
+    Raises:
+        SlurmUnavailable: If the controller does not answer.
+    """
+    for chunk in _chunks(list(job_ids)):
+        _ask("scancel", *chunk, lenient=True)
+
+
+def _chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
+
+
+def _ask(*command: str, lenient: bool = False) -> str:
+    """What a command prints.
+
+    Args:
+        command: With its arguments.
+        lenient: Whether a command that says no has said nothing: an unknown job, no accounting.
+
+    Raises:
+        SlurmUnavailable: If the command is not there, or the controller does not answer.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        raise SlurmUnavailable(f"{command[0]}: {error}") from None
+    if done.returncode == 0:
+        return done.stdout
+    complaint = done.stderr.strip()
+    if _is_down(complaint) or not lenient:
+        raise SlurmUnavailable(complaint.splitlines()[0] if complaint else command[0])
+    return done.stdout
+
+
+def _is_down(complaint: str) -> bool:
+    return any(
+        phrase in complaint
+        for phrase in (
+            "Unable to contact slurm controller",
+            "Connection refused",
+            "Socket timed out",
+            "Zero Bytes were transmitted",
+        )
+    )
+
+
+def describe_states(states: Mapping[str, JobState]) -> str:
+    """Counts of states, with the reasons that jobs wait for."""
+    counts: dict[str, int] = {}
+    for state in states.values():
+        told = state.state.lower()
+        if state.state == "PENDING" and state.reason not in ("", "None"):
+            told += f" ({state.reason})"
+        counts[told] = counts.get(told, 0) + 1
+    return ", ".join(f"{number} {told}" for told, number in sorted(counts.items()))
