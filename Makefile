@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tables status test test-all test-gpu lint format typecheck bench clean
+.PHONY: help install demo tables status test test-all test-gpu test-slurm lint format typecheck bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
@@ -39,11 +39,14 @@ test: $(INSTALLED) ## the tests, but for the slow ones
 	@echo "Running the tests; make test-all adds the slow ones."
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test-all: $(INSTALLED) ## all tests but those that need a GPU
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu'
+test-all: $(INSTALLED) ## all tests but those that need a GPU or a Slurm
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu and not slurm'
 
 test-gpu: $(INSTALLED) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+test-slurm: $(INSTALLED) ## the tests on a Slurm of their own (root; Debian's slurm-wlm and munge)
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 lint: $(INSTALLED) ## style, docstrings and the layers' import rules
 	$(BIN)/ruff check
