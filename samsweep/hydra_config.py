@@ -27,7 +27,6 @@ from samsweep.data.describe import describe
 from samsweep.launch.local import look_ahead
 from samsweep.launch.plan import Point, plan_sweep
 from samsweep.launch.report import tell
-from samsweep.launch.slots import PoolSettings
 from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder, RecordError
 
@@ -302,6 +301,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _not_overridable(key: str, text: str) -> str:
     """A key that is unknown, or one that has nothing to override yet."""
     valid = sibling_keys(Options, key)
+    inner = re.search(r"full_key: (\S+)", text)
+    if inner is not None and inner[1].startswith(f"{key}."):
+        return f"{inner[1]} is not there to be replaced: write +{inner[1]}=VALUE."
     if (conf_dir() / key).is_dir():
         addition = re.search(r"use (\+\S+)", text)
         remedy = addition[1] if addition else f"+{key}=OPTION"
@@ -309,8 +311,15 @@ def _not_overridable(key: str, text: str) -> str:
     if key in valid:
         return f"{key} is not among the chosen options' own values: write +{key}=VALUE."
     if key.startswith("hydra.launcher."):
-        valid = [f"hydra.launcher.{name}" for name in PoolSettings.model_fields]
+        valid = sorted(_launcher_keys())
     return unknown_name("key", key, valid)
+
+
+def _launcher_keys() -> set[str]:
+    """What can be set of the launchers that conf/ describes."""
+    files = (conf_dir() / "hydra/launcher").glob("*.yaml")
+    keys = {str(key) for file in files for key in OmegaConf.load(file)}
+    return {f"hydra.launcher.{key}" for key in keys - {"_target_", "defaults"}}
 
 
 def _available_options(text: str) -> list[str]:

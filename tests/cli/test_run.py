@@ -42,6 +42,10 @@ from safetensors.torch import load_file
         (["-m", "dry_run=true,false"], "dry_run=true,false: give one value for the whole sweep."),
         (["-m", "+experiment=demo,accuracy"], "each preset brings a grid of its own"),
         (["-m", "hydra.launcher.wokers=2"], "did you mean 'hydra.launcher.workers'?"),
+        (
+            ["-m", "hydra/launcher=slurm", "hydra.launcher.per_model={resnet8: {mem_gb: 1}}"],
+            "hydra.launcher.per_model.resnet8 is not there to be replaced: write +hydra.launcher",
+        ),
         (["-m", "seed=1,"], "seed=1, cannot be read: look at its quotes, commas and brackets."),
         (["-m", "dry_run=maybe"], "dry_run=maybe: should be a valid boolean."),
         (["-m", "hydra/sweeper=basic", "dry_run=true"], "hydra/sweeper=basic has no plan to tell"),

@@ -76,7 +76,7 @@ def test_jobs_get_the_gpus_that_they_ask_for(cluster, tmp_path):
 
 def test_no_more_jobs_at_a_time_than_the_whole_sweep_may_have(cluster, tmp_path):
     """Two models with resources of their own are two arrays, which share the limit."""
-    per_model = "hydra.launcher.per_model={resnet20: {timeout_min: 30}}"
+    per_model = "+hydra.launcher.per_model.resnet20.timeout_min=30"
     limit = ["hydra.launcher.max_parallel=2", per_model]
     sweep = start(
         tmp_path, *SLURM, *SHORT, *limit, "opt=sgd", "model=resnet8,resnet20", "seed=0,1,2"
@@ -95,7 +95,7 @@ def test_a_dry_run_shows_the_batch_scripts(cluster, tmp_path):
         tmp_path,
         *SLURM,
         "hydra.launcher.partition=urgent",
-        "hydra.launcher.additional_parameters={mail-type: END}",
+        "+hydra.launcher.additional_parameters.mail-type=END",
         "seed=0,1",
         "dry_run=true",
     )
