@@ -57,7 +57,6 @@ def seconds(folder: Path, *command: str) -> float:
 def compose_grid() -> list:
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        base = to_run_config(compose("config", overrides=["sharpness=none"]))
         shown = [
             to_run_config(compose("config", overrides=["sharpness=none", *point]))
             for point in (
@@ -67,7 +66,6 @@ def compose_grid() -> list:
                 for rho in (0.1, 0.2, 0.4)
             )
         ]
-    assert base.study == "default"
     return [
         run.model_copy(update={"cell": run.cell.model_copy(update={"seed": seed})})
         for run in shown

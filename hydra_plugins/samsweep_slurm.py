@@ -99,14 +99,15 @@ class SlurmLauncher(SubmititSlurm, PlanLauncher):  # type: ignore[misc]
         return self._wait(plan, jobs)
 
     def _launch(self, cells: Sequence[PlannedCell]) -> dict[str, tuple[PlannedCell, ...]]:
-        """Submit cells; each job's id is in the manifest as soon as Slurm has given it."""
+        """Submit cells; the manifest knows an array's jobs as soon as Slurm has named them."""
         jobs: dict[str, tuple[PlannedCell, ...]] = {}
         launcher = Launcher(name="slurm", settings=self._settings())
         with launched(cells, launcher) as folders:
-            for job_id, members in self._submit(cells, folders[0].path):
-                jobs[job_id] = members
+            for array in self._submit(cells, folders[0].path):
+                jobs |= array
+                job_of_cell = {cell.name: job for job, some in array.items() for cell in some}
                 for folder in folders:
-                    folder.note_jobs({cell.name: job_id for cell in members})
+                    folder.note_jobs(job_of_cell)
         return jobs
 
     def _wait(self, plan: Plan, jobs: Mapping[str, tuple[PlannedCell, ...]]) -> bool:
@@ -138,8 +139,8 @@ class SlurmLauncher(SubmititSlurm, PlanLauncher):  # type: ignore[misc]
 
     def _submit(
         self, cells: Sequence[PlannedCell], folder: Path
-    ) -> Iterator[tuple[str, tuple[PlannedCell, ...]]]:
-        """Submit array by array; each job's id with its cells, as soon as it has one."""
+    ) -> Iterator[dict[str, tuple[PlannedCell, ...]]]:
+        """Submit array by array; the cells of each one's jobs, by their ids."""
         import submitit
 
         previous: dict[int, str] = {}
@@ -151,7 +152,7 @@ class SlurmLauncher(SubmititSlurm, PlanLauncher):  # type: ignore[misc]
             except submitit.core.utils.FailedJobError as error:
                 raise ConfigError(f"sbatch refused the jobs: {error}".strip()) from None
             previous[array.lane] = jobs[0].job_id.partition("_")[0]
-            yield from zip((job.job_id for job in jobs), array.jobs, strict=True)
+            yield {job.job_id: cells for job, cells in zip(jobs, array.jobs, strict=True)}
 
     def _job(self, cells: tuple[PlannedCell, ...]) -> CellJob:
         return CellJob(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,14 +11,15 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
+from hydra.plugins.launcher import Launcher as HydraLauncher
+from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.samsweep_launcher import PlanLauncher
 from samsweep.config import ConfigError
 from samsweep.hydra_config import Composer
-from samsweep.launch.local import look_ahead
+from samsweep.launch.local import Outlook, look_ahead
 from samsweep.launch.manifest import Launcher, launched, study_folder
-from samsweep.launch.plan import Plan, PlannedCell, plan_sweep
+from samsweep.launch.plan import Plan, describe_states, plan_sweep
 from samsweep.launch.report import tell
 from samsweep.text import counted
 
@@ -89,43 +89,64 @@ class SamsweepSweeper(BasicSweeper):
 
     def _run(self, plan: Plan) -> None:
         """Tell what there is to do and, unless this is a dry run, do it."""
-        launcher = self.launcher
-        if isinstance(launcher, PlanLauncher):
-            outlook = launcher.look_ahead(plan, prepare=not self._dry_run)
-        else:
-            outlook = look_ahead(plan, None, prepare=not self._dry_run)
+        launcher = self._plan_launcher()
+        outlook = launcher.look_ahead(plan, prepare=not self._dry_run)
         tell(plan, outlook)
         if self._dry_run:
-            if isinstance(launcher, PlanLauncher):
-                launcher.show(plan)
+            launcher.show(plan)
             return
         done = True
         try:
-            if isinstance(launcher, PlanLauncher):
-                done = launcher.launch_plan(plan, outlook)
-            else:
-                self._launch_by_overrides(plan)
+            done = launcher.launch_plan(plan, outlook)
         finally:
             if done:
                 _print_accuracy(plan)
         if done:
             _check_all_finished(plan)
 
-    def _launch_by_overrides(self, plan: Plan) -> None:
-        """Hand the cells to a launcher that is not ours, which composes them again."""
+    def _plan_launcher(self) -> PlanLauncher | _ByOverrides:
         assert self.launcher is not None and self.config is not None
-        name = self.config.hydra.runtime.choices["hydra/launcher"]
-        settings = OmegaConf.to_container(self.config.hydra.launcher, resolve=True)
+        if isinstance(self.launcher, PlanLauncher):
+            return self.launcher
+        return _ByOverrides(self.launcher, self.config, fail_fast=self._fail_fast)
+
+
+class _ByOverrides:
+    """A launcher that is not ours, given overrides, which composes the cells again.
+
+    Args:
+        launcher: Hydra's basic one, joblib's, ...
+        config: The sweep's own.
+        fail_fast: Whether the first failure ends the sweep.
+    """
+
+    def __init__(self, launcher: HydraLauncher, config: DictConfig, *, fail_fast: bool) -> None:
+        self._launcher = launcher
+        self._config = config
+        self._fail_fast = fail_fast
+
+    def look_ahead(self, plan: Plan, *, prepare: bool) -> Outlook:
+        """See :meth:`PlanLauncher.look_ahead`."""
+        return look_ahead(plan, None, prepare=prepare)
+
+    def show(self, plan: Plan) -> None:
+        """See :meth:`PlanLauncher.show`; there is nothing beside the plan."""
+
+    def launch_plan(self, plan: Plan, outlook: Outlook) -> bool:
+        """See :meth:`PlanLauncher.launch_plan`."""
+        name = self._config.hydra.runtime.choices["hydra/launcher"]
+        settings = OmegaConf.to_container(self._config.hydra.launcher, resolve=True)
         index = 0
         with launched(plan.to_do, Launcher(name=name, settings=settings)):
             for batch in self._batches(plan):
-                results = self.launcher.launch(batch, initial_job_idx=index)
+                results = self._launcher.launch(batch, initial_job_idx=index)
                 index += len(batch)
                 failures = [result for result in results if result.status == JobStatus.FAILED]
                 for failure in failures:
                     _log_failure(failure)
                 if failures and self._fail_fast:
-                    return
+                    break
+        return True
 
     def _batches(self, plan: Plan) -> Iterator[list[list[str]]]:
         """What may run at the same time: never two points of one cell.
@@ -180,22 +201,12 @@ def _check_all_finished(plan: Plan) -> None:
         return
     for study in dict.fromkeys(cell.run.study for cell in unfinished):
         members = [cell for cell in unfinished if cell.run.study == study]
-        states = Counter(map(_state, members))
         log.error(
             "%s of study %s not finished: %s. What went wrong: "
             "python -m samsweep.status study=%s --failed. The same command tries them again.",
             counted(len(members), "cell"),
             study,
-            ", ".join(f"{number} {state}" for state, number in states.most_common()),
+            describe_states(members),
             study,
         )
     raise SystemExit(1)
-
-
-def _state(cell: PlannedCell) -> str:
-    """How an unfinished cell stands."""
-    if cell.action == "elsewhere":
-        return "running elsewhere"
-    if cell.record is None:
-        return "without a record"
-    return "not measured" if cell.record.finished else cell.record.status

@@ -223,16 +223,15 @@ def _refuse_launcher(config: DictConfig) -> None:
     Raises:
         ConfigError: If one was chosen.
     """
-    for override in config.hydra.overrides.hydra:
-        if override.lstrip("+").startswith(("hydra/launcher=", "hydra.launcher.")):
-            raise ConfigError(
-                f"{override} has no effect on a single run, which trains in this process: "
-                "add -m to launch, also a single cell."
-            )
-    chosen = config.hydra.runtime.choices["hydra/launcher"]
-    if chosen != "local":
+    launcher = ("hydra/launcher=", "hydra.launcher.")
+    chosen = [o for o in config.hydra.overrides.hydra if o.lstrip("+").startswith(launcher)]
+    name = config.hydra.runtime.choices["hydra/launcher"]
+    if name != "local":
+        # Perhaps by a preset.
+        chosen.append(f"hydra/launcher={name}")
+    if chosen:
         raise ConfigError(
-            f"hydra/launcher={chosen} has no effect on a single run, which trains in this process: "
+            f"{chosen[0]} has no effect on a single run, which trains in this process: "
             "add -m to launch, also a single cell."
         )
 

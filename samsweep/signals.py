@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from types import FrameType
 from typing import Self
 
@@ -28,6 +30,19 @@ def end_on_sigterm() -> None:
 
 def _end(signum: int, frame: FrameType | None) -> None:
     raise Interrupted(signum)
+
+
+def when_parent_ends(action: Callable[[], None]) -> None:
+    """In a process of :mod:`multiprocessing`, do something once whoever started it is gone."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        action()
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 class StopRequest:

@@ -8,6 +8,7 @@ from typing import Any
 
 from samsweep.config import Count, Frozen
 from samsweep.launch.plan import PlannedCell
+from samsweep.launch.slurm import chunks
 from samsweep.records.identity import canonical_json
 
 
@@ -58,7 +59,7 @@ def arrays_of(
     packed = [
         (resources, jobs)
         for resources, members in _by_resources(cells, settings)
-        for jobs in _chunks(list(_chunks(members, settings.cells_per_job)), max_array_size)
+        for jobs in chunks(list(chunks(members, settings.cells_per_job)), max_array_size)
     ]
     limit = settings.max_parallel
     if limit is None:
@@ -104,7 +105,3 @@ def _by_resources(
         resources = settings.per_model.get(cell.run.cell.model.name, {})
         groups.setdefault(canonical_json(resources), (resources, []))[1].append(cell)
     return groups.values()
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterable[tuple[Any, ...]]:
-    return (tuple(items[start : start + size]) for start in range(0, len(items), size))

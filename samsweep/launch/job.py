@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Literal
 from samsweep.config import RunConfig
 from samsweep.launch.display import Display
 from samsweep.launch.local import look_at_machine, slots_of
-from samsweep.launch.plan import Plan, Point, plan_sweep
+from samsweep.launch.plan import Plan, Point, describe_states, plan_sweep
 from samsweep.launch.pool import Pool
 from samsweep.launch.slots import PoolSettings
 from samsweep.records.provenance import code_fingerprint
@@ -103,9 +102,6 @@ class CellJob:
     def _check_finished(self) -> None:
         """Let Slurm know."""
         left = self._plan()
-        states = Counter(
-            cell.record.status if cell.record is not None else "planned" for cell in left.to_do
-        )
-        if states:
-            told = ", ".join(f"{number} {state}" for state, number in states.items())
+        if left.to_do:
+            told = describe_states(left.to_do)
             raise CellFailed(f"{len(left.to_do)} of {len(left.cells)} cells not finished: {told}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from samsweep.config import ConfigError, RunConfig
 from samsweep.launch.cost import Cost, estimate_cost
@@ -26,12 +27,19 @@ def look_at_machine(plan: Plan, *, prepare: bool) -> Machine:
     Raises:
         ConfigError: If the device or a data set cannot be had.
     """
-    runs = [cell.run for cell in plan.cells]
-    preload({run.cell.dataset.name for run in runs})
-    datasets = {(run.cell.dataset.name, run.data_dir): None for run in runs} if prepare else {}
-    found = call("samsweep.training.worker:look", common_device(runs), tuple(datasets))
+    device = common_device([cell.run for cell in plan.cells])
+    datasets = _preload_for(plan)
+    found = call("samsweep.training.worker:look", device, datasets if prepare else ())
     assert isinstance(found, Machine)
     return found
+
+
+def _preload_for(plan: Plan) -> tuple[tuple[str, Path], ...]:
+    """Have processes import what a plan's data sets need; returns them, each with its folder."""
+    runs = [cell.run for cell in plan.cells]
+    datasets = dict.fromkeys((run.cell.dataset.name, run.data_dir) for run in runs)
+    preload({name for name, _ in datasets})
+    return tuple(datasets)
 
 
 def slots_of(plan: Plan, machine: Machine, settings: PoolSettings) -> tuple[Slot, ...]:
@@ -124,11 +132,9 @@ def look_from_afar(plan: Plan, *, prepare: bool, estimate: bool) -> Outlook:
     Raises:
         ConfigError: If a data set cannot be had.
     """
-    runs = [cell.run for cell in plan.cells]
-    preload({run.cell.dataset.name for run in runs})
-    if prepare:
-        for name, data_dir in {(run.cell.dataset.name, run.data_dir): None for run in runs}:
-            call("samsweep.data.load:prepare", name, data_dir)
+    datasets = _preload_for(plan)
+    for name, data_dir in datasets if prepare else ():
+        call("samsweep.data.load:prepare", name, data_dir)
     cost = None
     if estimate:
         root = study_folder(plan.cells[0].folder).parent

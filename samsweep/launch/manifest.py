@@ -21,7 +21,7 @@ from samsweep.config import RunConfig
 from samsweep.launch.plan import PlannedCell
 from samsweep.records.lock import FolderLock
 from samsweep.records.provenance import command_line, git_state, now
-from samsweep.records.store import CellFolder, RecordError, write_text
+from samsweep.records.store import CellFolder, RecordError, first_problem, write_text
 from samsweep.records.transitions import register
 
 #: Version of the form of ``manifest.json``.
@@ -104,9 +104,7 @@ class LaunchFolder:
         except FileNotFoundError as error:
             raise RecordError(f"{self.manifest_file}: {error.strerror}") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise RecordError(f"{self.manifest_file}: {where}: {first['msg']}") from None
+            raise RecordError(first_problem(self.manifest_file, error)) from None
 
     def jobs(self) -> dict[str, str]:
         """Job ids by cell id, of the cells that have one; none if the manifest is broken.

@@ -11,7 +11,7 @@ from samsweep.config import RunConfig
 from samsweep.records.identity import wanted_measurements
 from samsweep.records.lock import FolderLock
 from samsweep.records.schema import Record
-from samsweep.records.store import CellFolder
+from samsweep.records.store import CellFolder, RecordError
 from samsweep.records.work import Work, work_left
 from samsweep.text import counted
 
@@ -70,6 +70,27 @@ class PlannedCell:
         """The cell and how it runs, by the first point that asks for it."""
         return self.points[0].run
 
+    @property
+    def state(self) -> str:
+        """How an unfinished cell stands, in words."""
+        if self.action == "elsewhere":
+            return "running elsewhere"
+        if self.record is None:
+            return "without a record"
+        return "not measured" if self.record.finished else self.record.status
+
+    def is_unfinished_in(self, record: Record | None) -> bool:
+        """Whether a later record still lacks something that a point asks for."""
+        return any(work_left(point.run, record) != "nothing" for point in self.points)
+
+    def summary(self) -> str:
+        """What its record says by now, in a few words, or why it cannot be read."""
+        try:
+            record = self.folder.read()
+        except (RecordError, OSError) as error:
+            return str(error)
+        return "has no record" if record is None else record.summary
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -100,6 +121,12 @@ class Plan:
         num_cells = len(self.cells)
         points = f" of {self.num_points} points" if self.num_points > num_cells else ""
         return f"{counted(num_cells, 'cell')}{points}: {', '.join(parts)}"
+
+
+def describe_states(cells: Iterable[PlannedCell]) -> str:
+    """Counts of unfinished cells by how they stand, such as ``2 failed, 1 interrupted``."""
+    counts = Counter(cell.state for cell in cells)
+    return ", ".join(f"{number} {state}" for state, number in counts.most_common())
 
 
 def plan_sweep(points: Iterable[Point]) -> Plan:

@@ -19,7 +19,6 @@ from samsweep.records.lock import FolderLock
 from samsweep.records.schema import Status
 from samsweep.records.store import RecordError
 from samsweep.records.transitions import close_abandoned
-from samsweep.records.work import work_left
 from samsweep.signals import StopRequest
 from samsweep.text import duration
 
@@ -127,7 +126,7 @@ class Pool:
         while self._waiting and self._free and not self._stopping:
             cell = self._waiting.popleft()
             if _has_failed_since(cell):
-                self._display.ended(cell.name, f"{_summary(cell)}, elsewhere")
+                self._display.ended(cell.name, f"{cell.summary()}, elsewhere")
             else:
                 self._start(cell)
         if self._stopping:
@@ -229,7 +228,7 @@ class Pool:
                 self._display.say(f"{cell.name}  was left unfinished elsewhere; taken over")
                 self._waiting.append(cell)
             else:
-                self._display.ended(cell.name, f"{_summary(cell)}, elsewhere")
+                self._display.ended(cell.name, f"{cell.summary()}, elsewhere")
 
     # ------------------------------------------------------------------ stopping
 
@@ -268,7 +267,7 @@ def _is_left_unfinished(cell: PlannedCell) -> bool:
         return True
     if record is not None and (record.status == "failed" or record.measuring_error):
         return False
-    return any(work_left(point.run, record) != "nothing" for point in cell.points)
+    return cell.is_unfinished_in(record)
 
 
 def _has_failed_since(cell: PlannedCell) -> bool:
@@ -294,12 +293,4 @@ def _outcome(worker: _Worker, problem: str | None) -> str:
     seconds = duration(time.monotonic() - worker.started)
     if problem is not None:
         return f"ended after {seconds}: {problem}"
-    return f"{_summary(worker.cell)}  in {seconds}"
-
-
-def _summary(cell: PlannedCell) -> str:
-    try:
-        record = cell.folder.read()
-    except (RecordError, OSError) as error:
-        return str(error)
-    return "has no record" if record is None else record.summary
+    return f"{worker.cell.summary()}  in {seconds}"

@@ -8,11 +8,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pkgutil
-import threading
 from collections.abc import Iterable
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
+
+from samsweep.signals import when_parent_ends
 
 #: What every process needs: what the command imports, which each process reads anew, everything
 #: that works on a cell, and what that imports only when it is used.
@@ -88,21 +89,14 @@ def call(name: str, *arguments: Any) -> Any:
 
 
 def _answer(name: str, arguments: tuple[Any, ...], answers: Connection) -> None:
-    threading.Thread(target=_end_with_parent, name="parent watch", daemon=True).start()
+    # Then nobody waits for the answer any more.
+    when_parent_ends(lambda: os._exit(1))
     answer: tuple[Any, Exception | None]
     try:
         answer = (_run(name, arguments), None)
     except Exception as error:
         answer = (None, error)
     answers.send(answer)
-
-
-def _end_with_parent() -> None:
-    """Nobody waits for the answer any more."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def _run(name: str, arguments: tuple[Any, ...]) -> Any:

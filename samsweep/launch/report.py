@@ -51,9 +51,10 @@ def plan_table(plan: Plan, cost: Cost | None) -> Table:
         table.add_column(ACTIONS[action], justify="right")
     if cost is not None:
         table.add_column("work", justify="right")
-    for key, members in _groups(plan.cells).items():
+    groups = _groups(plan.cells)
+    for key, members in groups.items():
         table.add_row(*key, *_details(members, actions, cost))
-    if len(_groups(plan.cells)) > 1:
+    if len(groups) > 1:
         table.add_section()
         table.add_row("all", "", "", *_details(plan.cells, actions, cost, listed=False))
     return table

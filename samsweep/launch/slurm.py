@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from samsweep.config import ConfigError
+
+T = TypeVar("T")
 
 #: Slurm's default, where it does not say.
 _DEFAULT_MAX_ARRAY_SIZE = 1001
@@ -82,9 +86,9 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     wanted = set(job_ids)
     arrays = sorted({job_id.partition("_")[0] for job_id in wanted}, key=int)
     found: dict[str, JobState] = {}
-    for chunk in _chunks(arrays):
+    for chunk in chunks(arrays, _CHUNK):
         # -r gives each element of an array a line; an unknown id alone would be an error.
-        told = _ask("squeue", "-r", "-h", "-o", "%i|%T|%R", "-j", ",".join([*chunk]), lenient=True)
+        told = _ask("squeue", "-r", "-h", "-o", "%i|%T|%R", "-j", ",".join(chunk), lenient=True)
         for line in told.splitlines():
             job_id, state, reason = line.split("|", 2)
             if job_id in wanted:
@@ -116,12 +120,13 @@ def cancel_jobs(job_ids: Sequence[str]) -> None:
     Raises:
         SlurmUnavailable: If the controller does not answer.
     """
-    for chunk in _chunks(list(job_ids)):
+    for chunk in chunks(job_ids, _CHUNK):
         _ask("scancel", *chunk, lenient=True)
 
 
-def _chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
+def chunks(items: Sequence[T], size: int) -> Iterable[tuple[T, ...]]:
+    """The items in order, so many at a time."""
+    return (tuple(items[start : start + size]) for start in range(0, len(items), size))
 
 
 def _ask(*command: str, lenient: bool = False) -> str:
@@ -158,12 +163,12 @@ def _is_down(complaint: str) -> bool:
     )
 
 
-def describe_states(states: Mapping[str, JobState]) -> str:
+def describe_jobs(states: Mapping[str, JobState]) -> str:
     """Counts of states, with the reasons that jobs wait for."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for state in states.values():
         told = state.state.lower()
         if state.state == "PENDING" and state.reason not in ("", "None"):
             told += f" ({state.reason})"
-        counts[told] = counts.get(told, 0) + 1
+        counts[told] += 1
     return ", ".join(f"{number} {told}" for told, number in sorted(counts.items()))

@@ -10,14 +10,13 @@ from samsweep.launch.plan import PlannedCell
 from samsweep.launch.slurm import (
     JobState,
     SlurmUnavailable,
-    describe_states,
+    describe_jobs,
     end_of_job,
     job_states,
 )
 from samsweep.records.lock import FolderLock
 from samsweep.records.schema import Status
 from samsweep.records.transitions import close_abandoned
-from samsweep.records.work import work_left
 from samsweep.signals import StopRequest
 
 #: Seconds between two questions to Slurm.
@@ -64,7 +63,7 @@ class JobWatch:
         except SlurmUnavailable as error:
             self._tell(f"Slurm does not answer ({error}); asking again")
             return
-        self._tell(describe_states(states))
+        self._tell(describe_jobs(states))
         for job_id in list(self._jobs):
             self._settle(job_id, states.get(job_id))
 
@@ -79,28 +78,22 @@ class JobWatch:
         if state is not None:
             self._missing.pop(job_id, None)
             return
-        unfinished = [cell for cell in cells if _is_unfinished(cell)]
+        unfinished = [cell for cell in cells if cell.is_unfinished_in(cell.folder.read())]
         self._missing[job_id] = self._missing.get(job_id, 0) + 1
         if unfinished and self._missing[job_id] < _MISSING_TIMES:
             return
         end = end_of_job(job_id)
         for cell in cells:
             if cell in unfinished:
-                settle_cell(cell, job_id, end)
-            record = cell.folder.read()
-            self._display.ended(cell.name, "has no record" if record is None else record.summary)
+                _settle_cell(cell, job_id, end)
+            self._display.ended(cell.name, cell.summary())
         del self._jobs[job_id]
 
 
-def settle_cell(cell: PlannedCell, job_id: str, end: str) -> None:
+def _settle_cell(cell: PlannedCell, job_id: str, end: str) -> None:
     """Say in the record of a cell whose job is gone what became of it, unless it says so itself."""
     if FolderLock(cell.folder.path).alive:
         return
     status: Status = "interrupted" if end.startswith(_STOPPED) else "failed"
     told = end or "and Slurm does not remember how"
     close_abandoned(cell.folder, status, f"its job {job_id} ended: {told}")
-
-
-def _is_unfinished(cell: PlannedCell) -> bool:
-    record = cell.folder.read()
-    return any(work_left(point.run, record) != "nothing" for point in cell.points)

@@ -26,6 +26,13 @@ class RecordError(ValueError):
     """A record that cannot be read: the file, and what is wrong with it."""
 
 
+def first_problem(file: Path, error: ValidationError) -> str:
+    """What is wrong with a file, where pydantic may have found much."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    return f"{file}: {where}: {first['msg']}"
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces it when the block ends well.
@@ -122,9 +129,7 @@ class CellFolder:
         try:
             return Record.model_validate_json(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise RecordError(f"{self.record_file}: {where}: {first['msg']}") from None
+            raise RecordError(first_problem(self.record_file, error)) from None
 
     def write(self, record: Record) -> None:
         """Replace the record."""

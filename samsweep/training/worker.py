@@ -12,12 +12,10 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -28,6 +26,7 @@ from samsweep.machine import Machine, Slot
 from samsweep.progress import Snapshot
 from samsweep.records.schema import CellFailed
 from samsweep.records.store import CellFolder
+from samsweep.signals import when_parent_ends
 from samsweep.training.cell import run_cell
 from samsweep.training.device import describe_device, num_cores, resolve_device
 
@@ -58,7 +57,7 @@ def work(folder: Path, runs: tuple[RunConfig, ...], slot: Slot, reports: Connect
     # Signals of the terminal go to the pool alone, which passes on what is meant for the cells.
     os.setsid()
     cell = CellFolder(folder)
-    _stop_with_parent()
+    when_parent_ends(_stop)
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
     torch.set_num_threads(slot.num_threads)
@@ -96,20 +95,12 @@ def _log_to(file: Path) -> None:
     )
 
 
-def _stop_with_parent() -> None:
-    """Stop in an orderly way when the pool is gone, so that nobody trains unattended."""
-    parent = parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        while True:
-            # Again, since a cell that is just starting does not listen yet.
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1.0)
-
-    threading.Thread(target=watch, name="parent watch", daemon=True).start()
+def _stop() -> None:
+    """Stop in an orderly way, so that nobody trains unattended."""
+    while True:
+        # Again, since a cell that is just starting does not listen yet.
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1.0)
 
 
 class _Reporter:

@@ -14,6 +14,23 @@ from samsweep.records.identity import cell_id
 LONG = ["epochs=14", "sharpness=none", "num_threads=1", "checkpoint_every_steps=3"]
 
 
+#: Two points of the grid that are one cell.
+TWO_MEASURES = [
+    "-m",
+    "epochs=1",
+    "opt=sgd",
+    "sharpness=lambda_max,top5",
+    "sharpness.num_examples=50",
+    "sharpness.max_hvps=3",
+]
+
+
+def assert_trained_once_and_measured_twice(root):
+    (record,) = records(root)
+    assert len(record["attempts"]) == 1
+    assert {m["name"] for m in record["measurements"].values()} == {"lambda_max", "top5"}
+
+
 def folder_of(root, *overrides):
     return root / "multirun/default/cells" / cell_id(compose_run(*overrides).cell)
 
@@ -73,17 +90,10 @@ def test_a_preset_runs_as_a_sweep_and_the_command_line_goes_before_its_grid(tmp_
 def test_two_measurements_of_one_new_cell_train_it_once(tmp_path):
     done = run(
         tmp_path,
-        "-m",
-        "epochs=1",
-        "opt=sgd",
-        "sharpness=lambda_max,top5",
-        "sharpness.num_examples=50",
-        "sharpness.max_hvps=3",
+        *TWO_MEASURES,
     )
     assert "1 cell of 2 points: 1 to train." in done.stdout
-    (record,) = records(tmp_path)
-    assert len(record["attempts"]) == 1
-    assert {m["name"] for m in record["measurements"].values()} == {"lambda_max", "top5"}
+    assert_trained_once_and_measured_twice(tmp_path)
 
 
 def test_a_grid_without_cells_is_refused(tmp_path):
@@ -362,17 +372,10 @@ def test_basic_launcher_measures_after_training(tmp_path):
     """Two points of one cell, which a launcher that is not ours gets one after the other."""
     run(
         tmp_path,
-        "-m",
-        "epochs=1",
-        "opt=sgd",
-        "sharpness=lambda_max,top5",
-        "sharpness.num_examples=50",
-        "sharpness.max_hvps=3",
+        *TWO_MEASURES,
         "hydra/launcher=basic",
     )
-    (record,) = records(tmp_path)
-    assert len(record["attempts"]) == 1
-    assert {m["name"] for m in record["measurements"].values()} == {"lambda_max", "top5"}
+    assert_trained_once_and_measured_twice(tmp_path)
 
 
 def test_optuna_optimizes_rho_on_the_pool(tmp_path):

@@ -53,6 +53,13 @@ class Sweep:
     def noted(self, plan):
         return [json.loads((c.folder.path / "noted.json").read_text()) for c in plan.cells]
 
+    def waits(self):
+        return "runs elsewhere" in self.out.getvalue()
+
+
+def lock_of(cell):
+    return cell.folder.path / "lock.json"
+
 
 @pytest.fixture
 def sweep(tmp_path):
@@ -202,9 +209,9 @@ def test_cells_that_run_elsewhere_are_waited_for(sweep, later):
         def finish():
             record = cell.folder.read().model_copy(update={"status": "complete"})
             cell.folder.write(record)
-            (cell.folder.path / "lock.json").unlink()
+            lock_of(cell).unlink()
 
-        later(lambda: "runs elsewhere" in sweep.out.getvalue(), finish)
+        later(sweep.waits, finish)
         sweep.run(elsewhere, "by_seed")
     assert "complete, elsewhere" in sweep.out.getvalue()
     assert "started" not in sweep.out.getvalue()
@@ -215,10 +222,7 @@ def test_a_cell_whose_owner_dies_is_taken_over(sweep, later):
     (cell,) = plan.cells
     with FolderLock(cell.folder.path):
         elsewhere = sweep.plan(7)
-        later(
-            lambda: "runs elsewhere" in sweep.out.getvalue(),
-            (cell.folder.path / "lock.json").unlink,
-        )
+        later(sweep.waits, lock_of(cell).unlink)
         sweep.run(elsewhere, "by_seed")
     assert "taken over" in sweep.out.getvalue()
     assert sweep.statuses(plan) == ["complete"]
@@ -228,9 +232,6 @@ def test_a_cell_that_turns_out_to_be_busy_is_come_back_to(sweep, later):
     plan = sweep.plan(0)
     (cell,) = plan.cells
     with FolderLock(cell.folder.path):
-        later(
-            lambda: "runs elsewhere" in sweep.out.getvalue(),
-            (cell.folder.path / "lock.json").unlink,
-        )
+        later(sweep.waits, lock_of(cell).unlink)
         sweep.run(plan, "busy")
     assert sweep.statuses(plan) == ["complete"]
