@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from multirun_analysis.render import StudyError, write_tables
+from multirun_analysis.render import write_tables
+from multirun_analysis.study import StudyError
 
 _DESCRIPTION = """\
 Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness, and

@@ -17,10 +17,10 @@ from multirun_analysis.labels import recipe_titles
 from multirun_analysis.load import (
     SETTINGS_COLUMNS,
     Skipped,
-    measurements_frame,
     read_records,
     runs_frame,
 )
+from multirun_analysis.study import open_study
 from multirun_analysis.tables import (
     MISSING,
     accuracy_table,
@@ -30,9 +30,8 @@ from multirun_analysis.tables import (
     split_by_recipe,
     summarize,
 )
-from samsweep.config import unknown_name
 from samsweep.records.schema import Status
-from samsweep.records.store import study_names, write_text
+from samsweep.records.store import write_text
 
 #: Cells named in the terminal for each status that is no result; the rest are counted.
 _MOST_NAMED = 10
@@ -41,10 +40,6 @@ _MOST_NAMED = 10
 _HEADLINE = ("test_accuracy", "Test accuracy (%), last epoch")
 
 _LEGEND = f"Mean ± sd over seeds (n). {MISSING} is a cell without a result; blank: no such rho."
-
-
-class StudyError(ValueError):
-    """A study of which no table can be made: its name, and how to get there."""
 
 
 class TableFile(NamedTuple):
@@ -75,18 +70,14 @@ def write_tables(study: str, runs_root: Path | str, out: Path | str) -> str:
     Raises:
         StudyError: If there is no such study, or no record in it that can be read.
     """
-    folder = _study_folder(study, Path(runs_root))
-    records, skipped = read_records(folder)
-    if not records:
-        raise StudyError(_no_records(study, folder, skipped))
-    runs = runs_frame(records)
-    tables = study_tables(study, runs, measurements_frame(records))
+    read = open_study(study, runs_root)
+    tables = study_tables(study, read.runs, read.measurements)
     target = Path(out) / study
     _write(tables, target)
     names = ", ".join(table.name for table in tables)
     text = "\n".join(table.markdown for table in tables)
     written = f"Written to {target}/ as .md and .csv: {names}."
-    return f"{text}\n{describe_cells(runs, skipped)}\n\n{written}\n"
+    return f"{text}\n{describe_cells(read.runs, read.skipped)}\n\n{written}\n"
 
 
 def accuracy_markdown(folder: Path) -> str:
@@ -245,29 +236,3 @@ def _reason(cell: Mapping[Any, Any]) -> str:
     error = cell["error"]
     lines = error.strip().splitlines() if isinstance(error, str) else []
     return f" ({lines[-1]})" if lines else ""
-
-
-# --------------------------------------------------------------------------- which study
-
-
-def _study_folder(study: str, runs_root: Path) -> Path:
-    folder = runs_root / study
-    found = study_names(runs_root)
-    if Path(study).name != study or study in ("", ".."):
-        raise StudyError(f"study {study!r} is no name: give that of a folder in {runs_root}/.")
-    if not folder.is_dir():
-        if found:
-            raise StudyError(f"No folder {folder}/: {unknown_name('study', study, found)}")
-        raise StudyError(f"There is no study in {runs_root}/: {_how_to_fill(study)}")
-    return folder
-
-
-def _no_records(study: str, folder: Path, skipped: list[Skipped]) -> str:
-    unreadable = f" that can be read ({len(skipped)} cannot)" if skipped else ""
-    return f"There is no record in {folder}/cells/{unreadable}: {_how_to_fill(study)}"
-
-
-def _how_to_fill(study: str) -> str:
-    return (
-        f"train some cells with `python -m samsweep.run -m study={study} opt=sgd,sam rho=0.1,0.2`."
-    )

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from multirun_analysis.__main__ import main
-from multirun_analysis.render import StudyError, write_tables
+from multirun_analysis.render import write_tables
+from multirun_analysis.study import StudyError
 
 from .conftest import Study, cell, measurement, variant
 

@@ -1,0 +1,93 @@
+"""A study that has been read: its frames, each read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from multirun_analysis.load import (
+    Skipped,
+    load_history,
+    measurements_frame,
+    read_records,
+    runs_frame,
+)
+from samsweep.config import unknown_name
+from samsweep.records.store import study_names
+
+
+class StudyError(ValueError):
+    """A study of which no table can be made: its name, and how to get there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The frames of a study; everything that is shown of it is a function of them.
+
+    Args:
+        name: Of the study.
+        folder: ``multirun/<study>``.
+        runs: Frame of :func:`~multirun_analysis.load.load_runs`.
+        measurements: Frame of :func:`~multirun_analysis.load.load_measurements`.
+        skipped: Records that could not be read, and why.
+    """
+
+    name: str
+    folder: Path
+    runs: pd.DataFrame
+    measurements: pd.DataFrame
+    skipped: tuple[Skipped, ...] = ()
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """Frame of :func:`~multirun_analysis.load.load_history`."""
+        return load_history(self.folder)
+
+
+def open_study(name: str, runs_root: Path | str) -> Study:
+    """Read a study.
+
+    Args:
+        name: Of the study.
+        runs_root: Folder of all studies, ``multirun``.
+
+    Raises:
+        StudyError: If there is no such study, or no record in it that can be read.
+    """
+    folder = _study_folder(name, Path(runs_root))
+    records, skipped = read_records(folder)
+    if not records:
+        raise StudyError(_no_records(name, folder, skipped))
+    return Study(
+        name=name,
+        folder=folder,
+        runs=runs_frame(records),
+        measurements=measurements_frame(records),
+        skipped=tuple(skipped),
+    )
+
+
+def _study_folder(study: str, runs_root: Path) -> Path:
+    folder = runs_root / study
+    found = study_names(runs_root)
+    if Path(study).name != study or study in ("", ".."):
+        raise StudyError(f"study {study!r} is no name: give that of a folder in {runs_root}/.")
+    if not folder.is_dir():
+        if found:
+            raise StudyError(f"No folder {folder}/: {unknown_name('study', study, found)}")
+        raise StudyError(f"There is no study in {runs_root}/: {_how_to_fill(study)}")
+    return folder
+
+
+def _no_records(study: str, folder: Path, skipped: list[Skipped]) -> str:
+    unreadable = f" that can be read ({len(skipped)} cannot)" if skipped else ""
+    return f"There is no record in {folder}/cells/{unreadable}: {_how_to_fill(study)}"
+
+
+def _how_to_fill(study: str) -> str:
+    return (
+        f"train some cells with `python -m samsweep.run -m study={study} opt=sgd,sam rho=0.1,0.2`."
+    )
