@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
@@ -13,6 +14,10 @@ from typing import Self
 
 #: Slurm's and the user's ways to say stop.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+
+#: Seconds within which a further signal is the same one again, unless it is the user's Ctrl-C:
+#: Slurm signals every process of a step, and srun passes on what it hears itself.
+_ECHO_S = 5.0
 
 
 class Interrupted(SystemExit):
@@ -48,10 +53,11 @@ def when_parent_ends(action: Callable[[], None]) -> None:
 class StopRequest:
     """Turns the first signal to stop into :class:`Interrupted`; a second acts as without us.
 
-    A context manager. Outside the main thread, where no handler can be set, it does nothing.
+    A context manager. Outside the main thread, where no handler can be set, it does nothing. What
+    comes again within seconds is no second signal, but for Ctrl-C.
 
     Args:
-        patient: Whether further signals are noted as well, for those who look at ``times``.
+        patient: Whether further signals are only counted, for those who look at ``times``.
     """
 
     def __init__(self, *, patient: bool = False) -> None:
@@ -60,6 +66,7 @@ class StopRequest:
         self.times = 0
         self._patient = patient
         self._deferred = False
+        self._noted_at = 0.0
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -92,12 +99,21 @@ class StopRequest:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         # No logging here: a handler may run in the middle of another log call.
+        if self._is_echo(signum):
+            return
         self.signum = self.signum or signum
         self.times += 1
-        if not self._patient:
+        self._noted_at = time.monotonic()
+        if self.times > 1 and not self._patient:
             self._restore()
-        if not self._deferred:
+            signal.raise_signal(signum)
+        elif not self._deferred:
             self.check()
+
+    def _is_echo(self, signum: int) -> bool:
+        if signum == signal.SIGINT or self.times == 0:
+            return False
+        return time.monotonic() - self._noted_at < _ECHO_S
 
     def _restore(self) -> None:
         for signum, handler in self._previous.items():

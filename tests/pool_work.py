@@ -17,7 +17,7 @@ def _finish(folder, status="complete", **changes):
     cell.write(cell.read().model_copy(update={"status": status, **changes}))
 
 
-def note(folder, runs, slot, reports):
+def note(folder, runs, slot, num_attempts, reports):
     """Write down what was given, take a moment, and finish."""
     started = time.monotonic()
     reports.send(Snapshot(num_steps=10, num_epochs=2, step=5, epoch=1))
@@ -34,7 +34,7 @@ def note(folder, runs, slot, reports):
     _finish(folder)
 
 
-def by_seed(folder, runs, slot, reports):
+def by_seed(folder, runs, slot, num_attempts, reports):
     """One ill for each seed; the others finish."""
     seed = runs[0].cell.seed
     _finish(folder, status="running")
@@ -55,7 +55,7 @@ def by_seed(folder, runs, slot, reports):
     _finish(folder)
 
 
-def until_told(folder, runs, slot, reports):
+def until_told(folder, runs, slot, num_attempts, reports):
     """Work until told to stop, then save and stop; with seed 1 refuse to stop."""
     told = []
     signal.signal(signal.SIGTERM, lambda signum, frame: told.append(signum))
@@ -67,16 +67,16 @@ def until_told(folder, runs, slot, reports):
     sys.exit(128 + signal.SIGTERM)
 
 
-def fail_or_wait(folder, runs, slot, reports):
+def fail_or_wait(folder, runs, slot, num_attempts, reports):
     """Fail with seed 0, else work until told to stop."""
     if runs[0].cell.seed == 0:
         time.sleep(0.5)
         _finish(folder, status="failed", error="out of luck")
         sys.exit(1)
-    until_told(folder, runs, slot, reports)
+    until_told(folder, runs, slot, num_attempts, reports)
 
 
-def busy(folder, runs, slot, reports):
+def busy(folder, runs, slot, num_attempts, reports):
     """Leave a locked cell alone, as run_cell does."""
     if FolderLock(Path(folder)).alive:
         sys.exit(os.EX_TEMPFAIL)

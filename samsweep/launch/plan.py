@@ -71,6 +71,11 @@ class PlannedCell:
         return self.points[0].run
 
     @property
+    def num_attempts(self) -> int:
+        """How often it had been tried when it was planned."""
+        return 0 if self.record is None else len(self.record.attempts)
+
+    @property
     def state(self) -> str:
         """How an unfinished cell stands, in words."""
         if self.action == "elsewhere":

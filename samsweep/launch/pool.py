@@ -124,11 +124,7 @@ class Pool:
                 "Once more, and they are stopped at once."
             )
         while self._waiting and self._free and not self._stopping:
-            cell = self._waiting.popleft()
-            if _has_failed_since(cell):
-                self._display.ended(cell.name, f"{cell.summary()}, elsewhere")
-            else:
-                self._start(cell)
+            self._start(self._waiting.popleft())
         if self._stopping:
             self._tell_to_stop()
         self._listen()
@@ -141,7 +137,7 @@ class Pool:
     def _start(self, cell: PlannedCell) -> None:
         slot = self._free.popleft()
         runs = tuple(point.run for point in cell.points)
-        process, reports = start(self._work, cell.folder.path, runs, slot)
+        process, reports = start(self._work, cell.folder.path, runs, slot, cell.num_attempts)
         self._workers.append(_Worker(cell=cell, slot=slot, process=process, reports=reports))
         self._display.started(cell.name, slot)
 
@@ -268,16 +264,6 @@ def _is_left_unfinished(cell: PlannedCell) -> bool:
     if record is not None and (record.status == "failed" or record.measuring_error):
         return False
     return cell.is_unfinished_in(record)
-
-
-def _has_failed_since(cell: PlannedCell) -> bool:
-    """Whether another process has tried a cell since it was planned, and failed."""
-    try:
-        record = cell.folder.read()
-    except RecordError:
-        return False
-    known = 0 if cell.record is None else len(cell.record.attempts)
-    return record is not None and record.status == "failed" and len(record.attempts) > known
 
 
 def _close(cell: PlannedCell, status: Status, problem: str) -> str:

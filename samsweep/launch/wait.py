@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from samsweep.launch.display import Display
 from samsweep.launch.plan import PlannedCell
@@ -16,6 +17,7 @@ from samsweep.launch.slurm import (
 )
 from samsweep.records.lock import FolderLock
 from samsweep.records.schema import Status
+from samsweep.records.store import RecordError
 from samsweep.records.transitions import close_abandoned
 from samsweep.signals import StopRequest
 
@@ -78,7 +80,7 @@ class JobWatch:
         if state is not None:
             self._missing.pop(job_id, None)
             return
-        unfinished = [cell for cell in cells if cell.is_unfinished_in(cell.folder.read())]
+        unfinished = [cell for cell in cells if _is_unfinished(cell)]
         self._missing[job_id] = self._missing.get(job_id, 0) + 1
         if unfinished and self._missing[job_id] < _MISSING_TIMES:
             return
@@ -90,10 +92,19 @@ class JobWatch:
         del self._jobs[job_id]
 
 
+def _is_unfinished(cell: PlannedCell) -> bool:
+    """By its record; one that cannot be read says nothing of being finished."""
+    try:
+        return cell.is_unfinished_in(cell.folder.read())
+    except RecordError:
+        return True
+
+
 def _settle_cell(cell: PlannedCell, job_id: str, end: str) -> None:
     """Say in the record of a cell whose job is gone what became of it, unless it says so itself."""
     if FolderLock(cell.folder.path).alive:
         return
     status: Status = "interrupted" if end.startswith(_STOPPED) else "failed"
     told = end or "and Slurm does not remember how"
-    close_abandoned(cell.folder, status, f"its job {job_id} ended: {told}")
+    with suppress(RecordError):
+        close_abandoned(cell.folder, status, f"its job {job_id} ended: {told}")

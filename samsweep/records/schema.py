@@ -153,7 +153,8 @@ class Record(_Part):
         metrics: Of a complete cell.
         measurements: By the keys of :func:`~samsweep.records.identity.wanted_measurements`.
         attempts: Every process that worked on the cell, in order.
-        error: Traceback of a failed cell, or where a diverged one left the numbers.
+        error: Traceback of a failed cell, where a diverged one left the numbers, or what stopped an
+            interrupted one, if more is known than that a signal did.
         measuring_error: Why the latest attempt to measure a trained cell came to nothing.
     """
 
@@ -199,7 +200,7 @@ class Record(_Part):
             for measurement in self.measurements.values()
             if "lambda_max" in measurement.result
         ]
-        if self.status in ("failed", "diverged") and self.error:
+        if self.error:
             parts.append(_last_line(self.error))
         if self.measuring_error:
             parts.append(f"measuring failed: {_last_line(self.measuring_error)}")

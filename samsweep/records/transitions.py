@@ -33,6 +33,8 @@ def register(folder: CellFolder, run: RunConfig) -> None:
 def close_abandoned(folder: CellFolder, status: Status, error: str) -> None:
     """Say in the record of a cell whose process died how that came; nothing if it still lives.
 
+    One that was stopped, and has saved its state, keeps its status.
+
     Args:
         folder: Of the cell.
         status: ``failed`` or ``interrupted``.
@@ -50,5 +52,7 @@ def close_abandoned(folder: CellFolder, status: Status, error: str) -> None:
                 )
                 changes = {"status": status, "error": error, "attempts": attempts}
                 folder.write(record.model_copy(update=changes))
+            elif record is not None and record.status == "interrupted":
+                folder.write(record.model_copy(update={"error": record.error or error}))
     except FolderBusy:
         return

@@ -56,7 +56,11 @@ class Diverged(ArithmeticError):
 
 
 def run_cell(
-    config: RunConfig, folder: CellFolder, progress: AbstractContextManager[Show] | None = None
+    config: RunConfig,
+    folder: CellFolder,
+    progress: AbstractContextManager[Show] | None = None,
+    *,
+    num_attempts: int | None = None,
 ) -> float:
     """Bring a cell to its end, from wherever it is.
 
@@ -68,17 +72,20 @@ def run_cell(
         folder: Its folder, which exists.
         progress: What shows how far it is, entered for each part of the work; None is a bar on a
             terminal and a line per epoch elsewhere.
+        num_attempts: How often it had been tried when this was planned. If it has failed since, in
+            another process, it is not tried again. None is always to try.
 
     Returns:
         Validation accuracy of the last epoch in percent; 0 for a cell that diverged, NaN for one
         that another process is working on.
 
     Raises:
-        CellFailed: If training or measuring raised.
+        CellFailed: If training or measuring raised, here or since it was planned.
         Interrupted: If a signal stopped it; there is a checkpoint.
     """
     try:
         with FolderLock(folder.path) as lock:
+            _check_not_failed_since(folder, num_attempts)
             shown = progress or TrainingProgress(folder.path.name)
             return CellRun(config, folder, lock, shown).run()
     except FolderBusy as busy:
@@ -86,6 +93,15 @@ def run_cell(
     except LockLost as lost:
         log.warning("%s: left to another process, %s", folder.path.name, lost)
     return math.nan
+
+
+def _check_not_failed_since(folder: CellFolder, num_attempts: int | None) -> None:
+    """Under the lock, so that no other process can fail between this look and what follows."""
+    record = None if num_attempts is None else folder.read()
+    if record is None or record.status != "failed":
+        return
+    if len(record.attempts) > (num_attempts or 0):
+        raise CellFailed(f"{folder.path.name}: failed elsewhere, {record.summary}")
 
 
 class CellRun:

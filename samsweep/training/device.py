@@ -54,8 +54,13 @@ def describe_device(device: torch.device) -> str:
 
 
 def num_cores() -> int:
-    """Physical cores that this process may use, by its affinity and its container's limits."""
-    return int(cpu_count(only_physical_cores=True))
+    """Physical cores that this process may use, by its affinity, its container and its Slurm job.
+
+    Not every cluster binds a job to the cores that it gave it.
+    """
+    given = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE") or ""
+    cores = int(cpu_count(only_physical_cores=True))
+    return min(cores, int(given)) if given.isdecimal() and int(given) > 0 else cores
 
 
 @contextmanager

@@ -39,7 +39,13 @@ _SNAPSHOT_EVERY_S = 0.2
 # --------------------------------------------------------------------------- a cell
 
 
-def work(folder: Path, runs: tuple[RunConfig, ...], slot: Slot, reports: Connection) -> None:
+def work(
+    folder: Path,
+    runs: tuple[RunConfig, ...],
+    slot: Slot,
+    num_attempts: int,
+    reports: Connection,
+) -> None:
     """The life of a process of the pool: bring one cell to where all its runs want it.
 
     What is logged and printed goes to the cell's run.log.
@@ -48,6 +54,7 @@ def work(folder: Path, runs: tuple[RunConfig, ...], slot: Slot, reports: Connect
         folder: The cell's folder.
         runs: What is asked of the cell, in order.
         slot: What it gets of the machine.
+        num_attempts: How often it had been tried when this was planned.
         reports: Takes :class:`Snapshot` objects, and the sentence of an unforeseen end as a string.
 
     Raises:
@@ -65,7 +72,8 @@ def work(folder: Path, runs: tuple[RunConfig, ...], slot: Slot, reports: Connect
     try:
         _log_to(cell.log_file)
         for run in runs:
-            if math.isnan(run_cell(_on_slot(run, slot), cell, nullcontext(reporter))):
+            on_slot, shown = _on_slot(run, slot), nullcontext(reporter)
+            if math.isnan(run_cell(on_slot, cell, shown, num_attempts=num_attempts)):
                 sys.exit(os.EX_TEMPFAIL)
     except CellFailed:
         sys.exit(1)

@@ -1,85 +1,43 @@
 """A real Slurm on this machine, for tests that need one."""
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
-
-CLUSTER = Path(__file__).parent / "cluster"
-
-
-def why_not():
-    """Why there can be no Slurm here, if so."""
-    if os.geteuid() != 0:
-        return "a Slurm cluster is started by root"
-    path = f"{os.environ['PATH']}:/usr/sbin"
-    for program in ("slurmctld", "slurmd", "munged"):
-        if shutil.which(program, path=path) is None:
-            return f"{program} is missing: apt-get install slurm-wlm munge"
-    return None
+from helpers import run
+from slurm_cluster import LONG, Cluster, running, why_not
 
 
-class Cluster:
-    """One machine's Slurm."""
-
-    def __init__(self, folder, *options):
-        self.folder = folder
-        self.options = options
-        self.conf = folder / "slurm.conf"
-
-    def start(self):
-        subprocess.run([CLUSTER, "start", *self.options, self.folder], check=True)
-
-    def stop(self):
-        subprocess.run([CLUSTER, "stop", self.folder], check=True)
-
-    def restart_controller(self):
-        subprocess.run([CLUSTER, "restart-controller", self.folder], check=True)
-
-    def run(self, *command):
-        """Output of one of Slurm's commands."""
-        done = subprocess.run(
-            command,
-            check=True,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "SLURM_CONF": str(self.conf)},
-        )
-        return done.stdout
-
-    def queue(self):
-        """State of each job in the queue."""
-        lines = self.run("squeue", "-r", "-h", "-o", "%i %T").splitlines()
-        return dict(line.split() for line in lines)
-
-    def state(self, job_id):
-        """How a job stands or ended, while the controller remembers."""
-        told = self.run("scontrol", "-o", "show", "job", job_id)
-        return dict(part.split("=", 1) for part in told.split() if "=" in part)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
-    """Slurm without accounting, small arrays, two partitions, two GPUs that are none."""
+def the_cluster():
+    """Slurm without accounting, two partitions, two GPUs that are none."""
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
-    cluster = Cluster(Path("/tmp/samsweep-slurm-test"))
-    cluster.start()
-    yield cluster
-    cluster.stop()
-    shutil.rmtree(cluster.folder)
+    with running(Cluster(Path("/tmp/samsweep-slurm-test"))) as cluster:
+        yield cluster
 
 
-@pytest.fixture(autouse=True)
-def clean_queue(request, monkeypatch):
-    """Nothing of one test in the queue of the next; commands find the cluster."""
-    if "cluster" not in request.fixturenames:
-        yield
-        return
-    cluster = request.getfixturevalue("cluster")
-    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
-    yield
-    cluster.run("scancel", "-u", "root")
+@pytest.fixture
+def cluster(the_cluster, monkeypatch):
+    """The cluster with an empty queue; commands find it."""
+    monkeypatch.setenv("SLURM_CONF", str(the_cluster.conf))
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
+    yield the_cluster
+    the_cluster.clear()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """Cells of LONG with SAM, run alone: what no interruption may change."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run(folder, "-m", *LONG, "num_threads=1", "opt=sam", "seed=0,1", "hydra.launcher.workers=2")
+    return folder

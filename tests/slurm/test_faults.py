@@ -1,0 +1,177 @@
+"""What goes wrong on a cluster, and that nobody loses, repeats or wonders about a cell."""
+
+import json
+import os
+import signal
+
+import pytest
+from helpers import records, run, wait_until
+from slurm_cluster import (
+    ENDLESS,
+    LONG,
+    SHORT,
+    SLURM,
+    end,
+    folder_of,
+    interrupt,
+    jobs,
+    launch,
+    status,
+    statuses,
+    under_way,
+)
+
+
+def test_a_failing_cell_fails_its_job(cluster, tmp_path):
+    (folder_of(tmp_path, *SHORT, "opt=sgd", "seed=0") / "history.jsonl").mkdir(parents=True)
+    done = run(tmp_path, *SLURM, *SHORT, "opt=sgd", "seed=0,1", check=False)
+    assert done.returncode == 1
+    assert statuses(tmp_path) == ["complete", "failed"]
+    found = jobs(tmp_path)
+    states = {r["status"]: cluster.state(found[r["cell_id"]]) for r in records(tmp_path)}
+    assert states["failed"]["JobState"] == "FAILED"
+    assert states["complete"]["JobState"] == "COMPLETED"
+    assert "IsADirectoryError" in status(tmp_path, "--failed")
+
+
+def test_a_job_that_cannot_begin_says_so_in_its_records(cluster, tmp_path):
+    """A device that the login node has and the compute node has not."""
+    done = run(tmp_path, *SLURM, *SHORT, "device=cuda", "opt=sgd", "seed=0", check=False)
+    assert done.returncode == 1
+    assert statuses(tmp_path) == ["failed"]
+    assert "cuda" in status(tmp_path, "--failed")
+
+
+def test_detached_watched_and_cancelled_from_elsewhere(cluster, tmp_path):
+    one_at_a_time = ["detach=true", "hydra.launcher.max_parallel=1"]
+    done = run(tmp_path, *SLURM, *ENDLESS, "opt=sgd", "seed=range(0,3)", *one_at_a_time)
+    assert "--watch" in done.stdout and "--cancel" in done.stdout
+    wait_until(lambda: under_way(tmp_path, 1))
+    told = status(tmp_path)
+    assert "queued" in told and "running" in told and "job " in told
+    assert "3 jobs of default cancelled" in status(tmp_path, "--cancel")
+    wait_until(lambda: not cluster.queue())
+    assert statuses(tmp_path) == ["interrupted", "planned", "planned"]
+
+
+def test_cancelled_cells_are_taken_up_again(cluster, tmp_path):
+    with cluster.held():
+        run(tmp_path, *SLURM, *SHORT, "opt=sgd", "seed=0,1", "detach=true")
+        assert "PartitionDown" in status(tmp_path) or "queued" in status(tmp_path)
+        status(tmp_path, "--cancel")
+        wait_until(lambda: not cluster.queue())
+    assert statuses(tmp_path) == ["planned"] * 2
+    assert "Submitted 2 jobs" in status(tmp_path, "--retry")
+    assert statuses(tmp_path) == ["complete"] * 2
+
+
+def test_one_cell_is_cancelled_from_outside_and_the_others_finish(cluster, tmp_path):
+    grid = [*LONG, "opt=sgd", "seed=0,1"]
+    sweep = launch(tmp_path, *grid)
+    wait_until(lambda: under_way(tmp_path, 1))
+    running = next(r["cell_id"] for r in records(tmp_path) if r["status"] == "running")
+    cluster.run("scancel", jobs(tmp_path)[running])
+    code, out = end(sweep)
+    assert code == 1, out
+    found = {r["cell_id"]: r["status"] for r in records(tmp_path)}
+    assert found.pop(running) == "interrupted"
+    assert list(found.values()) == ["complete"]
+    assert "interrupted" in status(tmp_path)
+    run(tmp_path, *SLURM, *grid)
+    assert statuses(tmp_path) == ["complete"] * 2
+
+
+def test_a_killed_worker_is_told_and_the_others_finish(cluster, tmp_path):
+    grid = [*LONG, "opt=sgd", "seed=0,1"]
+    sweep = launch(tmp_path, *grid)
+    wait_until(lambda: under_way(tmp_path, 2))
+    lock = next(tmp_path.glob("multirun/default/cells/*/lock.json"))
+    os.kill(json.loads(lock.read_text())["pid"], signal.SIGKILL)
+    code, out = end(sweep)
+    assert code == 1, out
+    assert statuses(tmp_path) == ["complete", "failed"]
+    run(tmp_path, *SLURM, *grid)
+    assert statuses(tmp_path) == ["complete"] * 2
+
+
+def test_a_job_that_is_killed_as_a_whole_is_told(cluster, tmp_path):
+    """Nothing of it can say a word, and there is no accounting to ask."""
+    sweep = launch(tmp_path, *ENDLESS, "opt=sgd", "seed=0")
+    wait_until(lambda: under_way(tmp_path, 1))
+    (job_id,) = jobs(tmp_path).values()
+    cluster.run("scancel", "--signal=KILL", "--full", job_id)
+    code, out = end(sweep)
+    assert code == 1, out
+    (record,) = records(tmp_path)
+    assert record["status"] in ("failed", "interrupted")
+    assert f"its job {job_id} ended" in record["error"]
+
+
+@pytest.mark.slow
+def test_a_node_that_goes_away(cluster, tmp_path):
+    """Slurm queues its job again; back with the node, the cell goes on."""
+    node = cluster.run("sinfo", "-h", "-o", "%n").split()[0]
+    sweep = launch(tmp_path, *LONG, "opt=sgd", "seed=0")
+    wait_until(lambda: under_way(tmp_path, 1))
+    cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    wait_until(lambda: "PENDING" in cluster.queue().values())
+    assert "queued" in status(tmp_path)
+    cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    code, out = end(sweep)
+    assert code == 0, out
+    assert statuses(tmp_path) == ["complete"]
+
+
+def test_ctrl_c_detaches(cluster, tmp_path):
+    sweep = launch(tmp_path, *LONG, "opt=sgd", "seed=0,1")
+    wait_until(lambda: under_way(tmp_path, 1))
+    interrupt(sweep)
+    code, out = end(sweep)
+    assert code == 130
+    assert "Detached: the jobs go on." in out
+    assert "--watch" in out and "--cancel" in out
+    wait_until(lambda: statuses(tmp_path) == ["complete"] * 2, seconds=240)
+
+
+def test_the_parent_is_killed(cluster, tmp_path):
+    """The jobs go on; the same command again waits for them."""
+    grid = [*LONG, "opt=sgd", "seed=0,1"]
+    sweep = launch(tmp_path, *grid)
+    wait_until(lambda: under_way(tmp_path, 1))
+    os.killpg(sweep.pid, signal.SIGKILL)
+    end(sweep)
+    run(tmp_path, *SLURM, *grid)
+    assert statuses(tmp_path) == ["complete"] * 2
+    assert [len(r["attempts"]) for r in records(tmp_path)] == [1, 1]
+
+
+def test_the_same_sweep_twice(cluster, tmp_path):
+    """While the first one's jobs wait, the second has nothing to submit."""
+    grid = [*SHORT, "opt=sgd", "seed=0,1,2"]
+    with cluster.held():
+        first = launch(tmp_path, *grid)
+        wait_until(lambda: len(jobs(tmp_path)) == 3 and all(jobs(tmp_path).values()))
+        second = run(tmp_path, *SLURM, *grid, "detach=true")
+        assert "3 cells in the queue already" in second.stdout
+        assert "Submitted" not in second.stdout
+    code, out = end(first)
+    assert code == 0, out
+    assert [len(r["attempts"]) for r in records(tmp_path)] == [1, 1, 1]
+
+
+def test_the_same_sweep_twice_at_the_same_moment(cluster, tmp_path):
+    """Even if both submit, each cell is trained once."""
+    grid = [*SHORT, "opt=sgd", "seed=0,1,2"]
+    ends = [end(sweep) for sweep in [launch(tmp_path, *grid) for _ in range(2)]]
+    assert [code for code, _ in ends] == [0, 0], ends
+    assert statuses(tmp_path) == ["complete"] * 3
+    assert [len(r["attempts"]) for r in records(tmp_path)] == [1, 1, 1]
+
+
+def test_the_controller_is_restarted_in_the_middle(cluster, tmp_path):
+    sweep = launch(tmp_path, *LONG, "opt=sgd", "seed=0,1")
+    wait_until(lambda: under_way(tmp_path, 2))
+    cluster.restart_controller()
+    code, out = end(sweep)
+    assert code == 0, out
+    assert statuses(tmp_path) == ["complete"] * 2
