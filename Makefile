@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tables status test test-all test-gpu test-slurm lint format typecheck bench clean
+.PHONY: help install demo tables status test test-all test-gpu test-slurm test-slurm-quick lint format typecheck bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
@@ -45,8 +45,11 @@ test-all: $(INSTALLED) ## all tests but those that need a GPU or a Slurm
 test-gpu: $(INSTALLED) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
-test-slurm: $(INSTALLED) ## the tests on a Slurm of their own (root; Debian's slurm-wlm and munge)
-	$(BIN)/python -m pytest -m slurm tests/slurm
+test-slurm: $(INSTALLED) ## the tests on a Slurm of their own (root; slurm-wlm, munge, slurmdbd, mariadb-server)
+	$(BIN)/python -m pytest -m slurm tests/slurm --durations=0
+
+test-slurm-quick: $(INSTALLED) ## the quicker ones of them (about 10 minutes)
+	$(BIN)/python -m pytest -m 'slurm and not slow' tests/slurm --durations=0
 
 lint: $(INSTALLED) ## style, docstrings and the layers' import rules
 	$(BIN)/ruff check
