@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
-		| awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+		| awk -F'\t' '{ printf "  make %-16s %s\n", $$1, $$2 }'
 
 install: $(INSTALLED) ## set up .venv with samsweep and all it needs (about 6 GB, minutes)
 

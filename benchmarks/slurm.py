@@ -3,8 +3,8 @@
     tests/slurm/cluster start; eval "$(tests/slurm/cluster env)"
     python benchmarks/slurm.py
 
-Two jobs at a time in both cases, so that as many cells train at a time. Both take turns; medians are
-reported. Overhead is what two workers spend in all beyond the cells' own training and evaluation:
+Two jobs at a time in both cases, so that as many cells train at a time. Both take turns; medians
+are reported. Overhead is what two workers spend in all beyond the cells' own training and evaluation:
 Slurm's scheduling, the start of Python, the launcher's own start and its waiting.
 """
 
