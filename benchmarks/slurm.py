@@ -4,7 +4,7 @@
     python benchmarks/slurm.py
 
 Two jobs at a time in both cases, so that as many cells train at a time. Both take turns; medians
-are reported. Overhead is what two workers spend in all beyond the cells' own training and evaluation:
+are reported. Overhead is what two workers spend beyond the cells' own training and evaluation:
 Slurm's scheduling, the start of Python, the launcher's own start and its waiting.
 """
 
