@@ -80,6 +80,9 @@ class SlurmLauncher(SubmititSlurm, PlanLauncher):  # type: ignore[misc]
         """Print the sbatch scripts that would be submitted."""
         for array in self._arrays(plan.to_do):
             executor = self._executor(array, Path("multirun/STUDY/launches/TIME"), None)
+            if len(array.jobs) > 1:
+                # As submitit does when it submits; Slurm's commands know it as an array.
+                executor.parameters["map_count"] = len(array.jobs)
             print(executor._make_submission_file_text(executor._submitit_command_str, "dry_run"))
 
     def launch_plan(self, plan: Plan, outlook: Outlook) -> bool:
@@ -150,7 +153,11 @@ class SlurmLauncher(SubmititSlurm, PlanLauncher):  # type: ignore[misc]
                 with _outside_of_jobs():
                     jobs = executor.submit_array([self._job(members) for members in array.jobs])
             except submitit.core.utils.FailedJobError as error:
-                raise ConfigError(f"sbatch refused the jobs: {error}".strip()) from None
+                reason = str(error).strip().rpartition("\n")[2].removeprefix("sbatch: error: ")
+                raise ConfigError(
+                    f"sbatch refused the jobs: {reason}. Change the values of hydra.launcher; "
+                    "the cells are planned, and the same command submits them."
+                ) from None
             previous[array.lane] = jobs[0].job_id.partition("_")[0]
             yield {job.job_id: cells for job, cells in zip(jobs, array.jobs, strict=True)}
 

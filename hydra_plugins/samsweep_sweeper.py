@@ -98,6 +98,10 @@ class SamsweepSweeper(BasicSweeper):
         done = True
         try:
             done = launcher.launch_plan(plan, outlook)
+        except ConfigError:
+            # Refused before anything ran.
+            done = False
+            raise
         finally:
             if done:
                 _print_accuracy(plan)

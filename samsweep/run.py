@@ -6,6 +6,7 @@ python -m samsweep.run -m model=resnet18,resnet34 opt=sam,samdirection rho=0.1,0
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -18,6 +19,11 @@ from samsweep.hydra_config import Refusal, conf_dir, is_refusal, register_resolv
 from samsweep.hydra_config import explain as explain_error
 from samsweep.records.schema import CellFailed
 from samsweep.signals import end_on_sigterm
+
+#: Hydra's options that take the next argument.
+_OPTIONS_WITH_VALUE = frozenset(
+    "--config-dir -cd --config-path -cp --config-name -cn --package -p --cfg -c".split()
+)
 
 
 def task(cfg: DictConfig) -> float:
@@ -41,7 +47,7 @@ def main() -> None:
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra would print its own account and leave nothing to explain.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    _move_flag_first("-m", "--multirun")
+    sys.argv[1:] = _options_first(sys.argv[1:])
     command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
     try:
         command(task)()
@@ -62,10 +68,17 @@ def main() -> None:
         raise
 
 
-def _move_flag_first(*flags: str) -> None:
-    """Let ``-m`` stand anywhere: Hydra's parser takes it only before the overrides or after."""
-    found = [argument for argument in sys.argv[1:] if argument in flags]
-    sys.argv[1:] = found + [argument for argument in sys.argv[1:] if argument not in flags]
+def _options_first(arguments: list[str]) -> list[str]:
+    """Let ``-m`` and ``--config-dir`` stand anywhere: Hydra's parser does not between overrides."""
+    options: list[str] = []
+    overrides: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in _OPTIONS_WITH_VALUE:
+            options += [argument, *itertools.islice(rest, 1)]
+        else:
+            (options if argument.startswith("-") else overrides).append(argument)
+    return options + overrides
 
 
 def _end(reason: str, *, status: int) -> None:

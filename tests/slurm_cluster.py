@@ -170,12 +170,28 @@ def interrupt(sweep):
     os.killpg(sweep.pid, signal.SIGINT)
 
 
+#: Commands that go on beside a test.
+_beside = []
+
+
 def launch(root, *overrides):
     """A sweep that goes on beside the test."""
-    return start(root, *SLURM, *overrides)
+    sweep = start(root, *SLURM, *overrides)
+    _beside.append(sweep)
+    return sweep
+
+
+def end_all():
+    """After a test that broke off: nothing of it meets the next one."""
+    while _beside:
+        sweep = _beside.pop()
+        if sweep.poll() is None:
+            os.killpg(sweep.pid, signal.SIGKILL)
+        sweep.communicate()
 
 
 def end(sweep):
     """Wait for a sweep; its exit status and what it printed."""
     out, _ = sweep.communicate()
+    _beside.remove(sweep)
     return sweep.returncode, out

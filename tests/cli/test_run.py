@@ -39,6 +39,7 @@ from safetensors.torch import load_file
         (["hydra.launcher.workers=2"], "add -m to launch, also a single cell."),
         (["-m", "hydra.launcher.workers=0"], "hydra.launcher.workers=0: should be greater"),
         (["-m", "hydra.launcher.gpus=[0]", "device=cpu"], "these cells run on the CPU of"),
+        (["rho=0.1,-1", "--config-dir", ".", "-m", "seed=0"], "rho=-1: should be greater"),
         (["-m", "dry_run=true,false"], "dry_run=true,false: give one value for the whole sweep."),
         (["-m", "+experiment=demo,accuracy"], "each preset brings a grid of its own"),
         (["-m", "hydra.launcher.wokers=2"], "did you mean 'hydra.launcher.workers'?"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers import run
-from slurm_cluster import LONG, Cluster, running, why_not
+from slurm_cluster import LONG, Cluster, end_all, running, why_not
 
 
 def pytest_collection_modifyitems(items):
@@ -32,6 +32,7 @@ def cluster(the_cluster, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", str(the_cluster.conf))
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
     yield the_cluster
+    end_all()
     the_cluster.clear()
 
 
