@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,6 @@ import pandas as pd
 from multirun_analysis.labels import recipe_titles
 from multirun_analysis.statistics import (
     ALPHA,
-    STATISTICS,
     Array,
     describe_groups,
     holm,
@@ -133,7 +132,7 @@ class _Outcome:
     name: str
     values: Array
     unconverged: npt.NDArray[np.bool_]
-    described: Mapping[str, object] = field(default_factory=dict)
+    described: Mapping[str, Any] = field(default_factory=dict)
     recipe_key: str | None = None
 
 
@@ -178,15 +177,6 @@ def published_effects(reference: pd.DataFrame) -> pd.DataFrame:
     effects = effects.astype(dict(PUBLISHED_COLUMNS))
     effects.attrs.update(reference.attrs)
     return effects
-
-
-def level_of(effect: str) -> str:
-    """``main`` for the headline, direction, magnitude and interaction; ``simple`` for the others.
-
-    >>> level_of("direction"), level_of("direction_at_sgd_magnitude")
-    ('main', 'simple')
-    """
-    return "simple" if effect in SIMPLE_EFFECTS else "main"
 
 
 # --------------------------------------------------------------------------- cells of the design
@@ -313,7 +303,7 @@ def _planned(point: npt.NDArray[np.intp], there: npt.NDArray[np.bool_]) -> npt.N
     """Whether each of the corners has a cell of some seed at a row's point."""
     found = np.zeros((point.max(initial=-1) + 1, there.shape[1]), dtype=bool)
     np.logical_or.at(found, point, there)
-    return found.all(axis=1)[point]
+    return np.asarray(found.all(axis=1))[point]
 
 
 def _taken(column: npt.NDArray[np.generic], rows: npt.NDArray[np.intp], absent: object) -> Array:

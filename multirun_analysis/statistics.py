@@ -63,7 +63,7 @@ def describe(samples: Array) -> dict[str, Array]:
     }
 
 
-def describe_groups(values: Array, groups: npt.NDArray[np.intp], num_groups: int) -> pd.DataFrame:
+def describe_groups(values: Array, groups: npt.NDArray[Any], num_groups: int) -> pd.DataFrame:
     """Statistics of samples of different sizes.
 
     Args:
@@ -137,7 +137,8 @@ def _bootstrap(samples: Array) -> tuple[Array, Array]:
     def means(seeds: npt.NDArray[np.intp], axis: int = -1) -> Array:
         """Mean over chosen seeds, of shape (groups, choices)."""
         shares = (np.moveaxis(seeds, axis, -1)[..., None] == np.arange(count)).mean(axis=-2)
-        return samples @ shares.T
+        found: Array = samples @ shares.T
+        return found
 
     found = stats.bootstrap(
         (np.arange(count),),
@@ -156,7 +157,7 @@ def _bootstrap(samples: Array) -> tuple[Array, Array]:
 
 
 def sign_flip_p(samples: Array) -> Array:
-    """p of the two-sided sign-flip test of a mean of zero.
+    """The two-sided sign-flip test of a mean of zero.
 
     The share of the 2^n sign patterns s for which ``abs(sum(s * x)) >= abs(sum(x))``, equal sums
     included; the smallest possible is 2^(1-n). Exact up to :data:`MAX_EXACT` seeds. Beyond,
@@ -167,7 +168,7 @@ def sign_flip_p(samples: Array) -> Array:
         samples: Of shape (groups, seeds).
 
     Returns:
-        Of shape (groups,).
+        p, of shape (groups,).
     """
     groups, count = samples.shape
     patterns = _sign_patterns(count)
@@ -184,22 +185,22 @@ def sign_flip_p(samples: Array) -> Array:
 def _sign_patterns(count: int) -> Array:
     """Signs of shape (patterns, count): one of each pair s and -s, whose sums are equal in size."""
     if count > MAX_EXACT:
-        drawn = np.random.default_rng(0).integers(0, 2, (DRAWN_PATTERNS, count))
-        return 1.0 - 2.0 * drawn
-    numbers = np.arange(2 ** (count - 1))
-    bits = numbers[:, None] >> np.arange(count) & 1
-    return 1.0 - 2.0 * bits
+        bits = np.random.default_rng(0).integers(0, 2, (DRAWN_PATTERNS, count))
+    else:
+        bits = np.arange(2 ** (count - 1))[:, None] >> np.arange(count) & 1
+    signs: Array = (1 - 2 * bits).astype(np.float64)
+    return signs
 
 
 def holm(p: Array) -> Array:
-    """p adjusted for a family of tests (Holm 1979).
+    """Adjust the p of a family of tests (Holm 1979).
 
     Args:
         p: Of shape (tests,). NaN is a test of the family that could not be made: it counts as one
             that found nothing.
 
     Returns:
-        Of shape (tests,), NaN where p is.
+        Adjusted p, of shape (tests,); NaN where p is.
     """
     order = np.argsort(p)
     factors = np.arange(len(p), 0, -1)
@@ -224,7 +225,10 @@ def seeds_needed(tests: int) -> int:
 
 def _all_equal(samples: Array) -> npt.NDArray[np.bool_]:
     """Whether a sample's values are equal but for rounding."""
-    return np.ptp(samples, axis=1) <= _ROUNDING * np.abs(samples).max(axis=1)
+    equal: npt.NDArray[np.bool_] = np.ptp(samples, axis=1) <= _ROUNDING * np.abs(samples).max(
+        axis=1
+    )
+    return equal
 
 
 def _parts(members: npt.NDArray[np.intp], sums: int) -> Iterator[npt.NDArray[Any]]:
