@@ -213,7 +213,7 @@ def _cell(row: pd.DataFrame, variant: Variant, seed: int) -> CellConfig:
 
 
 def _variant(values: Mapping[str, Any]) -> Variant:
-    return Variant(name=values["variant"], **{k: values[k] for k in _VARIANT if k != "name"})
+    return Variant(**{name: values[name] for name in _VARIANT})
 
 
 def _unique(rows: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:

@@ -141,9 +141,10 @@ def _bootstrap(samples: Array) -> tuple[Array, Array]:
         """Mean over chosen seeds, of shape (groups, choices)."""
         shares = (np.moveaxis(seeds, axis, -1)[..., None] == np.arange(count)).mean(axis=-2)
         # The interval's bias correction counts ties with the mean, which rounding would break.
-        return np.round(scaled @ shares.T, 12)
+        found: Array = np.round(scaled @ shares.T, 12)
+        return found
 
-    found = stats.bootstrap(
+    result = stats.bootstrap(
         (np.arange(count),),
         means,
         vectorized=True,
@@ -152,7 +153,7 @@ def _bootstrap(samples: Array) -> tuple[Array, Array]:
         confidence_level=CONFIDENCE,
         rng=np.random.default_rng(0),
     )
-    interval = found.confidence_interval
+    interval = result.confidence_interval
     return centre + scale * interval.low, centre + scale * interval.high
 
 
