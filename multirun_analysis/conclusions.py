@@ -9,7 +9,7 @@ sentence says how many more there must be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,21 +33,21 @@ from samsweep.text import counted
 Verdict = Literal["told apart", "not told apart", "too few seeds"]
 Row = Mapping[Any, Any]
 
-#: What is swapped; the effect's change is that of the outcome.
+#: What is swapped.
 _SWAPS: Mapping[str, str] = {
     "magnitude_minus_direction": (
         "taking SAM's magnitude in place of SAM's direction (SAMMAGNITUDE less SAMDIRECTION)"
     ),
-    "direction": "taking SAM's direction in place of SGD's, averaged over both magnitudes,",
-    "magnitude": "taking SAM's magnitude in place of SGD's, averaged over both directions,",
+    "direction": "taking SAM's direction in place of SGD's (averaged over both magnitudes)",
+    "magnitude": "taking SAM's magnitude in place of SGD's (averaged over both directions)",
     "interaction": (
-        "taking SAM's magnitude in place of SGD's beside SAM's direction, less the same beside "
-        "SGD's direction (the interaction),"
+        "taking SAM's magnitude in place of SGD's beside SAM's direction rather than beside "
+        "SGD's (the interaction)"
     ),
-    "direction_at_sgd_magnitude": "taking SAM's direction in place of SGD's, at SGD's magnitude,",
-    "direction_at_sam_magnitude": "taking SAM's direction in place of SGD's, at SAM's magnitude,",
-    "magnitude_at_sgd_direction": "taking SAM's magnitude in place of SGD's, at SGD's direction,",
-    "magnitude_at_sam_direction": "taking SAM's magnitude in place of SGD's, at SAM's direction,",
+    "direction_at_sgd_magnitude": "taking SAM's direction in place of SGD's (at SGD's magnitude)",
+    "direction_at_sam_magnitude": "taking SAM's direction in place of SGD's (at SAM's magnitude)",
+    "magnitude_at_sgd_direction": "taking SAM's magnitude in place of SGD's (at SGD's direction)",
+    "magnitude_at_sam_direction": "taking SAM's magnitude in place of SGD's (at SAM's direction)",
 }
 
 #: What one conclusion is about.
@@ -182,19 +182,18 @@ def _seeds_more(row: Row) -> int:
 
 
 def _sentence(rows: Sequence[Row]) -> str:
-    by_verdict = {
-        kind: [row for row in rows if verdict(row) == kind]
+    told, not_told, too_few = (
+        [row for row in rows if verdict(row) == kind]
         for kind in ("told apart", "not told apart", "too few seeds")
-    }
-    clauses = [
-        *_told(by_verdict["told apart"]),
-        *_not_told(by_verdict["not told apart"]),
-        *_too_few(by_verdict["too few seeds"]),
-        *_left_out(rows),
-    ]
+    )
+    swap, outcome = _SWAPS[rows[0]["effect"]], OUTCOME_LABELS[rows[0]["outcome"]]
+    clauses = [f"{swap} changed {outcome} by {_told(told)}"] if told else []
+    for some, text in ((not_told, _not_told), (too_few, _too_few)):
+        if some:
+            subject = "elsewhere a change" if clauses else f"a change of {outcome} by {swap}"
+            clauses.append(f"{subject} {text(some)}")
     radii = _radii([row["rho"] for row in rows])
-    swap = f"{_SWAPS[rows[0]['effect']]} changed {_outcome(rows[0])}"
-    return f"{_where(rows[0])} at rho {radii}, {swap} {'; '.join(clauses)}."
+    return f"{_where(rows[0])} at rho {radii}, {'; '.join([*clauses, *_left_out(rows)])}."
 
 
 def _where(row: Row) -> str:
@@ -204,45 +203,35 @@ def _where(row: Row) -> str:
     return f"Under {granularity} granularity{ascent}, on {row['model']} ({trained})"
 
 
-def _outcome(row: Row) -> str:
-    return OUTCOME_LABELS[row["outcome"]]
-
-
-def _told(rows: Sequence[Row]) -> Iterator[str]:
-    if not rows:
-        return
+def _told(rows: Sequence[Row]) -> str:
     turning = len({row["estimate"] > 0 for row in rows}) > 1
-    largest = p_text(max(row["p_holm"] for row in rows))
-    sign = ", the sign turning with rho" * turning
-    yield f"by {_estimates(rows)} ({_seeds(rows)}, adjusted p {_at_most(rows)} {largest}){sign}"
+    p = _p_range(rows, "≤", max)
+    return f"{_estimates(rows)} ({_seeds(rows)}, {p})" + ", the sign turning with rho" * turning
 
 
-def _at_most(rows: Sequence[Row]) -> str:
-    return "=" if len({row["p_holm"] for row in rows}) == 1 else "≤"
+def _not_told(rows: Sequence[Row]) -> str:
+    p = _p_range(rows, "≥", min)
+    return f"was not told apart from zero: {_estimates(rows)} ({_seeds(rows)}, {p})"
 
 
-def _not_told(rows: Sequence[Row]) -> Iterator[str]:
-    if rows:
-        least = p_text(min(row["p_holm"] for row in rows))
-        at_least = "=" if len({row["p_holm"] for row in rows}) == 1 else "≥"
-        yield (
-            f"by an amount not told apart from zero: {_estimates(rows)} "
-            f"({_seeds(rows)}, adjusted p {at_least} {least})"
-        )
-
-
-def _too_few(rows: Sequence[Row]) -> Iterator[str]:
+def _too_few(rows: Sequence[Row]) -> str:
     """With the numbers there are, and what is lacking to test them."""
-    if not rows:
-        return
     seen = [row for row in rows if row["n"]]
-    estimates = f"by {_estimates(seen)} in {_seeds(seen)}, " if seen else ""
-    unseen = _radii([row["rho"] for row in rows if not row["n"]])
-    without = f"with no complete seed at {unseen}, " if unseen else ""
-    size, needed = rows[0]["family_size"], rows[0]["seeds_needed"]
-    more = counted(max(_seeds_more(row) for row in rows), "more seed")
-    family = f"a family of {counted(int(size), 'test')}" if size > 1 else "one test"
-    yield f"{estimates}{without}too few to tell it from zero: {family} needs {needed} seeds, {more}"
+    unseen = [row["rho"] for row in rows if not row["n"]]
+    there = [f"{_estimates(seen)} ({_seeds(seen)})"] if seen else []
+    there += [f"no complete seed at {_radii(unseen)}"] if unseen else []
+    size, needed = int(rows[0]["family_size"]), rows[0]["seeds_needed"]
+    family = f"a family of {size} tests" if size > 1 else "one test"
+    more = max(_seeds_more(row) for row in rows)
+    return (
+        f"cannot be told apart from zero yet: {', '.join(there)}, where {family} needs "
+        f"{needed} seeds, {more} more"
+    )
+
+
+def _p_range(rows: Sequence[Row], bound: str, end: Callable[[Iterable[float]], float]) -> str:
+    values = {row["p_holm"] for row in rows}
+    return f"adjusted p {'=' if len(values) == 1 else bound} {p_text(end(values))}"
 
 
 def _left_out(rows: Sequence[Row]) -> Iterator[str]:
