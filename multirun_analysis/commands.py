@@ -32,13 +32,11 @@ FOLDER = "FOLDER"
 
 @dataclass(frozen=True, kw_only=True)
 class _Rectangle:
-    """Cells that one command trains: the product of the axes.
+    """Cells of one data set and recipe that one command trains: the product of the axes.
 
     An axis that the optimizers do not use is empty: SGD's radius, its granularity and SAM's.
     """
 
-    dataset: DatasetConfig
-    recipe: RecipeConfig
     #: Keys of ``opt`` beside its name; None for SGD, which goes with any.
     extras: tuple[tuple[str, object], ...] | None
     model: frozenset[str]
@@ -62,7 +60,14 @@ def sweep_commands(cells: Iterable[CellConfig], study: str) -> list[str]:
         Lines for a shell. For an ``image_folder`` its path is to be written in place of
         :data:`FOLDER`.
     """
-    return [_command(rectangle, study) for rectangle in _rectangles(cells)]
+    settings: dict[tuple[DatasetConfig, RecipeConfig], list[CellConfig]] = {}
+    for cell in cells:
+        settings.setdefault((cell.dataset, cell.recipe), []).append(cell)
+    return [
+        _command(study, dataset, recipe, rectangle)
+        for (dataset, recipe), group in settings.items()
+        for rectangle in _rectangles(group)
+    ]
 
 
 # --------------------------------------------------------------------------- rectangles
@@ -78,8 +83,6 @@ def _rectangles(cells: Iterable[CellConfig]) -> list[_Rectangle]:
 def _point(cell: CellConfig) -> _Rectangle:
     variant = cell.variant
     return _Rectangle(
-        dataset=cell.dataset,
-        recipe=cell.recipe,
         extras=_extras(variant),
         model=frozenset([cell.model.name]),
         opt=frozenset([variant.name]),
@@ -146,7 +149,6 @@ def _fits(guest: _Rectangle, host: _Rectangle) -> bool:
 
 def _order(rectangle: _Rectangle) -> tuple[object, ...]:
     return (
-        rectangle.dataset.name,
         sorted(rectangle.model),
         [VARIANTS.index(name) for name in _in_table_order(rectangle.opt)],
         sorted(rectangle.granularity),
@@ -162,11 +164,13 @@ def _in_table_order(opts: Iterable[str]) -> list[str]:
 # --------------------------------------------------------------------------- text
 
 
-def _command(rectangle: _Rectangle, study: str) -> str:
+def _command(
+    study: str, dataset: DatasetConfig, recipe: RecipeConfig, rectangle: _Rectangle
+) -> str:
     overrides = [
         f"study={study}",
-        *_dataset_overrides(rectangle.dataset),
-        *_recipe_overrides(rectangle),
+        *_dataset_overrides(dataset),
+        *_differing("", recipe.model_dump(), _usual_recipe(dataset.name)),
         f"model={','.join(sorted(rectangle.model))}",
         f"opt={','.join(_in_table_order(rectangle.opt))}",
         *_opt_overrides(rectangle),
@@ -201,11 +205,6 @@ def _dataset_overrides(dataset: DatasetConfig) -> Iterator[str]:
     yield from _differing("dataset.augment.", dataset.augment.model_dump(), usual["augment"])
 
 
-def _recipe_overrides(rectangle: _Rectangle) -> Iterator[str]:
-    usual = {**_top_level(), **_option("dataset", rectangle.dataset.name)["recipe"]}
-    yield from _differing("", rectangle.recipe.model_dump(), usual)
-
-
 def _opt_overrides(rectangle: _Rectangle) -> Iterator[str]:
     """Keys of ``opt``, with ``++`` since not every optimizer's file has them."""
     usual = {
@@ -234,8 +233,8 @@ def _text(value: object) -> str:
 # --------------------------------------------------------------------------- defaults
 
 
-def _top_level() -> Mapping[str, Any]:
-    return _read("config.yaml")
+def _usual_recipe(dataset: str) -> Mapping[str, Any]:
+    return {**_read("config.yaml"), **_option("dataset", dataset)["recipe"]}
 
 
 @functools.cache

@@ -23,7 +23,7 @@ from multirun_analysis.effect_tables import (
     lost_notes,
     p_text,
 )
-from multirun_analysis.effects import SIMPLE_EFFECTS
+from multirun_analysis.effects import DESIGN, SIMPLE_EFFECTS
 from multirun_analysis.gaps import more_seeds_command
 from multirun_analysis.labels import number
 from multirun_analysis.pages import Page, Section
@@ -113,9 +113,11 @@ def conclusions(effects: pd.DataFrame, runs: pd.DataFrame | None = None) -> list
         In the order of ``effects``; simple effects only at radii where the interaction is told
         apart from zero.
     """
-    told = effects[_worth_telling(effects)]
-    groups = told.groupby(list(_SUBJECT), sort=False, dropna=False)
-    return [_conclusion(rows, runs) for _, rows in groups]
+    commands = None if runs is None else _Commands(runs)
+    subjects: dict[tuple[object, ...], list[Row]] = {}
+    for row in effects[_worth_telling(effects)].to_dict("records"):
+        subjects.setdefault(_values(row, _SUBJECT), []).append(row)
+    return [_conclusion(rows, commands) for rows in subjects.values()]
 
 
 def conclusions_page(effects: pd.DataFrame, runs: pd.DataFrame | None = None) -> Page:
@@ -138,6 +140,32 @@ def conclusions_page(effects: pd.DataFrame, runs: pd.DataFrame | None = None) ->
 # --------------------------------------------------------------------------- one conclusion
 
 
+class _Commands:
+    """Commands for more seeds, each made once: all outcomes of a design share it.
+
+    Args:
+        runs: Frame of :func:`~multirun_analysis.load.load_runs`.
+    """
+
+    def __init__(self, runs: pd.DataFrame) -> None:
+        groups = runs.groupby(["recipe_key", "model"], sort=False)
+        self._runs: dict[tuple[object, ...], pd.DataFrame] = {(*key,): r for key, r in groups}
+        self._made: dict[tuple[object, ...], str] = {}
+
+    def of(self, row: Row, more: int) -> str:
+        """The command that gives the design of an effect so many more seeds."""
+        key = (*_values(row, ("effect", *DESIGN)), more)
+        if key not in self._made:
+            runs = self._runs[row["recipe_key"], row["model"]]
+            self._made[key] = more_seeds_command(runs, row, more)
+        return self._made[key]
+
+
+def _values(row: Row, names: Iterable[str]) -> tuple[object, ...]:
+    """A row's values as a key: all that are absent are equal."""
+    return tuple(None if pd.isna(row[name]) else row[name] for name in names)
+
+
 def _worth_telling(effects: pd.DataFrame) -> pd.Series[bool]:
     """Main effects, and simple ones where the interaction is told apart from zero."""
     keys = [key for key in _SUBJECT if key != "effect"] + ["rho"]
@@ -146,8 +174,7 @@ def _worth_telling(effects: pd.DataFrame) -> pd.Series[bool]:
     return ~effects["effect"].isin(SIMPLE_EFFECTS) | point.isin(point[interacting])
 
 
-def _conclusion(effects: pd.DataFrame, runs: pd.DataFrame | None) -> Conclusion:
-    rows = effects.to_dict("records")
+def _conclusion(rows: Sequence[Row], commands: _Commands | None) -> Conclusion:
     first = rows[0]
     verdicts = {row["rho"]: verdict(row) for row in rows}
     more = max((_seeds_more(row) for row in rows), default=0)
@@ -158,7 +185,7 @@ def _conclusion(effects: pd.DataFrame, runs: pd.DataFrame | None) -> Conclusion:
         design=design_title(first),
         verdicts=verdicts,
         seeds_more=more,
-        command=more_seeds_command(runs, first, more) if more and runs is not None else None,
+        command=commands.of(first, more) if more and commands is not None else None,
         sentence=_sentence(rows),
     )
 

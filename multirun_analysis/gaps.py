@@ -8,8 +8,9 @@ SGDHESS of one curvature, whose rho is a factor.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -118,9 +119,9 @@ def more_seeds_command(runs: pd.DataFrame, effect: Mapping[Any, Any], more: int)
     begun = sorted({int(seed) for seed in rows["seed"]})
     unfinished = [seed for seed in begun if any((c, seed) not in done for c in corners)]
     seeds = [*unfinished, *range(begun[-1] + 1, begun[-1] + 1 + more)][:more]
-    first = rows.iloc[:1]
-    cells = [_cell(first, variant, seed) for variant in variants for seed in seeds]
-    (command,) = sweep_commands(cells, first["study"].iloc[0])
+    make = _maker(rows)
+    cells = [make(variant, seed) for variant in variants for seed in seeds]
+    (command,) = sweep_commands(cells, rows["study"].iloc[0])
     return command
 
 
@@ -135,12 +136,13 @@ def _gaps(runs: pd.DataFrame) -> Iterator[_Gap]:
             (_variant(row), int(row["seed"])): row["status"]
             for row in _plain(rows, [*_VARIANT, "seed", "status"])
         }
+        make = _maker(rows)
         variants = _rectangle(variant for variant, _ in statuses)
         seeds = sorted({seed for _, seed in statuses})
         for variant, seed in itertools.product(variants, seeds):
             status = statuses.get((variant, seed), "missing")
             if status not in FINISHED:
-                yield _Gap(study, recipe_key, status, _cell(rows.iloc[:1], variant, seed))
+                yield _Gap(study, recipe_key, status, make(variant, seed))
 
 
 def _rectangle(found: Iterable[Variant]) -> list[Variant]:
@@ -194,22 +196,24 @@ def _design_rows(runs: pd.DataFrame, effect: Mapping[Any, Any]) -> pd.DataFrame:
 # --------------------------------------------------------------------------- rows to cells
 
 
-def _cell(row: pd.DataFrame, variant: Variant, seed: int) -> CellConfig:
-    """A cell of a row's model and recipe."""
+def _maker(rows: pd.DataFrame) -> Callable[[Variant, int], CellConfig]:
+    """What makes cells of the rows' one model and recipe."""
     columns = [*_DATASET, *AugmentConfig.model_fields, *RecipeConfig.model_fields]
-    (values,) = _plain(row, ["model", "dataset", *columns])
-    augment = {name: values[name] for name in AugmentConfig.model_fields}
-    return CellConfig(
-        model=ModelConfig(name=values["model"]),
-        variant=variant,
-        dataset=DatasetConfig(
-            name=values["dataset"],
-            augment=AugmentConfig(**augment),
-            **{name: values[name] for name in _DATASET},
-        ),
-        recipe=RecipeConfig(**{name: values[name] for name in RecipeConfig.model_fields}),
-        seed=seed,
+    (values,) = _plain(rows.iloc[:1], ["model", "dataset", *columns])
+    augment = AugmentConfig(**{name: values[name] for name in AugmentConfig.model_fields})
+    of_dataset = {name: values[name] for name in _DATASET}
+    return functools.partial(
+        _cell,
+        ModelConfig(name=values["model"]),
+        DatasetConfig(name=values["dataset"], augment=augment, **of_dataset),
+        RecipeConfig(**{name: values[name] for name in RecipeConfig.model_fields}),
     )
+
+
+def _cell(
+    model: ModelConfig, dataset: DatasetConfig, recipe: RecipeConfig, variant: Variant, seed: int
+) -> CellConfig:
+    return CellConfig(model=model, variant=variant, dataset=dataset, recipe=recipe, seed=seed)
 
 
 def _variant(values: Mapping[str, Any]) -> Variant:
