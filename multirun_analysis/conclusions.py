@@ -24,7 +24,7 @@ from multirun_analysis.effect_tables import (
     p_text,
 )
 from multirun_analysis.effects import DESIGN, SIMPLE_EFFECTS
-from multirun_analysis.gaps import more_seeds_command
+from multirun_analysis.gaps import blocks, more_seeds_command
 from multirun_analysis.labels import number
 from multirun_analysis.pages import Page, Section
 from multirun_analysis.statistics import ALPHA
@@ -148,16 +148,15 @@ class _Commands:
     """
 
     def __init__(self, runs: pd.DataFrame) -> None:
-        groups = runs.groupby(["recipe_key", "model"], sort=False)
-        self._runs: dict[tuple[object, ...], pd.DataFrame] = {(*key,): r for key, r in groups}
+        self._blocks = blocks(runs)
         self._made: dict[tuple[object, ...], str] = {}
 
     def of(self, row: Row, more: int) -> str:
         """The command that gives the design of an effect so many more seeds."""
         key = (*_values(row, ("effect", *DESIGN)), more)
         if key not in self._made:
-            runs = self._runs[row["recipe_key"], row["model"]]
-            self._made[key] = more_seeds_command(runs, row, more)
+            block = self._blocks[row["recipe_key"], row["model"]]
+            self._made[key] = more_seeds_command(block, row, more)
         return self._made[key]
 
 

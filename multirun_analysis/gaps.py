@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -43,8 +44,35 @@ MISSING_COLUMNS: Mapping[str, str] = {
     "seed": "Int64",
 }
 
+#: Fields of a variant, the first of which is its name.
 _VARIANT = list(Variant.model_fields)
 _DATASET = [name for name in DatasetConfig.model_fields if name not in ("name", "augment")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """The cells of one recipe and model.
+
+    Args:
+        study: Whose cells they are.
+        recipe_key: Of the training recipe.
+        make: Makes the cell of a variant and a seed.
+        statuses: Of the cells that have a record.
+    """
+
+    study: str
+    recipe_key: str
+    make: Callable[[Variant, int], CellConfig]
+    statuses: Mapping[tuple[Variant, int], str]
+
+    @property
+    def variants(self) -> list[Variant]:
+        """Each variant that has a record, once."""
+        return list(dict.fromkeys(variant for variant, _ in self.statuses))
+
+    def finished(self, variant: Variant, seed: int) -> bool:
+        """Whether a cell has a result."""
+        return self.statuses.get((variant, seed)) in FINISHED
 
 
 class _Gap(NamedTuple):
@@ -100,29 +128,35 @@ def fill_commands(runs: pd.DataFrame) -> list[str]:
     return [line for study, cells in by_study.items() for line in sweep_commands(cells, study)]
 
 
-def more_seeds_command(runs: pd.DataFrame, effect: Mapping[Any, Any], more: int) -> str:
+def more_seeds_command(block: Block, effect: Mapping[Any, Any], more: int) -> str:
     """The command that gives an effect's design more seeds, at all its radii.
 
     Seeds that were begun and lack a result of the effect's come first, then new ones. Those of the
     design's cells that have a result are skipped when the command runs.
 
     Args:
-        runs: Frame of :func:`~multirun_analysis.load.load_runs`.
+        block: The one of :func:`blocks` that is of the effect's recipe and model.
         effect: Row of :func:`~multirun_analysis.effects.estimate_effects`.
         more: How many.
     """
-    rows = _design_rows(runs, effect)
-    variants = _rectangle(_variant(values) for values in _unique(rows, _VARIANT))
-    corners = [variant for variant in variants if variant.name in _names(effect)]
-    finished = rows[rows["status"].isin(FINISHED)]
-    done = {(_variant(row), int(row["seed"])) for row in _plain(finished, [*_VARIANT, "seed"])}
-    begun = sorted({int(seed) for seed in rows["seed"]})
-    unfinished = [seed for seed in begun if any((c, seed) not in done for c in corners)]
+    design = _rectangle(_design(block.variants, effect))
+    corners = [variant for variant in design if variant.name in _names(effect)]
+    begun = sorted({seed for variant, seed in block.statuses if variant in set(design)})
+    unfinished = [s for s in begun if not all(block.finished(corner, s) for corner in corners)]
     seeds = [*unfinished, *range(begun[-1] + 1, begun[-1] + 1 + more)][:more]
-    make = _maker(rows)
-    cells = [make(variant, seed) for variant in variants for seed in seeds]
-    (command,) = sweep_commands(cells, rows["study"].iloc[0])
+    cells = [block.make(variant, seed) for variant in design for seed in seeds]
+    (command,) = sweep_commands(cells, block.study)
     return command
+
+
+def blocks(runs: pd.DataFrame) -> dict[tuple[str, str], Block]:
+    """The cells of a study by ``recipe_key`` and model.
+
+    Args:
+        runs: Frame of :func:`~multirun_analysis.load.load_runs`, of one study.
+    """
+    groups = runs.groupby(["recipe_key", "model"], sort=False)
+    return {(str(recipe), str(model)): _block(rows) for (recipe, model), rows in groups}
 
 
 # --------------------------------------------------------------------------- rectangles
@@ -130,19 +164,12 @@ def more_seeds_command(runs: pd.DataFrame, effect: Mapping[Any, Any], more: int)
 
 def _gaps(runs: pd.DataFrame) -> Iterator[_Gap]:
     current = runs[runs["results_version"] == RESULTS_VERSION]
-    for _, rows in current.groupby(["study", "recipe_key", "model"], sort=False):
-        study, recipe_key = rows[["study", "recipe_key"]].iloc[0]
-        statuses = {
-            (_variant(row), int(row["seed"])): row["status"]
-            for row in _plain(rows, [*_VARIANT, "seed", "status"])
-        }
-        make = _maker(rows)
-        variants = _rectangle(variant for variant, _ in statuses)
-        seeds = sorted({seed for _, seed in statuses})
-        for variant, seed in itertools.product(variants, seeds):
-            status = statuses.get((variant, seed), "missing")
-            if status not in FINISHED:
-                yield _Gap(study, recipe_key, status, make(variant, seed))
+    for block in blocks(current).values():
+        seeds = sorted({seed for _, seed in block.statuses})
+        for variant, seed in itertools.product(_rectangle(block.variants), seeds):
+            if not block.finished(variant, seed):
+                status = block.statuses.get((variant, seed), "missing")
+                yield _Gap(block.study, block.recipe_key, status, block.make(variant, seed))
 
 
 def _rectangle(found: Iterable[Variant]) -> list[Variant]:
@@ -178,35 +205,39 @@ def _names(effect: Mapping[Any, Any]) -> set[str]:
     return {"asam" if adaptive and corner == "sam" else corner for corner in corners}
 
 
-def _design_rows(runs: pd.DataFrame, effect: Mapping[Any, Any]) -> pd.DataFrame:
-    """The runs of all corners of an effect's design, at the radii of its hybrids."""
-    rows = runs[(runs["recipe_key"] == effect["recipe_key"]) & (runs["model"] == effect["model"])]
-    ascent = (rows["ascent"] == effect["ascent"]) & (
-        rows["eta"].isna() if pd.isna(effect["eta"]) else rows["eta"] == effect["eta"]
-    )
-    hybrid = rows["variant"].isin(HYBRIDS) & ascent
-    hybrid &= rows["granularity"] == effect["granularity"]
-    radii = rows.loc[hybrid.fillna(False), "rho"].unique()
-    sam = rows["variant"].isin(["sam", "asam"]) & ascent & rows["rho"].isin(radii)
-    corners = (hybrid | sam | (rows["variant"] == "sgd")).fillna(False)
-    found: pd.DataFrame = rows.loc[corners.astype(bool)]
-    return found
+def _design(variants: Sequence[Variant], effect: Mapping[Any, Any]) -> list[Variant]:
+    """The corners of an effect's design, at the radii of its hybrids."""
+    eta = None if pd.isna(effect["eta"]) else effect["eta"]
+    ours = [v for v in variants if (v.ascent, v.eta) == (effect["ascent"], eta)]
+    hybrids = [v for v in ours if v.granularity == effect["granularity"]]
+    radii = {hybrid.rho for hybrid in hybrids}
+    sams = [v for v in ours if v.granularity is None and v.rho in radii]
+    return [*(v for v in variants if v.name == "sgd"), *sams, *hybrids]
 
 
 # --------------------------------------------------------------------------- rows to cells
 
 
-def _maker(rows: pd.DataFrame) -> Callable[[Variant, int], CellConfig]:
-    """What makes cells of the rows' one model and recipe."""
+def _block(rows: pd.DataFrame) -> Block:
     columns = [*_DATASET, *AugmentConfig.model_fields, *RecipeConfig.model_fields]
-    (values,) = _plain(rows.iloc[:1], ["model", "dataset", *columns])
+    columns += ["study", "recipe_key", "model", "dataset"]
+    (row,) = _plain(rows.iloc[:1], columns)
+    values = dict(zip(columns, row, strict=True))
     augment = AugmentConfig(**{name: values[name] for name in AugmentConfig.model_fields})
     of_dataset = {name: values[name] for name in _DATASET}
-    return functools.partial(
-        _cell,
-        ModelConfig(name=values["model"]),
-        DatasetConfig(name=values["dataset"], augment=augment, **of_dataset),
-        RecipeConfig(**{name: values[name] for name in RecipeConfig.model_fields}),
+    return Block(
+        study=values["study"],
+        recipe_key=values["recipe_key"],
+        make=functools.partial(
+            _cell,
+            ModelConfig(name=values["model"]),
+            DatasetConfig(name=values["dataset"], augment=augment, **of_dataset),
+            RecipeConfig(**{name: values[name] for name in RecipeConfig.model_fields}),
+        ),
+        statuses={
+            (_variant(*values), seed): status
+            for *values, seed, status in _plain(rows, ["variant", *_VARIANT[1:], "seed", "status"])
+        },
     )
 
 
@@ -216,21 +247,12 @@ def _cell(
     return CellConfig(model=model, variant=variant, dataset=dataset, recipe=recipe, seed=seed)
 
 
-def _variant(values: Mapping[str, Any]) -> Variant:
-    return Variant(**{name: values[name] for name in _VARIANT})
+@functools.cache
+def _variant(*values: Any) -> Variant:
+    return Variant(**dict(zip(_VARIANT, values, strict=True)))
 
 
-def _unique(rows: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
-    return _plain(rows.drop_duplicates([_column(name) for name in columns]), columns)
-
-
-def _plain(rows: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
+def _plain(rows: pd.DataFrame, columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
     """Rows as plain values, None where a value is not used."""
-    taken = rows[[_column(name) for name in columns]].astype("object")
-    rows_of_values = taken.where(taken.notna(), None).itertuples(index=False, name=None)
-    return [dict(zip(columns, values, strict=True)) for values in rows_of_values]
-
-
-def _column(name: str) -> str:
-    """Where a frame of runs keeps a field of :class:`~samsweep.config.Variant`."""
-    return "variant" if name == "name" else name
+    taken = rows[list(columns)].astype("object")
+    return taken.where(taken.notna(), None).itertuples(index=False, name=None)

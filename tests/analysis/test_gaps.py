@@ -11,6 +11,7 @@ import pytest
 from multirun_analysis.effects import estimate_effects
 from multirun_analysis.gaps import (
     MISSING_COLUMNS,
+    blocks,
     fill_commands,
     missing_cells,
     more_seeds_command,
@@ -133,6 +134,10 @@ def test_cells_of_older_code_cannot_be_added_to() -> None:
 # --------------------------------------------------------------------------- more seeds
 
 
+def _more(runs: pd.DataFrame, row: Any, more: int) -> str:
+    return more_seeds_command(blocks(runs)[row["recipe_key"], row["model"]], row, more)
+
+
 def _headline(records: Sequence[Record], effect: str = "magnitude_minus_direction") -> Any:
     runs = runs_frame(records)
     effects = estimate_effects(runs, measurements_frame(records))
@@ -143,7 +148,7 @@ def _headline(records: Sequence[Record], effect: str = "magnitude_minus_directio
 def test_more_seeds_are_new_ones_of_the_whole_design() -> None:
     records = [_record(cell(v, seed=seed)) for v in _design(0.1, 0.2) for seed in (0, 1)]
     runs, row = _headline(records)
-    command = more_seeds_command(runs, row, 3)
+    command = _more(runs, row, 3)
     expected = [cell(v, seed=seed) for v in _design(0.1, 0.2) for seed in (2, 3, 4)]
     assert sorted(composed([command])) == sorted(("mine", cell_id(c)) for c in expected)
 
@@ -156,7 +161,7 @@ def test_seeds_that_were_begun_come_first() -> None:
     ]
     runs, row = _headline(records)
     assert row["n"] == 2 and row["n_failed"] == 1
-    assert more_seeds_command(runs, row, 3).endswith("seed=1,3,4")
+    assert _more(runs, row, 3).endswith("seed=1,3,4")
 
 
 def test_more_seeds_keep_to_the_design() -> None:
@@ -173,7 +178,7 @@ def test_more_seeds_keep_to_the_design() -> None:
     runs = runs_frame(records)
     effects = estimate_effects(runs, measurements_frame(records))
     row = effects[effects["ascent"] == "adaptive"].iloc[0].to_dict()
-    command = more_seeds_command(runs, row, 1)
+    command = _more(runs, row, 1)
     expected = [cell(v, seed=1) for v in ours]
     assert sorted(composed([command])) == sorted(("mine", cell_id(c)) for c in expected)
 
@@ -190,7 +195,7 @@ def test_a_design_without_sgd_asks_for_none(effect: str) -> None:
         "magnitude_at_sam_direction",
     }, "no effect is planned without its corners"
     row = {**effects.iloc[0].to_dict(), "effect": effect}
-    assert "opt=sam,samdirection,sammagnitude" in more_seeds_command(runs, row, 1)
+    assert "opt=sam,samdirection,sammagnitude" in _more(runs, row, 1)
 
 
 def test_frames_of_wholly_missing_columns_are_read() -> None:
