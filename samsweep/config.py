@@ -461,6 +461,13 @@ class RunConfig(Frozen):
 # --------------------------------------------------------------------------- conf/, key by key
 
 
+def conf_dir() -> Path:
+    """The folder of configurations: inside an installed package, beside one in a checkout."""
+    package = Path(__file__).parent
+    shipped = package / "conf"
+    return shipped if shipped.is_dir() else package.parent / "conf"
+
+
 class OptOptions(Frozen):
     """An option of the ``opt`` group; ``rho`` and ``granularity`` stand at the top level."""
 

@@ -1,6 +1,6 @@
 """Between Hydra and the rest: the one home of DictConfig.
 
-Finds ``conf/``, names a cell's folder, turns a composed configuration into a
+Names a cell's folder, turns a composed configuration into a
 :class:`~samsweep.config.RunConfig`, and refuses what cannot be run before anything is created.
 """
 
@@ -22,7 +22,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from samsweep.config import ConfigError, Options, RunConfig, sibling_keys, unknown_name
+from samsweep.config import (
+    ConfigError,
+    Options,
+    RunConfig,
+    conf_dir,
+    sibling_keys,
+    unknown_name,
+)
 from samsweep.data.describe import describe
 from samsweep.launch.local import look_ahead
 from samsweep.launch.plan import Point, plan_sweep
@@ -40,13 +47,6 @@ class Refusal(SystemExit):
     def __init__(self, error: Exception) -> None:
         super().__init__(2)
         self.reason = explain(error)
-
-
-def conf_dir() -> Path:
-    """The folder of configurations: inside an installed package, beside one in a checkout."""
-    package = Path(__file__).parent
-    shipped = package / "conf"
-    return shipped if shipped.is_dir() else package.parent / "conf"
 
 
 def register_resolvers() -> None:

@@ -15,7 +15,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from samsweep.hydra_config import Refusal, conf_dir, is_refusal, register_resolvers, to_run_config
+from samsweep.config import conf_dir
+from samsweep.hydra_config import Refusal, is_refusal, register_resolvers, to_run_config
 from samsweep.hydra_config import explain as explain_error
 from samsweep.records.schema import CellFailed
 from samsweep.signals import end_on_sigterm

@@ -1,0 +1,241 @@
+"""Effects for people: their names, their numbers as text, and pages of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from decimal import ROUND_CEILING, Context
+from typing import Any
+
+import pandas as pd
+
+from multirun_analysis.effects import EFFECTS, SIMPLE_EFFECTS
+from multirun_analysis.labels import number
+from multirun_analysis.pages import Page, Section
+
+#: What an effect compares, for the rows of a table.
+EFFECT_LABELS: Mapping[str, str] = {
+    "magnitude_minus_direction": "M − D: SAMMAGNITUDE less SAMDIRECTION",
+    "direction": "direction D",
+    "magnitude": "magnitude M",
+    "interaction": "interaction I",
+    "direction_at_sgd_magnitude": "direction, at SGD's magnitude",
+    "direction_at_sam_magnitude": "direction, at SAM's magnitude",
+    "magnitude_at_sgd_direction": "magnitude, at SGD's direction",
+    "magnitude_at_sam_direction": "magnitude, at SAM's direction",
+}
+#: Outcomes with their units.
+OUTCOME_LABELS: Mapping[str, str] = {
+    "test_accuracy": "test accuracy (percentage points)",
+    "test_loss": "test loss (nats)",
+    "log_lambda_max": "ln lambda_max",
+    "weight_norm": "weight norm",
+    "log_sharpness": "ln of the published sharpness",
+}
+GRANULARITY_LABELS: Mapping[str, str] = {
+    "element": "element-wise",
+    "tensor": "per-tensor",
+    "global": "global",
+}
+READING_LABELS: Mapping[str, str] = {
+    "by_name": "by the names of the published rows",
+    "as_coded": "by what the published code computes",
+}
+
+_MISSING = "??"
+
+_LEGEND = (
+    "Each number is the mean over seeds of a contrast within a seed, with a 95 % t interval; BCa "
+    "is the bootstrap over whole seeds, from 8 seeds on. The intervals are not adjusted for their "
+    "number. p is that of the two-sided sign-flip test (exact up to 16 seeds), p Holm is adjusted "
+    "over the radii and models of a table's effect, planned ones included; the effects are not "
+    "adjusted for each other. Seeds that lack a value of a contrast are left out and counted: if "
+    "cells diverge, the numbers speak only of the seeds that did not. Simple effects are shown "
+    "where the interaction is told from zero, or is larger than half the larger main effect. "
+    f"{_MISSING}: no seed has all values."
+)
+_PUBLISHED_LEGEND = (
+    "Single values, without seeds: these are point contrasts, from which nothing can be told apart "
+    f"from chance. {_MISSING}: a number that the contrast needs was not published."
+)
+
+Row = Mapping[Any, Any]
+
+
+# --------------------------------------------------------------------------- numbers
+
+
+def signed(value: float, decimals: int) -> str:
+    """A number with its sign, a minus as long as a plus.
+
+    >>> signed(-0.746, 2), signed(0.746, 2), signed(-0.0001, 2)
+    ('−0.75', '+0.75', '0.00')
+    """
+    text = f"{value:+.{decimals}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def interval_text(row: Row) -> str:
+    """An estimate with its t interval, to two significant digits of the interval's half-width.
+
+    >>> interval_text({"estimate": -0.746, "t_low": -0.942, "t_high": -0.550})
+    '−0.75 [−0.94, −0.55]'
+    >>> interval_text({"estimate": 1.5, "t_low": float("nan"), "t_high": float("nan")})
+    '+1.50'
+    """
+    decimals = _decimals(row)
+    if pd.isna(row["t_low"]):
+        return signed(row["estimate"], decimals)
+    low, high = (signed(row[end], decimals) for end in ("t_low", "t_high"))
+    return f"{signed(row['estimate'], decimals)} [{low}, {high}]"
+
+
+def _decimals(row: Row) -> int:
+    half = (row["t_high"] - row["t_low"]) / 2
+    scale = abs(row["estimate"]) if pd.isna(half) else half
+    return 2 if scale == 0 else min(8, max(2, 1 - math.floor(math.log10(scale))))
+
+
+def p_text(p: float) -> str:
+    """A p-value to two significant digits, never rounded down.
+
+    >>> p_text(6 / 512), p_text(0.05), p_text(1.0), p_text(3 / 2**20)
+    ('0.012', '0.05', '1', '2.9e-6')
+    """
+    # Ten digits first: 0.05 is stored as a little more than that.
+    rounded = Context(prec=2, rounding=ROUND_CEILING).create_decimal(f"{p:.10g}")
+    return number(float(rounded))
+
+
+# --------------------------------------------------------------------------- of a study
+
+
+def effects_page(effects: pd.DataFrame) -> Page:
+    """The contrasts of a study, a table for each outcome and design.
+
+    Args:
+        effects: Frame of :func:`~multirun_analysis.effects.estimate_effects`.
+    """
+    return Page(
+        name="effects",
+        title="Direction or magnitude: the 2x2 design, paired by seed",
+        legend=_LEGEND,
+        sections=tuple(_sections(effects)),
+        data=effects,
+    )
+
+
+def _sections(effects: pd.DataFrame) -> Iterator[Section]:
+    if effects.empty:
+        yield Section(
+            heading="No effects", text=("The study has no SAMDIRECTION or SAMMAGNITUDE.",)
+        )
+    for _, recipe in effects.groupby("recipe_key", sort=False):
+        yield Section(heading=recipe["recipe"].iloc[0])
+        keys = ["outcome", "settings_key", "ascent", "eta", "granularity"]
+        for _, table in recipe.groupby(keys, sort=False, dropna=False):
+            yield Section(heading=design_title(table.iloc[0]), level=3, table=_table(table))
+
+
+def design_title(row: Row | pd.Series[Any]) -> str:
+    """Outcome, measurement, granularity and ascent in words."""
+    parts = [OUTCOME_LABELS[row["outcome"]]]
+    if not pd.isna(row["settings_label"]):
+        parts.append(str(row["settings_label"]))
+    parts.append(f"{GRANULARITY_LABELS[row['granularity']]} granularity")
+    if row["ascent"] == "adaptive":
+        parts.append(f"adaptive ascent, eta {number(row['eta'])}")
+    return ", ".join(parts)
+
+
+def _table(effects: pd.DataFrame) -> pd.DataFrame:
+    shown = ~effects["effect"].isin(SIMPLE_EFFECTS) | effects["interaction_large"]
+    rows = effects[shown].to_dict("records")
+    return pd.DataFrame([_table_row(row) for row in rows], dtype="object")
+
+
+def _table_row(row: Row) -> dict[str, str]:
+    found = row["n"] > 0
+    return {
+        "effect": EFFECT_LABELS[row["effect"]],
+        "model": row["model"],
+        "rho": number(row["rho"]),
+        "mean [95 % t]": interval_text(row) if found else _MISSING,
+        "[95 % BCa]": _bca_text(row),
+        "median": signed(row["median"], _decimals(row)) if found else _MISSING,
+        "p": p_text(row["p"]) if found else _MISSING,
+        "p Holm": f"{p_text(row['p_holm'])} (of {row['family_size']})" if found else _MISSING,
+        "seeds": _seeds_text(row),
+    }
+
+
+def _seeds_text(row: Row) -> str:
+    unconverged = f"{row['n_unconverged']} not converged"
+    return ", ".join([str(row["n"]), *lost_notes(row), *[unconverged] * bool(row["n_unconverged"])])
+
+
+def _bca_text(row: Row) -> str:
+    if pd.isna(row["bca_low"]):
+        return ""
+    return f"[{signed(row['bca_low'], _decimals(row))}, {signed(row['bca_high'], _decimals(row))}]"
+
+
+def lost_notes(row: Row) -> list[str]:
+    """What became of the seeds that an effect lacks.
+
+    >>> lost_notes({"n_diverged": 1, "n_failed": 0, "n_missing": 2})
+    ['1 diverged', '2 missing']
+    """
+    counts = {what: row[f"n_{what}"] for what in ("diverged", "failed", "missing")}
+    return [f"{count} {what}" for what, count in counts.items() if count]
+
+
+# --------------------------------------------------------------------------- published
+
+
+def published_page(published: pd.DataFrame) -> Page:
+    """What published tables support, under both readings of the hybrids' names.
+
+    Args:
+        published: Frame of :func:`~multirun_analysis.effects.published_effects`.
+    """
+    sections = [
+        Section(
+            heading=f"{OUTCOME_LABELS[str(outcome)]}, {READING_LABELS[str(reading)]}",
+            table=_published_table(table),
+        )
+        for (reading, outcome), table in published.groupby(["reading", "outcome"], sort=False)
+    ]
+    return Page(
+        name="published_effects",
+        title="Direction or magnitude, from published single values",
+        legend=_PUBLISHED_LEGEND,
+        sections=(
+            Section(heading="Source", text=_source(published)),
+            *sections,
+        ),
+        data=published,
+    )
+
+
+def _source(published: pd.DataFrame) -> tuple[str, ...]:
+    attrs = published.attrs
+    return tuple([attrs["source"], attrs["protocol"], *attrs["caveats"]]) if attrs else ()
+
+
+def _published_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Model and effect by rho."""
+    main = table[~table["effect"].isin(SIMPLE_EFFECTS)]
+    texts = main.assign(
+        text=[_MISSING if pd.isna(e) else signed(e, 2) for e in main["estimate"]],
+        effect=pd.Categorical(main["effect"], list(EFFECTS)).rename_categories(EFFECT_LABELS),
+        rho=[f"rho={number(rho)}" for rho in main["rho"]],
+    )
+    rows = texts.groupby(["model", "effect"], sort=False, observed=True)
+    return pd.DataFrame(
+        [
+            {"model": model, "effect": effect, **dict(zip(row["rho"], row["text"], strict=True))}
+            for (model, effect), row in rows
+        ],
+        dtype="object",
+    ).fillna("")

@@ -1,0 +1,59 @@
+"""Cells as a run names them, and the cells that a command would train."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+
+from samsweep.config import AugmentConfig, CellConfig, Variant
+from samsweep.hydra_config import Composer, conf_dir, register_resolvers
+from samsweep.records.identity import cell_id
+
+from . import conftest
+
+
+def cell(
+    variant: Variant, *, dataset: Mapping[str, Any] | None = None, **changes: Any
+) -> CellConfig:
+    """A cell of the digits setting, with the identity that ``conf/`` composes to."""
+    used = {"augment": AugmentConfig(crop_padding=1, cutout_prob=None)}
+    return conftest.cell(variant, dataset=used | dict(dataset or {}), **changes)
+
+
+def composed(commands: Iterable[str]) -> list[tuple[str, str]]:
+    """Study and cell of every point of the commands' grids, without the duplicates of a grid."""
+    return [found for command in commands for found in _points(command)]
+
+
+def _points(command: str) -> list[tuple[str, str]]:
+    words = shlex.split(command)
+    assert words[:4] == ["python", "-m", "samsweep.run", "-m"]
+    axes = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line or ""]
+        for override in OverridesParser.create().parse_overrides(words[4:])
+    ]
+    points = _composer().points(itertools.product(*axes))
+    return list(dict.fromkeys((point.run.study, cell_id(point.run.cell)) for point in points))
+
+
+@functools.cache
+def _composer() -> Composer:
+    """Our own, which a test of its own compares with Hydra's."""
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    path = create_config_search_path(str(conf_dir()))
+    hydra = Hydra.create_main_hydra2(task_name="run", config_search_path=path)
+    master = hydra.compose_config("config", [], run_mode=RunMode.MULTIRUN)
+    GlobalHydra.instance().clear()
+    return Composer(hydra.config_loader, master)
