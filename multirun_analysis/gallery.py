@@ -42,12 +42,14 @@ class Picture:
 
     Args:
         name: Of its files, without suffix.
+        title: In plain text, different from those of the study's other figures.
         figure: To be saved by :func:`write_figures`.
         caption: How to read it, in plain text.
         alt: What is to be seen, for those who do not see it, in plain text.
     """
 
     name: str
+    title: str
     figure: Figure
     caption: str
     alt: str
@@ -60,12 +62,14 @@ class _Recipe:
     Args:
         title: For people.
         suffix: Of the names of its figures; empty where there is one recipe.
+        named: What tells the titles of its figures apart; empty likewise.
         runs: Its cells.
         measured: Its cells with their measurements.
     """
 
     title: str
     suffix: str
+    named: str
     runs: pd.DataFrame
     measured: pd.DataFrame
 
@@ -129,6 +133,7 @@ def _recipes(study: Study) -> list[_Recipe]:
         _Recipe(
             title,
             f"-{runs['recipe_key'].iloc[0]}" if len(split) > 1 else "",
+            title if len(split) > 1 else "",
             runs,
             joined[joined["cell_id"].isin(runs["cell_id"])],
         )
@@ -162,10 +167,11 @@ def _rho_pictures(recipe: _Recipe, palette: Palette) -> Iterator[Picture]:
         figure = accuracy_sharpness(rows, palette, title, _below(recipe.title, label))
         yield from _picture(
             f"accuracy_sharpness{suffix}{recipe.suffix}",
+            _title(title, label if suffix else "", recipe.named),
             figure,
             "Test accuracy of the last epoch against the natural logarithm of the largest Hessian "
             "eigenvalue; every point is one trained network. The marker tells the optimizer, the "
-            f"shade rho: the darker, the larger. {_sentence(recipe.title)} {_sentence(label)}",
+            f"shade rho: the darker, the larger. {_origin(recipe.title, label)}",
             _alt_scatter(rows),
         )
     yield from _outcome(
@@ -187,34 +193,38 @@ def _outcome(
     title: str,
     label: str = "",
 ) -> Iterator[Picture]:
-    figure = against_rho(rows, outcome, palette, f"{title}, against ρ", _below(recipe.title, label))
+    title = f"{title}, against ρ"
+    figure = against_rho(rows, outcome, palette, title, _below(recipe.title, label))
     scale = " The axis is logarithmic." if outcome.log else ""
     yield from _picture(
         f"{name}{recipe.suffix}",
+        _title(title, label if "-" in name else "", recipe.named),
         figure,
-        f"{title}, against rho: every seed as a faint point, mean and one sample standard "
-        "deviation over them. SGD is the dotted line, its standard deviation the grey band, its "
-        f"seeds the faint crosses at the left.{scale} {_sentence(recipe.title)} {_sentence(label)}",
-        f"{title}, against rho. Means: {_means(rows, outcome)}.",
+        "Every seed is a faint point; beside them mean and one sample standard deviation. SGD is "
+        "the dotted line, its standard deviation the grey band, its seeds the faint crosses at "
+        f"the left.{scale} {_origin(recipe.title, label)}",
+        f"{title}. Means in the order of rho: {_means(rows, outcome)}.",
     )
 
 
 def _epoch_pictures(recipe: _Recipe, epochs: pd.DataFrame, palette: Palette) -> Iterator[Picture]:
     here = epochs[epochs["recipe_key"] == recipe.runs["recipe_key"].iloc[0]]
     models = models_of(here)
+    layers = "Cosine of g and h in each layer"
     seeds = "Means over seeds of complete cells, with bands of one standard deviation."
     yield from _picture(
         f"amplified_share{recipe.suffix}",
+        _title("Amplified share over the epochs", recipe.named),
         amplified_share(here, palette, "Amplified share over the epochs", recipe.title),
         "Share of the gradient's elements that the perturbation makes larger, |h| > |g|; above "
-        f"one half, most grow. {seeds}{_left_out(here)} {_sentence(recipe.title)}",
+        f"one half, most grow. {seeds}{_left_out(here)} {_origin(recipe.title)}",
         f"Amplified share over the epochs. {_amplified_ends(here)}",
     )
     for model in models:
         of_model = here[here["model"] == model]
         suffix = (f"-{model}" if len(models) > 1 else "") + recipe.suffix
         below = _below(model, recipe.title)
-        said = f"{seeds}{_left_out(of_model)} {_sentence(f'{model}: {recipe.title}')}"
+        said = f"{seeds}{_left_out(of_model)} Model: {model}. {_origin(recipe.title)}"
         for name, curves, title, caption in (
             (
                 "learning_curves",
@@ -241,14 +251,16 @@ def _epoch_pictures(recipe: _Recipe, epochs: pd.DataFrame, palette: Palette) -> 
         ):
             yield from _picture(
                 f"{name}{suffix}",
+                _title(title, model if len(models) > 1 else "", recipe.named),
                 over_epochs(of_model, curves, palette, title, below),
-                f"{title}. {caption} {said}",
+                f"{caption} {said}",
                 f"{title}: small panels of curves over the epochs, a row per number and a column "
                 f"per radius, of {model}.",
             )
         yield from _picture(
             f"layer_cosines{suffix}",
-            layer_cosines(of_model, "Cosine of g and h in each layer", below),
+            _title(layers, model if len(models) > 1 else "", recipe.named),
+            layer_cosines(of_model, layers, below),
             "Cosine of the gradients g and h in each weight tensor, from the input at the top to "
             f"the output, over the epochs: the brighter, the more alike. {said}",
             f"Shades of the cosine of g and h by layer and epoch, of {model}, a panel per "
@@ -268,11 +280,12 @@ def _effect_pictures(recipe: _Recipe, effects: pd.DataFrame | None) -> Iterator[
         ):
             yield from _picture(
                 f"{name}{design}{recipe.suffix}",
+                _title(title, label if design else "", recipe.named),
                 forest(rows, shown, title, _below(recipe.title, label)),
-                f"{title}. {_EFFECT_CAPTIONS[name]} Lines: 95 % t intervals over seeds; bars at "
+                f"{_EFFECT_CAPTIONS[name]} Lines: 95 % t intervals over seeds; bars at "
                 "their ends: 95 % BCa bootstrap intervals, from eight seeds on. A line that does "
-                f"not meet zero is an effect told from none. {_sentence(recipe.title)} "
-                f"{_sentence(label)}",
+                f"not meet zero tells an effect from none, each on its own. "
+                f"{_origin(recipe.title, label)}",
                 f"{title}: estimates with intervals. {_estimates(rows, shown)}",
             )
 
@@ -311,19 +324,27 @@ def _designs(effects: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
 # --------------------------------------------------------------------------- words
 
 
-def _picture(name: str, figure: Figure | None, caption: str, alt: str) -> Iterator[Picture]:
+def _picture(
+    name: str, title: str, figure: Figure | None, caption: str, alt: str
+) -> Iterator[Picture]:
     """The picture, or nothing where there is no figure."""
     if figure is not None:
         words = {"caption": " ".join(caption.split()), "alt": " ".join(alt.split())}
-        yield Picture(name=name, figure=figure, **words)
+        yield Picture(name=name, title=title, figure=figure, **words)
+
+
+def _title(title: str, *apart: str) -> str:
+    """A title, and what tells it from that of another figure of its kind."""
+    return "; ".join([title, *filter(None, apart)])
 
 
 def _below(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+def _origin(recipe: str, measurement: str = "") -> str:
+    """Where a figure's numbers come from."""
+    return f"Recipe: {recipe}." + (f" Measurement: {measurement}." if measurement else "")
 
 
 def _left_out(summary: pd.DataFrame) -> str:

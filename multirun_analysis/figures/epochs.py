@@ -92,6 +92,11 @@ class Column(NamedTuple):
     title: str
     lines: list[tuple[Series, float, Look]]
 
+    @property
+    def keys(self) -> list[tuple[Series, float]]:
+        """Series and rho of each line."""
+        return [(series, rho) for series, rho, _ in self.lines]
+
 
 def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Mean, sd and n of every number over the seeds of equal cells, at each epoch.
@@ -268,11 +273,14 @@ def _by_line(summary: pd.DataFrame) -> Lines:
 
 
 def _draw_lines(axes: Axes, column: Column, lines: Lines, curve: Curve) -> None:
+    if not any(_has_values(lines[key], curve) for key in column.keys if key in lines):
+        axes.set_axis_off()
+        return
     if curve.reference is not None:
         axes.axhline(curve.reference, color=GREY, linewidth=0.7, zorder=1)
     for k, (series, rho, look) in enumerate(column.lines):
         rows = lines.get((series, rho))
-        if rows is None or not rows[curve.column].notna().any():
+        if rows is None or not _has_values(rows, curve):
             continue
         epochs, mean = rows["epoch"].to_numpy(int), rows[curve.column].to_numpy(float)
         sd = rows[f"{curve.column}:sd"].fillna(0).to_numpy(float)

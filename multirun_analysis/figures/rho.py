@@ -37,8 +37,8 @@ from multirun_analysis.figures.style import (
 )
 from multirun_analysis.tables import summarize
 
-#: Points between the centres of two series at one rho.
-_DODGE = 7.0
+#: Points between two series at one rho, and from a mean to its seeds at its left.
+_DODGE, _ASIDE = 9.0, -3.6
 
 
 Rows = Mapping[Series, pd.DataFrame]
@@ -116,7 +116,7 @@ def _draw_panel(
         dodge = (k - (len(here) - 1) / 2) * _DODGE
         _draw_means(axes, series.label, palette.look(*series), means[series], dodge)
         if series in seeds:
-            _draw_seeds(axes, palette.look(*series), seeds[series], outcome, dodge)
+            _draw_seeds(axes, palette.look(*series), seeds[series], outcome, dodge + _ASIDE)
     rhos = [rho for series in here for rho in means[series]["rho"]]
     rho_axis(axes, rhos or [0.1], panel.x_label)
 
@@ -134,9 +134,9 @@ def _draw_reference(axes: Axes, look: Look, means: pd.DataFrame, values: np.ndar
         linestyle="",
         marker=look.marker,
         color=look.colour,
-        markersize=3.5,
+        markersize=3.8,
         markeredgewidth=0,
-        alpha=0.35,
+        alpha=0.45,
         rasterized=len(values) > MOST_VECTORS,
     )
 
@@ -151,9 +151,9 @@ def _draw_seeds(
         linestyle="",
         marker=look.marker,
         color=look.colour,
-        markersize=3.2,
+        markersize=3.4,
         markeredgewidth=0,
-        alpha=0.35,
+        alpha=0.45,
         zorder=2,
         rasterized=len(cells) > MOST_VECTORS,
     )

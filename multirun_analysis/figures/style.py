@@ -243,7 +243,7 @@ def finished(figure: Figure) -> Figure:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # "none" would stay in place, and draw everything twice
     return figure
 
 
