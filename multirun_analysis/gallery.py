@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def _by_settings(rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     having = rows[rows["lambda_max"].notna()]["settings_key"]
     groups = rows[rows["settings_key"].isin(having)].groupby("settings_label")
     return [
-        (f"-{group['settings_key'].iloc[0]}" if len(groups) > 1 else "", str(label), group)
+        (f"-{_slug(group['settings_key'].iloc[0])}" * (len(groups) > 1), str(label), group)
         for label, group in groups
     ]
 
@@ -222,7 +223,7 @@ def _epoch_pictures(recipe: _Recipe, epochs: pd.DataFrame, palette: Palette) -> 
     )
     for model in models:
         of_model = here[here["model"] == model]
-        suffix = (f"-{model}" if len(models) > 1 else "") + recipe.suffix
+        suffix = (f"-{_slug(model)}" if len(models) > 1 else "") + recipe.suffix
         below = _below(model, recipe.title)
         said = f"{seeds}{_left_out(of_model)} Model: {model}. {_origin(recipe.title)}"
         for name, curves, title, caption in (
@@ -314,9 +315,7 @@ def _designs(effects: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
         for key in keys or [""]:
             rows = effects[here & (unnamed | (effects["settings_key"] == key))]
             labels = rows["settings_label"].dropna().astype(str).unique().tolist()
-            suffix = (f"-{ascent}" if len(ascents) > 1 else "") + (
-                f"-{key}" if len(keys) > 1 else ""
-            )
+            suffix = f"-{_slug(ascent)}" * (len(ascents) > 1) + f"-{_slug(key)}" * (len(keys) > 1)
             said = [f"{ascent} ascent"] * (len(ascents) > 1) + labels
             yield suffix, rows, "; ".join(said)
 
@@ -331,6 +330,11 @@ def _picture(
     if figure is not None:
         words = {"caption": " ".join(caption.split()), "alt": " ".join(alt.split())}
         yield Picture(name=name, title=title, figure=figure, **words)
+
+
+def _slug(text: str) -> str:
+    """A part of a file's name."""
+    return re.sub(r"[^0-9A-Za-z_]+", "-", text)
 
 
 def _title(title: str, *apart: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 
-from samsweep.config import Granularity
+from samsweep.config import MODELS, VARIANTS, Granularity
 
 #: The perturbation's radius, and SGDHESS's factor of curvature: different things on one axis.
 RADIUS, FACTOR = "ρ, radius of the perturbation", "ρ, factor of the curvature"
@@ -56,15 +57,30 @@ def series_of(row: pd.Series[Any]) -> Series:
 
 
 def all_series(rows: pd.DataFrame) -> list[Series]:
-    """Every series of a frame, in the order of its rows."""
+    """Every series of a frame, in the order of the registries."""
     return list(by_series(rows))
 
 
 def by_series(rows: pd.DataFrame) -> dict[Series, pd.DataFrame]:
-    """The rows of each series, in the order of its first."""
+    """The rows of each series, in the order of the registries."""
     names = ["optimizer", "variant", "granularity"]
     groups = rows.groupby(names, dropna=False, sort=False)
-    return {series_of(group.iloc[0]): group for _, group in groups}
+    found = {series_of(group.iloc[0]): group for _, group in groups}
+    return {series: found[series] for series in sorted(found, key=_order)}
+
+
+def _order(series: Series) -> tuple[int, str, int]:
+    return (
+        rank(VARIANTS, series.variant),
+        series.optimizer,
+        -1 if series.granularity is None else rank(get_args(Granularity), series.granularity),
+    )
+
+
+def rank(names: Iterable[str], name: str) -> int:
+    """Where a registry lists a name; unknown ones come last."""
+    order = list(names)
+    return order.index(name) if name in order else len(order)
 
 
 def granularity_panels(series: list[Series]) -> list[Panel]:
@@ -92,5 +108,6 @@ def granularity_panels(series: list[Series]) -> list[Panel]:
 
 
 def models_of(rows: pd.DataFrame) -> list[str]:
-    """The models of a frame, in the order of its rows."""
-    return [str(model) for model in rows["model"].drop_duplicates()]
+    """The models of a frame, in the order of the registry."""
+    found = {str(model) for model in rows["model"].dropna()}
+    return sorted(found, key=lambda model: (rank(MODELS, model), model))

@@ -26,7 +26,6 @@ from multirun_analysis.figures.style import (
     thinned,
 )
 from multirun_analysis.labels import number
-from samsweep.config import VARIANTS
 
 #: Radii that are drawn beside each other; of more, an even choice.
 MOST_COLUMNS = 5
@@ -129,13 +128,9 @@ def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         grouped.std().add_suffix(":sd"),
         grouped.count().add_suffix(":n"),
     ]
-    wide = pd.concat(parts, axis="columns").reset_index()
+    wide = pd.concat(parts, axis="columns").copy().reset_index()
     described = cells.assign(group=group).drop_duplicates("group").drop(columns="cell_id")
-    found = described.merge(wide, on="group").drop(columns="group")
-    ranks = {name: rank for rank, name in enumerate(VARIANTS)}
-    order = found["variant"].map(ranks).fillna(len(ranks))
-    by = ["_rank", "optimizer", "granularity", "rho", "epoch"]
-    return found.assign(_rank=order).sort_values(by, kind="stable").drop(columns="_rank")
+    return described.merge(wide, on="group").drop(columns="group")
 
 
 # --------------------------------------------------------------------------- curves
@@ -302,22 +297,26 @@ def _line_label(series: Series, rho: float) -> str:
 
 
 def _share_y(line: list[Axes], label: str) -> None:
-    for axes in line[1:]:
-        axes.sharey(line[0])
+    first, *others = _visible(line) or line
+    for axes in others:
+        axes.sharey(first)
         axes.tick_params(labelleft=False)
-    line[0].autoscale(axis="y")
-    line[0].set_ylabel(label)
+    first.autoscale(axis="y")
+    first.set_ylabel(label)
+
+
+def _visible(line: Sequence[Axes]) -> list[Axes]:
+    """The panels in which something is drawn."""
+    return [axes for axes in line if axes.axison]
 
 
 def _label(grid: list[list[Axes]], titles: Sequence[str]) -> None:
-    for title, axes in zip(titles, grid[0], strict=True):
-        axes.set_title(title)
-    for line in grid[:-1]:
-        for axes in line:
+    for title, column in zip(titles, zip(*grid, strict=True), strict=True):
+        *above, lowest = _visible(column) or column
+        column[0].set_title(title)
+        for axes in above:
             axes.tick_params(labelbottom=False)
-    for axes in grid[-1]:
-        axes.set_xlabel("epoch")
-    # Labels of one width stand in a line.
+        lowest.set_xlabel("epoch")
     grid[0][0].figure.align_ylabels([line[0] for line in grid])  # type: ignore[union-attr]
 
 
@@ -356,7 +355,7 @@ def layer_cosines(summary: pd.DataFrame, title: str, below: str) -> Figure | Non
         return None
     known = summary[summary[layers].notna().any(axis="columns")]
     lines, radii = _by_line(known), thinned(_radii(known), MOST_COLUMNS)
-    series = list(by_series(known))
+    series = [one for one in by_series(known) if any((one, rho) in lines for rho in radii)]
     lowest = float(np.nanquantile(known[layers].to_numpy(float), 0.02))
     figure, grid = new_figure(len(series), len(radii), row_height=1.65)
     image = None
@@ -378,12 +377,18 @@ def layer_cosines(summary: pd.DataFrame, title: str, below: str) -> Figure | Non
                 extent=(epochs[0] - 0.5, epochs[-1] + 0.5, len(layers) - 0.5, -0.5),
             )
             axes.set_yticks([])
-        line[0].set_ylabel(one.label.replace(", ", "\n"))
-        _name_layers(line[0], [name.removeprefix(LAYERS) for name in layers])
+        first = _visible(line)[0]
+        first.set_ylabel(one.label.replace(", ", "\n"))
+        _name_layers(first, [name.removeprefix(LAYERS) for name in layers])
     _label(grid, [f"ρ = {number(rho)}" for rho in radii])
     if image is not None:
         bar = figure.colorbar(
-            image, ax=[axes for line in grid for axes in line], extend="min", shrink=0.6, pad=0.01
+            image,
+            ax=[axes for line in grid for axes in line],
+            extend="min",
+            shrink=min(0.7, 4 / figure.get_figheight()),
+            aspect=25,
+            pad=0.01,
         )
         bar.set_label("cosine of g and h")
         bar.outline.set_visible(False)  # type: ignore[operator]

@@ -37,8 +37,8 @@ from multirun_analysis.figures.style import (
 )
 from multirun_analysis.tables import summarize
 
-#: Points between two series at one rho, and from a mean to its seeds at its left.
-_DODGE, _ASIDE = 9.0, -3.6
+#: Points at most between two series at one rho.
+_DODGE = 9.0
 
 
 Rows = Mapping[Series, pd.DataFrame]
@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
 
 TEST_ACCURACY = Outcome("test_accuracy", "test accuracy (%)")
 BEST_TEST_ACCURACY = Outcome("best_test_accuracy", "test accuracy at best validation (%)")
-SHARPNESS = Outcome("lambda_max", "largest Hessian eigenvalue λₘₐₓ", log=True)
+SHARPNESS = Outcome("lambda_max", "largest Hessian\neigenvalue λₘₐₓ", log=True)
 
 
 @styled
@@ -112,13 +112,20 @@ def _draw_panel(
             values = _values(seeds[series], outcome) if series in seeds else np.array([])
             _draw_reference(axes, palette.look(*series), rows, values)
     here = [series for series in panel.series if series in means]
+    rhos = sorted({rho for series in here for rho in means[series]["rho"]}) or [0.1]
+    step = _dodge(axes, len(here), len(rhos))
     for k, series in enumerate(here):
-        dodge = (k - (len(here) - 1) / 2) * _DODGE
+        dodge = (k - (len(here) - 1) / 2) * step
         _draw_means(axes, series.label, palette.look(*series), means[series], dodge)
         if series in seeds:
-            _draw_seeds(axes, palette.look(*series), seeds[series], outcome, dodge + _ASIDE)
-    rhos = [rho for series in here for rho in means[series]["rho"]]
-    rho_axis(axes, rhos or [0.1], panel.x_label)
+            _draw_seeds(axes, palette.look(*series), seeds[series], outcome, dodge - 0.4 * step)
+    rho_axis(axes, rhos, panel.x_label)
+
+
+def _dodge(axes: Axes, series: int, rhos: int) -> float:
+    """Points between two series at one rho, so that all stay nearer to it than to the next."""
+    width = 72 * axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
+    return min(_DODGE, 0.7 * width / ((rhos + 1) * max(1, series)))
 
 
 def _draw_reference(axes: Axes, look: Look, means: pd.DataFrame, values: np.ndarray) -> None:

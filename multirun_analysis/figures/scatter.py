@@ -119,7 +119,9 @@ def _share(row: list[Axes], model: str, logs: pd.Series[float]) -> None:
     for axes in row:
         above = axes.secondary_xaxis("top")
         above.xaxis.set_major_locator(FixedLocator([float(np.log(t)) for t in inside]))
-        above.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{np.exp(x):.3g}"))
+        above.xaxis.set_major_formatter(
+            FuncFormatter(lambda x, _: number(float(f"{np.exp(x):.3g}")))
+        )
         above.xaxis.set_minor_locator(NullLocator())
         above.tick_params(labelsize=7, colors=GREY, length=2)
 

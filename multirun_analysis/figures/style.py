@@ -281,15 +281,16 @@ def rho_axis(axes: Axes, rhos: Iterable[float], label: str) -> None:
     """A logarithmic axis of radii with a tick at each of them, also at 0."""
     values = sorted(set(rhos))
     positive = [rho for rho in values if rho > 0]
-    smallest, largest = (positive[0], positive[-1]) if positive else (0.1, 0.1)
     if len(values) > len(positive):
-        axes.set_xscale("symlog", linthresh=smallest, linscale=0.5)
-        left = -0.4 * smallest
+        axes.set_xscale("symlog", linthresh=positive[0] if positive else 1.0, linscale=0.5)
     else:
         axes.set_xscale("log")
-        left = smallest / (largest / smallest) ** 0.12 / 1.12
-    axes.set_xlim(left, largest * (largest / smallest) ** 0.12 * 1.12)
-    shown = thinned(values, 7)
+    scale = axes.xaxis.get_transform()
+    places = [float(scale.transform([rho])[0]) for rho in values]
+    room = 0.16 * (places[-1] - places[0]) or 0.3
+    left, right = scale.inverted().transform([places[0] - room, places[-1] + room])
+    axes.set_xlim(float(left), float(right))
+    shown = apart(dict(zip(places, values, strict=True)), (places[-1] - places[0]) / 8)
     axes.xaxis.set_major_locator(FixedLocator(shown))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(round(value, 12))))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -302,7 +303,7 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
     axes.set_ylim(low, high)
     subs = (1.0, 2.0, 5.0) if math.log10(high / low) < 2.5 else (1.0,)
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
@@ -312,3 +313,13 @@ def thinned(values: Sequence[float], most: int) -> list[float]:
         return list(values)
     step = (len(values) - 1) / (most - 1)
     return [values[round(k * step)] for k in range(most)]
+
+
+def apart(values: Mapping[float, float], gap: float) -> list[float]:
+    """The values whose places are some gap apart, from the last one down."""
+    places = sorted(values, reverse=True)
+    kept = places[:1]
+    for place in places[1:]:
+        if kept[-1] - place >= gap:
+            kept.append(place)
+    return [values[place] for place in reversed(kept)]
