@@ -1,0 +1,9 @@
+"""Figures as pure functions: frames in, a matplotlib ``Figure`` out, or None for empty data.
+
+* :mod:`multirun_analysis.figures.style` says how a series looks, the same in every figure.
+* :mod:`multirun_analysis.figures.cells` says which cells make a series and which share a panel.
+* :mod:`~multirun_analysis.figures.rho`, :mod:`~multirun_analysis.figures.epochs`,
+  :mod:`~multirun_analysis.figures.scatter` and :mod:`~multirun_analysis.figures.effects` draw.
+
+Only matplotlib's objects are used: nothing is kept in ``pyplot``, and no display is needed.
+"""

@@ -1,0 +1,195 @@
+"""Effects with their intervals, as forests: radius × granularity × outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from multirun_analysis.figures.style import (
+    BLACK,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    Look,
+    add_legend,
+    add_title,
+    finished,
+    new_figure,
+    styled,
+)
+from multirun_analysis.labels import number
+from samsweep.config import Granularity
+
+#: Outcomes, and the unit in which an effect on them is told.
+OUTCOMES: Mapping[str, str] = {
+    "test_accuracy": "test accuracy (points)",
+    "log_lambda_max": "ln λₘₐₓ",
+    "test_loss": "test loss (nats)",
+    "weight_norm": "‖w‖",
+}
+
+
+class Shown(NamedTuple):
+    """An effect in a figure.
+
+    Args:
+        label: In the legend.
+        look: Magnitude is green and direction orange, as the optimizers that isolate them.
+    """
+
+    label: str
+    look: Look
+
+
+HEADLINE: Mapping[str, Shown] = {
+    "magnitude_minus_direction": Shown(
+        "M − D = SAMMAGNITUDE − SAMDIRECTION", Look(BLACK, "D", "-")
+    ),
+}
+MAIN: Mapping[str, Shown] = {
+    "magnitude": Shown("magnitude, M", Look(GREEN, "s", "-")),
+    "direction": Shown("direction, D", Look(ORANGE, "^", "-")),
+    "interaction": Shown("interaction, I", Look(PURPLE, "P", (0, (2, 1)))),
+}
+SIMPLE: Mapping[str, Shown] = {
+    "magnitude_at_sgd_direction": Shown(
+        "magnitude, at SGD's direction", Look(GREEN, "s", (0, (2, 1)), "none")
+    ),
+    "magnitude_at_sam_direction": Shown("magnitude, at SAM's direction", Look(GREEN, "s", "-")),
+    "direction_at_sgd_magnitude": Shown(
+        "direction, at SGD's magnitude", Look(ORANGE, "^", (0, (2, 1)), "none")
+    ),
+    "direction_at_sam_magnitude": Shown("direction, at SAM's magnitude", Look(ORANGE, "^", "-")),
+}
+
+
+@styled
+def forest(
+    effects: pd.DataFrame, shown: Mapping[str, Shown], title: str, below: str
+) -> Figure | None:
+    """Estimates with 95 % intervals: models and granularities in rows, outcomes in columns.
+
+    Args:
+        effects: Frame of effects of one recipe, ascent and measurement.
+        shown: Effects to draw, by the name in the frame.
+        title: Of the figure.
+        below: The recipe, and the measurement.
+
+    Returns:
+        None where there is no estimate.
+    """
+    known = effects[effects["effect"].isin(list(shown)) & np.isfinite(effects["estimate"])]
+    if known.empty:
+        return None
+    outcomes = [name for name in OUTCOMES if name in set(known["outcome"])]
+    outcomes += sorted(set(known["outcome"]) - set(OUTCOMES))
+    blocks = _blocks(known)
+    several = known["model"].nunique() > 1
+    most = max(_rows(known, block)["rho"].nunique() for block in blocks)
+    height = 0.75 + most * max(0.34, 0.15 * len(shown))
+    figure, grid = new_figure(len(blocks), len(outcomes), row_height=height, extra=1.0)
+    for block, line in zip(blocks, grid, strict=True):
+        rows = _rows(known, block)
+        rhos = sorted(rows["rho"].unique())
+        for outcome, axes in zip(outcomes, line, strict=True):
+            _draw_panel(axes, rows[rows["outcome"] == outcome], rhos, shown)
+        model, granularity = block
+        line[0].set_ylabel(f"{model}\n{granularity}" if several else granularity)
+        line[0].set_yticks(range(len(rhos)), [f"ρ = {number(rho)}" for rho in rhos])
+    for column, outcome in enumerate(outcomes):
+        _share_x([line[column] for line in grid])
+        grid[0][column].set_title(OUTCOMES.get(outcome, outcome))
+    _legend(figure, shown, bool(known["bca_low"].notna().any()))
+    add_title(figure, title, below)
+    return finished(figure)
+
+
+def _blocks(effects: pd.DataFrame) -> list[tuple[str, str]]:
+    """Models in the order of the frame, each with its granularities from fine to coarse."""
+    order = list(get_args(Granularity))
+    found = effects[["model", "granularity"]].drop_duplicates().to_numpy(object).tolist()
+    models = list(dict.fromkeys(model for model, _ in found))
+    return [
+        (model, granularity)
+        for model in models
+        for granularity in sorted(
+            (g for m, g in found if m == model),
+            key=lambda g: order.index(g) if g in order else len(order),
+        )
+    ]
+
+
+def _rows(effects: pd.DataFrame, block: tuple[str, str]) -> pd.DataFrame:
+    model, granularity = block
+    return effects[(effects["model"] == model) & (effects["granularity"] == granularity)]
+
+
+def _draw_panel(
+    axes: Axes, rows: pd.DataFrame, rhos: Sequence[float], shown: Mapping[str, Shown]
+) -> None:
+    axes.axvline(0, color=GREY, linewidth=0.9, zorder=1)
+    for k, (name, one) in enumerate(shown.items()):
+        offset = (k - (len(shown) - 1) / 2) * 0.7 / len(shown)
+        for row in rows[rows["effect"] == name].to_dict("records"):
+            _draw_estimate(axes, row, rhos.index(row["rho"]) + offset, one.look)
+            if len(shown) == 1:
+                _note(axes, row, rhos.index(row["rho"]))
+    axes.set_ylim(len(rhos) - 0.4, -0.6)
+    axes.set_yticks(range(len(rhos)), [""] * len(rhos))
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def _draw_estimate(axes: Axes, row: Mapping[Any, Any], y: float, look: Look) -> None:
+    """The estimate, its t interval as a line, and brackets at the ends of the BCa interval."""
+    axes.plot([row["t_low"], row["t_high"]], [y, y], **look.line_style, linewidth=1.5)
+    axes.plot(
+        [row["bca_low"], row["bca_high"]],
+        [y, y],
+        linestyle="",
+        marker="|",
+        markersize=7,
+        color=look.colour,
+    )
+    axes.plot([row["estimate"]], [y], linestyle="", zorder=3, **look.marker_style)
+
+
+def _note(axes: Axes, row: Mapping[Any, Any], y: float) -> None:
+    p = row["p_holm"]
+    text = f"n = {row['n']}"
+    if p is not None and not pd.isna(p):
+        text += f", p = {p:.3f}" if p >= 0.001 else ", p < 0.001"
+    axes.text(0.99, y - 0.3, text, transform=axes.get_yaxis_transform(), **_NOTE)
+
+
+_NOTE: Mapping[str, Any] = {"ha": "right", "va": "center", "fontsize": 6, "color": "#444444"}
+
+
+def _share_x(column: Sequence[Axes]) -> None:
+    for axes in column[1:]:
+        axes.sharex(column[0])
+    column[0].autoscale(axis="x")
+    column[0].margins(x=0.08)
+    for axes in column[:-1]:
+        axes.tick_params(labelbottom=False)
+
+
+def _legend(figure: Figure, shown: Mapping[str, Shown], bca: bool) -> None:
+    entries: dict[str, Line2D] = {
+        f"{one.label}, 95 % t interval": Line2D(
+            [], [], **one.look.line_style, **one.look.marker_style
+        )
+        for one in shown.values()
+    }
+    if bca:
+        entries["95 % BCa interval"] = Line2D(
+            [], [], linestyle="", marker="|", markersize=7, color=GREY
+        )
+    add_legend(figure, entries)

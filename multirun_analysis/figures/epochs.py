@@ -1,0 +1,402 @@
+"""Numbers of each epoch: learning curves, and what the two gradients say about each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from multirun_analysis.figures.cells import Series, by_series, models_of
+from multirun_analysis.figures.style import (
+    GREY,
+    Look,
+    Palette,
+    add_legend,
+    add_title,
+    finished,
+    handle,
+    new_figure,
+    shade,
+    shortened,
+    styled,
+    thinned,
+)
+from multirun_analysis.labels import number
+
+#: Radii that are drawn beside each other; of more, an even choice.
+MOST_COLUMNS = 5
+LAYERS = "layer_cosines."
+
+#: In place of SGD's rho: NaN is not equal to itself.
+NO_RHO = -1.0
+
+_CELL = ["recipe_key", "model", "optimizer", "variant", "granularity", "rho"]
+
+
+class Curve(NamedTuple):
+    """A column of ``history.jsonl``.
+
+    Args:
+        column: Its name.
+        label: Of the axis.
+        reference: A value to compare with, drawn as a line.
+    """
+
+    column: str
+    label: str
+    reference: float | None = None
+
+
+LEARNING = (
+    Curve("train_loss", "training loss\n(nats)"),
+    Curve("val_loss", "validation loss\n(nats)"),
+    Curve("train_accuracy", "training\naccuracy (%)"),
+    Curve("val_accuracy", "validation\naccuracy (%)"),
+)
+AMPLIFIED = Curve("amplified_share", "share of elements\nwith |h| > |g|", 0.5)
+#: What the perturbation does to the gradient.
+PERTURBATION = (
+    Curve("sign_agreement", "share of elements\nwith g·h > 0"),
+    Curve("cosine", "cosine of\ng and h"),
+    Curve("norm_ratio", "‖h‖ / ‖g‖", 1.0),
+    Curve("sam_gap", "L(w+ε) − L(w)\n(nats)", 0.0),
+    Curve("directional_curvature", "curvature\nalong g", 0.0),
+)
+#: What is then done with it.
+STEP = (
+    Curve("update_cosine_clean", "cosine of\nd and g"),
+    Curve("update_cosine_perturbed", "cosine of\nd and h"),
+    Curve("update_norm_ratio", "‖d‖ / ‖h‖", 1.0),
+    Curve("update_norm", "‖d‖"),
+    Curve("grad_norm", "‖g‖"),
+    Curve("weight_norm", "‖w‖"),
+)
+
+
+Lines = Mapping[tuple[Series, float], pd.DataFrame]
+
+
+class Column(NamedTuple):
+    """One column of panels.
+
+    Args:
+        title: Of the column.
+        lines: Series and rho of each line, and its look.
+    """
+
+    title: str
+    lines: list[tuple[Series, float, Look]]
+
+    @property
+    def keys(self) -> list[tuple[Series, float]]:
+        """Series and rho of each line."""
+        return [(series, rho) for series, rho, _ in self.lines]
+
+
+def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean, sd and n of every number over the seeds of equal cells, at each epoch.
+
+    Args:
+        history: Frame of :func:`~multirun_analysis.load.load_history`.
+        runs: Frame of :func:`~multirun_analysis.load.load_runs`. Only complete cells count, so
+            that the same seeds are behind every epoch of a line.
+
+    Returns:
+        Recipe, model, optimizer, variant, granularity, rho, epoch, and three columns
+        ``<number>``, ``<number>:sd`` and ``<number>:n`` for each.
+    """
+    cells = runs.loc[runs["status"] == "complete", ["cell_id", *_CELL]]
+    columns = [
+        name
+        for name in history.columns
+        if name not in ("cell_id", "epoch") and pd.api.types.is_numeric_dtype(history[name])
+    ]
+    # Rows of equal cells carry one number each: quicker to group by than six columns of text.
+    group = cells.groupby(_CELL, dropna=False, sort=False).ngroup()
+    known = history[["cell_id", "epoch", *columns]].merge(
+        pd.DataFrame({"cell_id": cells["cell_id"], "group": group}), on="cell_id"
+    )
+    numbers = known[columns].astype("float64")
+    numbers = numbers.where(np.isfinite(numbers))
+    grouped = numbers.groupby([known["group"], known["epoch"].astype("int64")])
+    parts = [
+        grouped.mean(),
+        grouped.std().add_suffix(":sd"),
+        grouped.count().add_suffix(":n"),
+    ]
+    wide = pd.concat(parts, axis="columns").copy().reset_index()
+    described = cells.assign(group=group).drop_duplicates("group").drop(columns="cell_id")
+    return described.merge(wide, on="group").drop(columns="group")
+
+
+# --------------------------------------------------------------------------- curves
+
+
+@styled
+def over_epochs(
+    summary: pd.DataFrame, curves: Sequence[Curve], palette: Palette, title: str, below: str
+) -> Figure | None:
+    """Curves of one model: a row per number, a column per radius.
+
+    Args:
+        summary: Rows of :func:`epoch_summary` of one recipe and model.
+        curves: Numbers to draw; those that no cell has are left out.
+        palette: Of the study.
+        title: Of the figure.
+        below: The recipe and the model.
+
+    Returns:
+        None where no cell has any of the numbers.
+    """
+    rows = [curve for curve in curves if _has_values(summary, curve)]
+    known = summary[_any_value(summary, rows)]
+    columns = _columns(known, palette)
+    if not rows or not columns:
+        return None
+    figure, grid = new_figure(len(rows), len(columns), row_height=1.55)
+    lines = _by_line(known)
+    for curve, line in zip(rows, grid, strict=True):
+        for column, axes in zip(columns, line, strict=True):
+            _draw_lines(axes, column, lines, curve)
+        _share_y(line, curve.label)
+    _label(grid, [column.title for column in columns])
+    _legend(figure, columns)
+    add_title(figure, title, below)
+    return finished(figure)
+
+
+@styled
+def amplified_share(
+    summary: pd.DataFrame, palette: Palette, title: str, below: str
+) -> Figure | None:
+    """The amplified share (the study's Experiment 3): a row per model, a column per radius.
+
+    Args:
+        summary: Rows of :func:`epoch_summary` of one recipe.
+        palette: Of the study.
+        title: Of the figure.
+        below: The recipe.
+
+    Returns:
+        None where no cell has the number.
+    """
+    if not _has_values(summary, AMPLIFIED):
+        return None
+    known = summary[_any_value(summary, [AMPLIFIED])]
+    columns, models = _columns(known, palette), models_of(known)
+    figure, grid = new_figure(len(models), len(columns), row_height=2.3)
+    for model, line in zip(models, grid, strict=True):
+        lines = _by_line(known[known["model"] == model])
+        for column, axes in zip(columns, line, strict=True):
+            _draw_lines(axes, column, lines, AMPLIFIED)
+        _share_y(line, f"{model}\n{AMPLIFIED.label}" if len(models) > 1 else AMPLIFIED.label)
+    _label(grid, [column.title for column in columns])
+    _legend(figure, columns)
+    add_title(figure, title, below)
+    return finished(figure)
+
+
+def left_out(summary: pd.DataFrame) -> list[float]:
+    """The radii that have no column, since there are too many."""
+    radii = _radii(summary)
+    return [rho for rho in radii if rho not in thinned(radii, MOST_COLUMNS)]
+
+
+def _has_values(summary: pd.DataFrame, curve: Curve) -> bool:
+    return curve.column in summary and bool(summary[curve.column].notna().any())
+
+
+def _any_value(summary: pd.DataFrame, curves: Sequence[Curve]) -> pd.Series[bool]:
+    return summary[[curve.column for curve in curves]].notna().any(axis="columns")
+
+
+def _radii(summary: pd.DataFrame) -> list[float]:
+    return sorted(summary.loc[summary["variant"] != "sgdhess", "rho"].dropna().unique())
+
+
+def _columns(summary: pd.DataFrame, palette: Palette) -> list[Column]:
+    """A column per radius, one for all factors of SGDHESS, and SGD in each of them."""
+    found = summary[["optimizer", "variant", "granularity", "rho"]].drop_duplicates()
+    series = {one: sorted(rows["rho"].dropna()) for one, rows in by_series(found).items()}
+    sgd = [(one, NO_RHO, palette.look(*one)) for one in series if one.variant == "sgd"]
+    columns = []
+    for rho in thinned(_radii(summary), MOST_COLUMNS):
+        here = [
+            (one, rho, palette.look(*one))
+            for one in series
+            if one.variant not in ("sgd", "sgdhess") and rho in series[one]
+        ]
+        columns.append(Column(f"ρ = {number(rho)}", [*sgd, *here]))
+    for one in (one for one in series if one.variant == "sgdhess"):
+        columns.append(Column(one.optimizer, [*sgd, *_factor_lines(one, series[one], palette)]))
+    return columns or ([Column("", sgd)] if sgd else [])
+
+
+def _factor_lines(
+    series: Series, factors: Sequence[float], palette: Palette
+) -> list[tuple[Series, float, Look]]:
+    """SGDHESS's lines: the larger the factor, the darker, and the marker tells it too."""
+    look = palette.look(*series)
+    rhos = thinned(factors, MOST_COLUMNS)
+    fillings = ("none", "left", "full")
+    return [
+        (
+            series,
+            rho,
+            Look(
+                shade(look.colour, k + 1, len(rhos) + 1),
+                look.marker,
+                look.line,
+                fillings[min(2, k * 3 // max(1, len(rhos)))],
+            ),
+        )
+        for k, rho in enumerate(rhos)
+    ]
+
+
+def _by_line(summary: pd.DataFrame) -> Lines:
+    """The epochs of each series and rho, in their order."""
+    return {
+        (series, float(rho)): rows.sort_values("epoch")
+        for series, of_series in by_series(summary).items()
+        for rho, rows in of_series.groupby(of_series["rho"].fillna(NO_RHO))
+    }
+
+
+def _draw_lines(axes: Axes, column: Column, lines: Lines, curve: Curve) -> None:
+    if not any(_has_values(lines[key], curve) for key in column.keys if key in lines):
+        axes.set_axis_off()
+        return
+    if curve.reference is not None:
+        axes.axhline(curve.reference, color=GREY, linewidth=0.7, zorder=1)
+    for k, (series, rho, look) in enumerate(column.lines):
+        rows = lines.get((series, rho))
+        if rows is None or not _has_values(rows, curve):
+            continue
+        epochs, mean = rows["epoch"].to_numpy(int), rows[curve.column].to_numpy(float)
+        sd = rows[f"{curve.column}:sd"].fillna(0).to_numpy(float)
+        axes.fill_between(epochs, mean - sd, mean + sd, color=look.colour, alpha=0.13, lw=0)
+        step = max(1, len(epochs) // 5)
+        axes.plot(
+            epochs,
+            mean,
+            markevery=(k * step // max(1, len(column.lines)), step),
+            linewidth=1.1,
+            label=_line_label(series, rho),
+            **look.line_style,
+            **{**look.marker_style, "markersize": 3.6, "markeredgewidth": 0.8},
+        )
+
+
+def _line_label(series: Series, rho: float) -> str:
+    return f"{series.label}, ρ = {number(rho)}" if series.variant == "sgdhess" else series.label
+
+
+def _share_y(line: list[Axes], label: str) -> None:
+    first, *others = _visible(line) or line
+    for axes in others:
+        axes.sharey(first)
+        axes.tick_params(labelleft=False)
+    first.autoscale(axis="y")
+    first.set_ylabel(label)
+
+
+def _visible(line: Sequence[Axes]) -> list[Axes]:
+    """The panels in which something is drawn."""
+    return [axes for axes in line if axes.axison]
+
+
+def _label(grid: list[list[Axes]], titles: Sequence[str]) -> None:
+    for title, column in zip(titles, zip(*grid, strict=True), strict=True):
+        *above, lowest = _visible(column) or column
+        column[0].set_title(title)
+        for axes in above:
+            axes.tick_params(labelbottom=False)
+        lowest.set_xlabel("epoch")
+    grid[0][0].figure.align_ylabels([line[0] for line in grid])  # type: ignore[union-attr]
+
+
+def _legend(figure: Figure, columns: Sequence[Column]) -> None:
+    entries = {
+        _line_label(series, rho): handle(look)
+        for column in columns
+        for series, rho, look in column.lines
+    }
+    add_legend(figure, entries)
+
+
+# --------------------------------------------------------------------------- layers
+
+
+@styled
+def layer_cosines(summary: pd.DataFrame, title: str, below: str) -> Figure | None:
+    """Cosine of g and h in each weight tensor over the epochs, as shades.
+
+    A row per series, a column per radius; in a panel the network's input is at the top.
+
+    Args:
+        summary: Rows of :func:`epoch_summary` of one recipe and model.
+        title: Of the figure.
+        below: The recipe and the model.
+
+    Returns:
+        None where no cell has these numbers.
+    """
+    layers = [
+        name
+        for name in summary.columns
+        if name.startswith(LAYERS) and ":" not in name and summary[name].notna().any()
+    ]
+    if not layers:
+        return None
+    known = summary[summary[layers].notna().any(axis="columns")]
+    lines, radii = _by_line(known), thinned(_radii(known), MOST_COLUMNS)
+    series = [one for one in by_series(known) if any((one, rho) in lines for rho in radii)]
+    lowest = float(np.nanquantile(known[layers].to_numpy(float), 0.02))
+    figure, grid = new_figure(len(series), len(radii), row_height=1.65)
+    image = None
+    for one, line in zip(series, grid, strict=True):
+        for rho, axes in zip(radii, line, strict=True):
+            rows = lines.get((one, rho))
+            axes.grid(visible=False)
+            if rows is None:
+                axes.set_axis_off()
+                continue
+            epochs = rows["epoch"].to_numpy(int)
+            image = axes.imshow(
+                rows[layers].to_numpy(float).T,
+                aspect="auto",
+                interpolation="nearest",
+                cmap="cividis",
+                vmin=lowest,
+                vmax=1.0,
+                extent=(epochs[0] - 0.5, epochs[-1] + 0.5, len(layers) - 0.5, -0.5),
+            )
+            axes.set_yticks([])
+        first = _visible(line)[0]
+        first.set_ylabel(one.label.replace(", ", "\n"))
+        _name_layers(first, [name.removeprefix(LAYERS) for name in layers])
+    _label(grid, [f"ρ = {number(rho)}" for rho in radii])
+    if image is not None:
+        bar = figure.colorbar(
+            image,
+            ax=[axes for line in grid for axes in line],
+            extend="min",
+            shrink=min(0.7, 4 / figure.get_figheight()),
+            aspect=25,
+            pad=0.01,
+        )
+        bar.set_label("cosine of g and h")
+        bar.outline.set_visible(False)  # type: ignore[operator]
+    add_title(figure, title, below)
+    return finished(figure)
+
+
+def _name_layers(axes: Axes, layers: Sequence[str]) -> None:
+    shown = [int(k) for k in thinned(list(range(len(layers))), 10)]
+    names = [shortened(layers[k].removesuffix(".weight"), 24) for k in shown]
+    axes.set_yticks(shown, names, fontsize=6)

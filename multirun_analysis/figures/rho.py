@@ -1,0 +1,245 @@
+"""An outcome against rho: every seed, mean and sd, and SGD as a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.transforms import ScaledTranslation, Transform
+
+from multirun_analysis.figures.cells import (
+    Panel,
+    Series,
+    all_series,
+    by_series,
+    granularity_panels,
+    models_of,
+)
+from multirun_analysis.figures.style import (
+    GREY,
+    MOST_VECTORS,
+    Look,
+    Palette,
+    add_legend,
+    add_title,
+    finished,
+    handle,
+    log_axis,
+    new_figure,
+    rho_axis,
+    styled,
+)
+from multirun_analysis.tables import summarize
+
+#: Points at most between two series at one rho.
+_DODGE = 9.0
+
+
+Rows = Mapping[Series, pd.DataFrame]
+
+
+class Outcome(NamedTuple):
+    """A number of each cell.
+
+    Args:
+        column: Of the frame of cells.
+        label: Of the axis, with the unit.
+        log: Whether the axis is logarithmic.
+    """
+
+    column: str
+    label: str
+    log: bool = False
+
+
+TEST_ACCURACY = Outcome("test_accuracy", "test accuracy (%)")
+BEST_TEST_ACCURACY = Outcome("best_test_accuracy", "test accuracy at best validation (%)")
+SHARPNESS = Outcome("lambda_max", "largest Hessian\neigenvalue λₘₐₓ", log=True)
+
+
+@styled
+def against_rho(
+    runs: pd.DataFrame, outcome: Outcome, palette: Palette, title: str, below: str
+) -> Figure | None:
+    """An outcome against rho: models in rows, granularities in columns.
+
+    Args:
+        runs: A row per cell of one recipe, or per cell and measurement of one kind.
+        outcome: What is drawn.
+        palette: Of the study.
+        title: Of the figure.
+        below: The recipe, and the measurement.
+
+    Returns:
+        None where no cell with a rho has a value.
+    """
+    summary = summarize(runs, outcome.column)
+    drawn = summary[summary["n"] > 0]
+    panels = granularity_panels(all_series(drawn[drawn["rho"].notna()]))
+    if not panels:
+        return None
+    models = models_of(drawn)
+    figure, grid = new_figure(len(models), len(panels), row_height=2.6)
+    for model, row in zip(models, grid, strict=True):
+        means = by_series(summary[summary["model"] == model])
+        seeds = by_series(runs[(runs["model"] == model) & (runs["status"] == "complete")])
+        for panel, axes in zip(panels, row, strict=True):
+            _draw_panel(axes, panel, means, seeds, outcome, palette)
+        _share_y(row, outcome, model if len(models) > 1 else "", _extent(means, seeds, outcome))
+    for panel, axes in zip(panels, grid[0], strict=True):
+        axes.set_title(panel.title)
+    _legend(figure, panels, summary, palette)
+    add_title(figure, title, below)
+    return finished(figure)
+
+
+def _draw_panel(
+    axes: Axes,
+    panel: Panel,
+    means: Rows,
+    seeds: Rows,
+    outcome: Outcome,
+    palette: Palette,
+) -> None:
+    for series, rows in means.items():
+        if series.variant == "sgd":
+            values = _values(seeds[series], outcome) if series in seeds else np.array([])
+            _draw_reference(axes, palette.look(*series), rows, values)
+    here = [series for series in panel.series if series in means]
+    rhos = sorted({rho for series in here for rho in means[series]["rho"]}) or [0.1]
+    step = _dodge(axes, len(here), len(rhos))
+    for k, series in enumerate(here):
+        dodge = (k - (len(here) - 1) / 2) * step
+        _draw_means(axes, series.label, palette.look(*series), means[series], dodge)
+        if series in seeds:
+            _draw_seeds(axes, palette.look(*series), seeds[series], outcome, dodge - 0.4 * step)
+    rho_axis(axes, rhos, panel.x_label)
+
+
+def _dodge(axes: Axes, series: int, rhos: int) -> float:
+    """Points between two series at one rho, so that all stay nearer to it than to the next."""
+    width = 72 * axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
+    return min(_DODGE, 0.7 * width / ((rhos + 1) * max(1, series)))
+
+
+def _draw_reference(axes: Axes, look: Look, means: pd.DataFrame, values: np.ndarray) -> None:
+    """SGD: a line at the mean, a band of one sd, and its seeds at the left edge."""
+    for mean, sd in means[["mean", "sd"]].dropna(subset="mean").to_numpy(float):
+        axes.axhline(mean, **look.line_style, zorder=1.5)
+        if np.isfinite(sd):
+            axes.axhspan(mean - sd, mean + sd, color=GREY, alpha=0.15, lw=0, zorder=0.5)
+    axes.plot(
+        np.full(len(values), 0.02),
+        values,
+        transform=axes.get_yaxis_transform(),
+        linestyle="",
+        marker=look.marker,
+        color=look.colour,
+        markersize=3.8,
+        markeredgewidth=0,
+        alpha=0.45,
+        rasterized=len(values) > MOST_VECTORS,
+    )
+
+
+def _draw_seeds(
+    axes: Axes, look: Look, cells: pd.DataFrame, outcome: Outcome, dodge: float
+) -> None:
+    axes.plot(
+        cells["rho"].to_numpy(float),
+        _values(cells, outcome),
+        transform=_shifted(axes, dodge),
+        linestyle="",
+        marker=look.marker,
+        color=look.colour,
+        markersize=3.4,
+        markeredgewidth=0,
+        alpha=0.45,
+        zorder=2,
+        rasterized=len(cells) > MOST_VECTORS,
+    )
+
+
+def _draw_means(axes: Axes, label: str, look: Look, means: pd.DataFrame, dodge: float) -> None:
+    """Mean and sd, and a cross at the foot of the panel where seeds were lost."""
+    found = means[means["n"] > 0].sort_values("rho")
+    axes.errorbar(
+        found["rho"].to_numpy(float),
+        found["mean"].to_numpy(float),
+        yerr=found["sd"].fillna(0).to_numpy(float),
+        transform=_shifted(axes, dodge),
+        elinewidth=1.0,
+        capsize=2.0,
+        zorder=3,
+        label=label,
+        **look.line_style,
+        **look.marker_style,
+    )
+    lost = means[means["n_diverged"] + means["n_failed"] > 0]
+    if len(lost):
+        axes.plot(
+            lost["rho"].to_numpy(float),
+            np.full(len(lost), 0.03),
+            transform=_shifted(axes, dodge, axes.get_xaxis_transform()),
+            linestyle="",
+            marker="x",
+            color=look.colour,
+            markersize=4.5,
+        )
+
+
+def _shifted(axes: Axes, points: float, place: Transform | None = None) -> Transform:
+    """A place that is some points to the right, whatever the scale of the axis."""
+    shift = ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)  # type: ignore[union-attr]
+    return (place or axes.transData) + shift
+
+
+def _values(cells: pd.DataFrame, outcome: Outcome) -> np.ndarray:
+    """The values of cells, NaN for what the axis cannot show."""
+    values = cells[outcome.column].to_numpy(float)
+    return np.where(np.isfinite(values) & ((values > 0) | (not outcome.log)), values, np.nan)
+
+
+def _extent(means: Rows, seeds: Rows, outcome: Outcome) -> tuple[float, float]:
+    """The smallest and the largest number to be seen, sd included, as far as the axis shows it."""
+    rows = pd.concat(means.values())
+    mean, sd = rows["mean"].to_numpy(float), rows["sd"].fillna(0).to_numpy(float)
+    values = [mean, mean - sd, mean + sd, *(_values(cells, outcome) for cells in seeds.values())]
+    every = np.concatenate(values)
+    shown = every[np.isfinite(every) & ((every > 0) | (not outcome.log))]
+    if outcome.log:
+        # A bar may reach down to zero: the seeds say how far the axis must go.
+        shown = shown[shown >= 0.5 * min(np.nanmin(value) for value in (mean, *values[3:]))]
+    return float(shown.min()), float(shown.max())
+
+
+def _share_y(row: list[Axes], outcome: Outcome, model: str, extent: tuple[float, float]) -> None:
+    """One scale for the panels of a row, named at its left."""
+    low, high = extent
+    for axes in row:
+        if outcome.log:
+            room = (high / low) ** 0.05 * 1.05
+            log_axis(axes, low / room, high * room)
+        else:
+            room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+            axes.set_ylim(low - room, high + room)
+    for axes in row[1:]:
+        axes.tick_params(labelleft=False)
+    row[0].set_ylabel(f"{model}\n{outcome.label}" if model else outcome.label)
+
+
+def _legend(figure: Figure, panels: list[Panel], summary: pd.DataFrame, palette: Palette) -> None:
+    drawn = list(dict.fromkeys(series for panel in panels for series in panel.series))
+    entries: dict[str, object] = {one.label: handle(palette.look(*one)) for one in drawn}
+    for sgd in all_series(summary[summary["variant"] == "sgd"]):
+        line = Line2D([], [], **palette.look(*sgd).line_style)
+        entries[f"{sgd.label}, mean ± sd"] = (Patch(color=GREY, alpha=0.25, lw=0), line)
+    if (summary["n_diverged"] + summary["n_failed"]).sum():
+        entries["seeds diverged or failed"] = Line2D([], [], ls="", marker="x", color=GREY)
+    add_legend(figure, entries)

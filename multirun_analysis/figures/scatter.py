@@ -1,0 +1,152 @@
+"""Accuracy against sharpness, over all cells: does one tell the other?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from multirun_analysis.figures.cells import (
+    Panel,
+    all_series,
+    by_series,
+    granularity_panels,
+    models_of,
+)
+from multirun_analysis.figures.style import (
+    GREY,
+    MOST_VECTORS,
+    Palette,
+    add_legend,
+    add_title,
+    finished,
+    new_figure,
+    shade,
+    styled,
+    thinned,
+)
+from multirun_analysis.labels import number
+
+
+@styled
+def accuracy_sharpness(
+    measured: pd.DataFrame, palette: Palette, title: str, below: str
+) -> Figure | None:
+    """Test accuracy against ln λₘₐₓ: models in rows, granularities in columns, a point per cell.
+
+    Args:
+        measured: A row per cell and measurement of one kind, of one recipe.
+        palette: Of the study.
+        title: Of the figure.
+        below: The recipe, and the measurement.
+
+    Returns:
+        None where no cell has both numbers.
+    """
+    points = _points(measured)
+    if points.empty:
+        return None
+    others = [series for series in all_series(points) if series.variant != "sgd"]
+    panels = granularity_panels(others) or [Panel("", [], "")]
+    models = models_of(points)
+    figure, grid = new_figure(len(models), len(panels), row_height=2.9, extra=1.3)
+    for model, row in zip(models, grid, strict=True):
+        of_model = points[points["model"] == model]
+        for panel, axes in zip(panels, row, strict=True):
+            _draw_panel(axes, panel, of_model, palette)
+        _share(row, model if len(models) > 1 else "", of_model["log_lambda_max"])
+    for panel, axes in zip(panels, grid[0], strict=True):
+        axes.set_title(panel.title)
+    for axes in grid[-1]:
+        axes.set_xlabel("ln λₘₐₓ (above: λₘₐₓ)")
+    _legend(figure, points, palette)
+    add_title(figure, title, below)
+    return finished(figure)
+
+
+def _points(measured: pd.DataFrame) -> pd.DataFrame:
+    """The complete cells with an accuracy and a positive eigenvalue."""
+    sharpness = measured["lambda_max"].to_numpy(float, na_value=np.nan)
+    accuracy = measured["test_accuracy"].to_numpy(float, na_value=np.nan)
+    known = np.isfinite(accuracy) & np.isfinite(sharpness) & (sharpness > 0)
+    rows = measured[known & (measured["status"] == "complete").to_numpy(bool)]
+    ranks = rows.groupby(rows["variant"] == "sgdhess")["rho"].rank(method="dense")
+    numbers = rows.groupby(rows["variant"] == "sgdhess")["rho"].transform("nunique")
+    return rows.assign(
+        log_lambda_max=np.log(rows["lambda_max"].astype(float)),
+        rank=ranks.fillna(0).astype(int) - 1,
+        of=numbers.fillna(0).astype(int),
+    )
+
+
+def _draw_panel(axes: Axes, panel: Panel, points: pd.DataFrame, palette: Palette) -> None:
+    for series, rows in by_series(points).items():
+        if series.variant != "sgd" and series not in panel.series:
+            continue
+        look = palette.look(*series)
+        for _, cells in rows.groupby("rho", dropna=False):
+            rank, of = int(cells["rank"].iloc[0]), int(cells["of"].iloc[0])
+            axes.plot(
+                cells["log_lambda_max"].to_numpy(float),
+                cells["test_accuracy"].to_numpy(float),
+                linestyle="",
+                marker=look.marker,
+                markersize=5,
+                markerfacecolor=shade(look.colour, rank, of) if rank >= 0 else look.colour,
+                markeredgecolor=look.colour,
+                markeredgewidth=0.5,
+                alpha=0.85,
+                label=series.label,
+                rasterized=len(points) > MOST_VECTORS,
+            )
+
+
+def _share(row: list[Axes], model: str, logs: pd.Series[float]) -> None:
+    """One scale for the panels of a row; λₘₐₓ itself above them."""
+    for axes in row[1:]:
+        axes.sharex(row[0])
+        axes.sharey(row[0])
+        axes.tick_params(labelleft=False)
+    row[0].autoscale()
+    row[0].set_ylabel(f"{model}\ntest accuracy (%)" if model else "test accuracy (%)")
+    subs = (1.0, 2.0, 5.0) if logs.max() - logs.min() < 7 else (1.0,)
+    low, high = np.exp(row[0].get_xlim())
+    ticks = [t for t in LogLocator(subs=subs, numticks=15).tick_values(low, high)]
+    inside = thinned([t for t in ticks if low <= t <= high], 6)
+    for axes in row:
+        above = axes.secondary_xaxis("top")
+        above.xaxis.set_major_locator(FixedLocator([float(np.log(t)) for t in inside]))
+        above.xaxis.set_major_formatter(
+            FuncFormatter(lambda x, _: number(float(f"{np.exp(x):.3g}")))
+        )
+        above.xaxis.set_minor_locator(NullLocator())
+        above.tick_params(labelsize=7, colors=GREY, length=2)
+
+
+def _legend(figure: Figure, points: pd.DataFrame, palette: Palette) -> None:
+    """A sample per optimizer and one per rho: shape and shade are read apart."""
+    shapes: dict[str, Line2D] = {}
+    for series in all_series(points):
+        look = palette.look(*series)
+        shapes[series.optimizer] = Line2D([], [], ls="", marker=look.marker, color=look.colour)
+    swept = points[points["rank"] >= 0]
+    factor = swept["variant"] == "sgdhess"
+    add_legend(figure, shapes, _shades(swept[~factor], "ρ"), _shades(swept[factor], "SGDHESS: ρ"))
+
+
+def _shades(points: pd.DataFrame, name: str) -> dict[str, Line2D]:
+    found = points[["rho", "rank", "of"]].drop_duplicates().sort_values("rho")
+    return {
+        f"{name} = {number(rho)}": Line2D(
+            [],
+            [],
+            linestyle="",
+            marker="o",
+            markerfacecolor=shade(GREY, int(rank), int(of)),
+            markeredgecolor=GREY,
+        )
+        for rho, rank, of in found.itertuples(index=False)
+    }

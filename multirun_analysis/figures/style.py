@@ -1,0 +1,325 @@
+"""How figures look: one style, and one look for each optimizer in all of them.
+
+Colour and marker say the variant, line and filling the granularity, so that a series is told apart
+without colour as well. The colours are those of Okabe and Ito (2008), which the colour-blind tell
+apart. Text is never taken for mathematics: names come from records, and so from anywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from multirun_analysis.labels import number
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#767676"
+
+#: Dots per inch of a PNG, and of what is drawn as pixels inside an SVG.
+DPI = 150
+#: Width in inches: the text of a page, and what a screen shows without scrolling.
+WIDTH = 9.0
+#: Points of one kind beyond which an SVG holds them as pixels.
+MOST_VECTORS = 1000
+
+_RC: Mapping[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.5,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "figure.facecolor": "white",
+    "figure.dpi": DPI,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.4,
+    "text.parse_math": False,
+    # Ids inside an SVG follow from its content.
+    "svg.hashsalt": "samsweep",
+    # Letters as outlines: no font is needed to read the file.
+    "svg.fonttype": "path",
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Run a function in the style of the figures, and leave matplotlib as it was."""
+
+    @functools.wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with matplotlib.rc_context(dict(_RC)):  # type: ignore[arg-type]
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+# --------------------------------------------------------------------------- looks
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a series is drawn with.
+
+    Args:
+        colour: As ``#rrggbb``.
+        marker: Of matplotlib.
+        line: ``-`` and the like, or lengths of dashes.
+        filling: Of the marker: ``full``, ``none`` or ``left``.
+    """
+
+    colour: str
+    marker: str
+    line: str | tuple[float, tuple[float, ...]]
+    filling: str = "full"
+
+    @property
+    def line_style(self) -> dict[str, Any]:
+        """Keywords of a line without markers."""
+        return {"color": self.colour, "linestyle": self.line}
+
+    @property
+    def marker_style(self) -> dict[str, Any]:
+        """Keywords of a line's markers."""
+        return {
+            "marker": self.marker,
+            "fillstyle": "left" if self.filling == "left" else "full",
+            "markerfacecolor": "white" if self.filling == "none" else self.colour,
+            "markerfacecoloralt": "white",
+            "markeredgecolor": self.colour,
+            "markersize": 5.0,
+        }
+
+
+_VARIANTS: Mapping[str, Look] = {
+    "sgd": Look(BLACK, "X", (0, (1, 1.2))),
+    "sgdhess": Look(PURPLE, "P", (0, (6, 1.5, 1, 1.5, 1, 1.5))),
+    "sam": Look(BLUE, "o", "-"),
+    "samdirection": Look(ORANGE, "^", "-"),
+    "sammagnitude": Look(GREEN, "s", "-"),
+    "asam": Look(SKY, "D", (0, (9, 2))),
+}
+_OTHER = Look(VERMILLION, "v", "-")
+_GRANULARITIES: Mapping[str, tuple[str | tuple[float, tuple[float, ...]], str]] = {
+    "element": ("-", "full"),
+    "tensor": ((0, (4, 1.2, 1, 1.2)), "left"),
+    "global": ((0, (4, 1.6)), "none"),
+}
+#: Of a variant's further labels, such as SAMDIRECTION (adaptive).
+_FURTHER_MARKERS = ("p", "h", "d", "<", ">", "*")
+
+
+def variant_look(variant: str, granularity: str | None = None) -> Look:
+    """The look of a variant at a granularity, None where it has none."""
+    look = _VARIANTS.get(variant, _OTHER)
+    if granularity is None:
+        return look
+    line, filling = _GRANULARITIES.get(granularity, ("-", "full"))
+    return replace(look, line=line, filling=filling)
+
+
+class Palette:
+    """The look of every optimizer of a study.
+
+    Args:
+        runs: Frame of :func:`~multirun_analysis.load.load_runs`.
+    """
+
+    def __init__(self, runs: pd.DataFrame) -> None:
+        labels = runs[["variant", "optimizer"]].drop_duplicates().dropna()
+        self._further: dict[str, int] = {}
+        for variant, rows in labels.groupby("variant"):
+            plain = str(variant).upper()
+            others = sorted(name for name in rows["optimizer"] if name != plain)
+            self._further |= {name: k for k, name in enumerate(others, start=1)}
+
+    def look(self, optimizer: str, variant: str, granularity: str | None = None) -> Look:
+        """The look of an optimizer's label at a granularity."""
+        look = variant_look(variant, granularity)
+        k = self._further.get(optimizer, 0)
+        if not k:
+            return look
+        marker = _FURTHER_MARKERS[(k - 1) % len(_FURTHER_MARKERS)]
+        return replace(look, marker=marker, colour=mixed(look.colour, BLACK, min(0.7, 0.3 * k)))
+
+
+def mixed(colour: str, other: str, share: float) -> str:
+    """A colour with a share of another in it, from 0 to 1."""
+    pairs = zip(to_rgb(colour), to_rgb(other), strict=True)
+    return str(to_hex([(1 - share) * a + share * b for a, b in pairs]))
+
+
+def shade(colour: str, rank: int, of: int) -> str:
+    """The colour of the rank-th of some radii, from pale for the smallest to full."""
+    return mixed(colour, "#FFFFFF", 0.65 * (1 - rank / (of - 1))) if of > 1 else colour
+
+
+# --------------------------------------------------------------------------- figures
+
+
+def new_figure(
+    rows: int, columns: int, row_height: float = 2.3, extra: float = 1.0
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of panels; a column that stands alone is less wide.
+
+    Args:
+        rows: Number of rows.
+        columns: Number of columns.
+        row_height: In inches.
+        extra: Height of title and legend in inches.
+    """
+    width = min(WIDTH, 1.2 + 3.9 * columns)
+    size = (width, rows * row_height + extra)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    return figure, [list(row) for row in grid]
+
+
+def add_title(figure: Figure, title: str, below: str) -> None:
+    """What the figure shows, and of which recipe, at its top left."""
+    wide = int(14.5 * figure.get_figwidth())
+    lines = textwrap.wrap(below, wide, max_lines=3, placeholder=" …")
+    figure.suptitle("\n".join([title, *lines]), x=0.01, ha="left", fontsize=9, linespacing=1.4)
+
+
+def add_legend(figure: Figure, *groups: Mapping[str, Any]) -> None:
+    """One legend for all panels, below them; each group begins a row, and is read along it.
+
+    Args:
+        figure: The figure.
+        groups: Samples by their labels.
+    """
+    longest = max((len(label) for group in groups for label in group), default=1)
+    fitting = max(1, int(13.5 * figure.get_figwidth() / (longest + 7)))
+    rows = [row for group in groups for row in _even_rows(list(group.items()), fitting)]
+    columns = max(map(len, rows), default=1)
+    blank = ("", Line2D([], [], linestyle=""))
+    # Legends are filled column by column.
+    entries = [row[k] if k < len(row) else blank for k in range(columns) for row in rows]
+    figure.legend(
+        [sample for _, sample in entries],
+        [label for label, _ in entries],
+        loc="outside lower center",
+        ncols=columns,
+        handlelength=2.8,
+        columnspacing=1.6,
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0.3)},
+    )
+
+
+def _even_rows(items: Sequence[T], most: int) -> list[Sequence[T]]:
+    """Items in as few rows of at most some as they need, of nearly equal lengths."""
+    length = math.ceil(len(items) / max(1, math.ceil(len(items) / most)))
+    return [items[start : start + length] for start in range(0, len(items), length or 1)]
+
+
+def finished(figure: Figure) -> Figure:
+    """Lay the panels out once and for all, so that every file of a figure is the same one."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine(None)  # "none" would stay in place, and draw everything twice
+    return figure
+
+
+def handle(look: Look) -> Line2D:
+    """A legend's sample of a series with markers."""
+    return Line2D([], [], **look.line_style, **look.marker_style)
+
+
+def shortened(text: str, length: int) -> str:
+    """A text of at most some letters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+@styled
+def svg_bytes(figure: Figure) -> bytes:
+    """The figure as SVG, the same bytes whenever and wherever it is drawn."""
+    buffer = BytesIO()
+    metadata = {"Date": None, "Creator": None}
+    figure.savefig(buffer, format="svg", dpi=DPI, metadata=metadata)
+    return buffer.getvalue()
+
+
+@styled
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as PNG of :data:`DPI`."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+# --------------------------------------------------------------------------- axes
+
+
+def rho_axis(axes: Axes, rhos: Iterable[float], label: str) -> None:
+    """A logarithmic axis of radii with a tick at each of them, also at 0."""
+    values = sorted(set(rhos))
+    positive = [rho for rho in values if rho > 0]
+    if len(values) > len(positive):
+        axes.set_xscale("symlog", linthresh=positive[0] if positive else 1.0, linscale=0.5)
+    else:
+        axes.set_xscale("log")
+    scale = axes.xaxis.get_transform()
+    places = [float(scale.transform([rho])[0]) for rho in values]
+    room = 0.16 * (places[-1] - places[0]) or 0.3
+    left, right = scale.inverted().transform([places[0] - room, places[-1] + room])
+    axes.set_xlim(float(left), float(right))
+    shown = apart(dict(zip(places, values, strict=True)), (places[-1] - places[0]) / 8)
+    axes.xaxis.set_major_locator(FixedLocator(shown))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(round(value, 12))))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(label)
+
+
+def log_axis(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic y axis with ticks that can be read: 10, 20, 50, 100."""
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    subs = (1.0, 2.0, 5.0) if math.log10(high / low) < 2.5 else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def thinned(values: Sequence[float], most: int) -> list[float]:
+    """At most some values of a sequence, evenly, with the first and the last."""
+    if len(values) <= most:
+        return list(values)
+    step = (len(values) - 1) / (most - 1)
+    return [values[round(k * step)] for k in range(most)]
+
+
+def apart(values: Mapping[float, float], gap: float) -> list[float]:
+    """The values whose places are some gap apart, from the last one down."""
+    places = sorted(values, reverse=True)
+    kept = places[:1]
+    for place in places[1:]:
+        if kept[-1] - place >= gap:
+            kept.append(place)
+    return [values[place] for place in reversed(kept)]
