@@ -125,7 +125,9 @@ def tell_apart(
     labels = {}
     for key, values in items.items():
         phrases = [phrase(values) for phrase in core]
-        phrases += [extra[name].format(setting_text(values.get(name))) for name in varying[values[within]]]
+        phrases += [
+            extra[name].format(setting_text(values.get(name))) for name in varying[values[within]]
+        ]
         labels[key] = ", ".join(phrase for phrase in phrases if phrase)
     times = Counter(labels.values())
     return {key: f"{text} [{key}]" if times[text] > 1 else text for key, text in labels.items()}

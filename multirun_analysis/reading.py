@@ -7,6 +7,7 @@ could lead anywhere, a pipe could make the reader wait for ever.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -23,6 +24,7 @@ from samsweep.records.store import first_problem
 
 _log = logging.getLogger(__name__)
 
+_A_LINK = "a link, which may lead out of the study"
 _MIB = 2**20
 #: A record has a few kB, with a traceback some tens.
 MAX_RECORD = 4 * _MIB
@@ -50,8 +52,8 @@ def skip(skipped: list[Skipped], file: Path, reason: str) -> None:
     skipped.append(problem)
 
 
-def cell_paths(study_folder: Path, skipped: list[Skipped]) -> list[Path]:
-    """The folders of a study's cells, sorted; links are skipped.
+def cell_names(study_folder: Path, skipped: list[Skipped]) -> list[str]:
+    """Names of the folders of a study's cells, sorted; links are skipped.
 
     Args:
         study_folder: ``multirun/<study>``; it may itself be a link.
@@ -59,16 +61,16 @@ def cell_paths(study_folder: Path, skipped: list[Skipped]) -> list[Path]:
     """
     cells = study_folder / "cells"
     if cells.is_symlink():
-        skip(skipped, cells, "a link, which may lead out of the study")
+        skip(skipped, cells, _A_LINK)
         return []
-    found: list[Path] = []
+    found: list[str] = []
     try:
         with os.scandir(cells) as entries:
             for entry in entries:
                 if entry.is_symlink():
-                    skip(skipped, Path(entry.path), "a link, which may lead out of the study")
+                    skip(skipped, Path(entry.path), _A_LINK)
                 elif entry.is_dir():
-                    found.append(cells / entry.name)
+                    found.append(entry.name)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -76,7 +78,7 @@ def cell_paths(study_folder: Path, skipped: list[Skipped]) -> list[Path]:
     return sorted(found)
 
 
-def read_regular(file: Path, limit: int) -> bytes:
+def read_regular(file: str, limit: int) -> bytes:
     """The content of a regular file.
 
     Args:
@@ -88,11 +90,15 @@ def read_regular(file: Path, limit: int) -> bytes:
         OSError: If it cannot be read.
         ValueError: If it is a link, no regular file, or larger than the limit.
     """
-    if file.is_symlink():
-        raise ValueError("a link, which may lead out of the study")
-    # Neither follow a link that has just been put there, nor wait for the writer of a pipe.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as opened:
+    # Neither follow a link nor wait for the writer of a pipe.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(file, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError(_A_LINK) from None
+        raise
+    with open(descriptor, "rb", buffering=0) as opened:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise ValueError("not a regular file")
@@ -100,20 +106,21 @@ def read_regular(file: Path, limit: int) -> bytes:
             raise ValueError(
                 f"{about.st_size / _MIB:,.0f} MiB, where at most {limit // _MIB} are read"
             )
-        return opened.read(limit + 1)
+        return opened.read(about.st_size)
 
 
-def read_record(folder: Path) -> Record | None:
+def read_record(cells: str, name: str) -> Record | None:
     """The record of a cell, or None for a folder without one.
 
     Args:
-        folder: The cell's.
+        cells: The folder of all cells.
+        name: The cell's folder in it.
 
     Raises:
         OSError: If the file cannot be read.
         ValueError: If it is no record of this folder's cell, in a version that is known.
     """
-    file = folder / "record.json"
+    file = f"{cells}/{name}/record.json"
     try:
         content = read_regular(file, MAX_RECORD)
     except FileNotFoundError:
@@ -121,9 +128,9 @@ def read_record(folder: Path) -> Record | None:
     try:
         record = Record.model_validate_json(content)
     except ValidationError as error:
-        raise ValueError(first_problem(file, error).removeprefix(f"{file}: ")) from None
+        raise ValueError(first_problem(Path(file), error).removeprefix(f"{file}: ")) from None
     # A copied folder would count its seed twice.
-    if record.cell_id != folder.name:
+    if record.cell_id != name:
         raise ValueError(
             f"the record is cell {record.cell_id!r}'s: a cell's folder is named after it; "
             "rename or remove this one"
@@ -138,31 +145,33 @@ def read_records(study_folder: Path, skipped: list[Skipped]) -> Iterator[Record]
         study_folder: ``multirun/<study>``.
         skipped: Takes what cannot be read, and why.
     """
-    for folder in cell_paths(study_folder, skipped):
+    cells = str(study_folder / "cells")
+    for name in cell_names(study_folder, skipped):
         try:
-            record = read_record(folder)
+            record = read_record(cells, name)
         except (ValueError, OSError) as error:
-            skip(skipped, folder / "record.json", str(error))
+            skip(skipped, Path(cells, name, "record.json"), str(error))
         else:
             if record is not None:
                 yield record
 
 
-def read_lines(folder: Path, skipped: list[Skipped]) -> list[bytes]:
-    """The lines of a cell's history; none where there is no history.
+def read_history(cells: str, name: str, skipped: list[Skipped]) -> bytes:
+    """The history of a cell, a line per epoch; empty where there is none.
 
     Args:
-        folder: The cell's.
+        cells: The folder of all cells.
+        name: The cell's folder in it.
         skipped: Takes what cannot be read, and why.
     """
-    file = folder / "history.jsonl"
+    file = f"{cells}/{name}/history.jsonl"
     try:
-        return read_regular(file, MAX_HISTORY).splitlines()
+        return read_regular(file, MAX_HISTORY)
     except FileNotFoundError:
-        return []
+        return b""
     except (ValueError, OSError) as error:
-        skip(skipped, file, str(error))
-        return []
+        skip(skipped, Path(file), str(error))
+        return b""
 
 
 def parse_line(line: bytes) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from multirun_analysis.formats import (
 from multirun_analysis.labels import printable
 from multirun_analysis.load import Skipped, read_frames
 from multirun_analysis.pages import Page
-from multirun_analysis.study import open_study
-from multirun_analysis.tables import accuracy_page, study_pages
+from multirun_analysis.study import Study
+from multirun_analysis.tables import accuracy_page
 from samsweep.records.schema import Status
 from samsweep.records.store import write_text
 
@@ -31,29 +31,6 @@ _MOST_NAMED = 10
 
 #: Each format by its suffix.
 _FORMATS = {"md": to_markdown, "csv": to_csv, "tex": to_latex, "html": html_document}
-
-
-def write_tables(study: str, runs_root: Path | str, out: Path | str) -> str:
-    """Write every table of a study.
-
-    Args:
-        study: Name of the study.
-        runs_root: Folder of all studies, ``multirun``.
-        out: Folder of all tables; those of this study go to ``<out>/<study>/``.
-
-    Returns:
-        The tables as Markdown, and which cells they lack, for the terminal.
-
-    Raises:
-        StudyError: If there is no such study, or no record in it that can be read.
-    """
-    read = open_study(study, runs_root)
-    pages = study_pages(read)
-    target = Path(out) / study
-    write_pages(pages, target)
-    return f"{terminal_text(pages)}\n{describe_cells(read.runs, read.problems)}\n\n" + written(
-        pages, target
-    )
 
 
 def accuracy_markdown(folder: Path) -> str:
@@ -81,17 +58,24 @@ def write_pages(pages: Sequence[Page], folder: Path) -> None:
     write_text(folder / "tables.tex", latex_document(pages))
 
 
-def terminal_text(pages: Iterable[Page]) -> str:
-    """Pages below each other."""
-    return "\n".join(to_markdown(page) for page in pages)
+def terminal_text(study: Study, pages: Sequence[Page], folder: Path, *, quiet: bool = False) -> str:
+    """What the command prints: the tables, which cells they lack, and where the files are.
+
+    Args:
+        study: Of which the tables are.
+        pages: The tables.
+        folder: Where :func:`write_pages` wrote them.
+        quiet: Whether to leave out the tables themselves.
+    """
+    tables = "" if quiet else "\n".join(to_markdown(page) for page in pages) + "\n"
+    return f"{tables}{describe_cells(study.runs, study.problems)}\n\n{_written(pages, folder)}\n"
 
 
-def written(pages: Iterable[Page], folder: Path) -> str:
-    """Which files :func:`write_pages` wrote."""
+def _written(pages: Iterable[Page], folder: Path) -> str:
     names = ", ".join(page.name for page in pages)
     suffixes = [f".{suffix}" for suffix in _FORMATS]
     forms = f"{', '.join(suffixes[:-1])} and {suffixes[-1]}"
-    return f"Written to {folder}/ as {forms}: {names}; tables.tex has them all.\n"
+    return f"Written to {folder}/ as {forms}: {names}; tables.tex has them all."
 
 
 # --------------------------------------------------------------------------- which cells

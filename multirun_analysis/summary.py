@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from multirun_analysis.columns import SETTINGS_COLUMNS, VALUE_COLUMNS
-from multirun_analysis.labels import recipe_titles
+from multirun_analysis.labels import Values, recipe_titles
 from samsweep.config import DATASETS, MODELS, VARIANTS, Granularity
 
 #: Descriptions that are the same in all seeds of a summary's row.
@@ -36,9 +36,23 @@ SUMMARY_COLUMNS = (
     "row_key",
 )
 _SETTINGS = tuple(SETTINGS_COLUMNS)
+#: What of a cell a summary needs beside the quantity.
+NEEDED = ("cell_id", "status", *_DESCRIPTION, "rho", *_ORIGIN, "row_key")
 
 
 # --------------------------------------------------------------------------- splitting, joining
+
+
+def ordered_recipes(runs: pd.DataFrame) -> dict[str, str]:
+    """A title for each ``recipe_key``, in the order of the tables; all different.
+
+    Args:
+        runs: Frame of :func:`~multirun_analysis.load.load_runs`.
+    """
+    titles = recipe_titles(runs)
+    recipes = runs.drop_duplicates("recipe_key").to_dict("records")
+    recipes.sort(key=lambda recipe: _recipe_order(recipe, titles[recipe["recipe_key"]]))
+    return {recipe["recipe_key"]: titles[recipe["recipe_key"]] for recipe in recipes}
 
 
 def split_by_recipe(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -50,14 +64,17 @@ def split_by_recipe(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     Returns:
         Title and rows of each recipe. Different recipes have different titles.
     """
-    titles = recipe_titles(runs)
-    groups = {str(key): group for key, group in runs.groupby("recipe_key", sort=False)}
-    order = sorted(groups, key=lambda key: _recipe_order(groups[key].iloc[0], titles[key]))
-    return [(titles[key], groups[key]) for key in order]
+    groups = by_recipe(runs)
+    return [(title, groups[key]) for key, title in ordered_recipes(runs).items()]
 
 
-def _recipe_order(recipe: pd.Series[Any], title: str) -> tuple[object, ...]:
-    dataset = _rank(DATASETS, recipe["dataset"])
+def by_recipe(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each recipe, by its key."""
+    return {str(key): part for key, part in rows.groupby("recipe_key", sort=False)}
+
+
+def _recipe_order(recipe: Values, title: str) -> tuple[object, ...]:
+    [dataset] = _ranks(DATASETS, [recipe["dataset"]])
     return dataset, recipe["epochs"], recipe["batch_size"], recipe["lr"], title
 
 
@@ -73,7 +90,7 @@ def join_measurements(runs: pd.DataFrame, measurements: pd.DataFrame) -> pd.Data
     Returns:
         Columns of both; ``error`` is the measurement's. Recipes without measurements drop out.
     """
-    cells = runs.drop(columns="error")
+    cells = runs.drop(columns="error", errors="ignore")
     measured = measurements[measurements["cell_id"].isin(cells["cell_id"])]
     asked = measured[["recipe_key", *_SETTINGS]].drop_duplicates()
     values = measured[["cell_id", "settings_key", *VALUE_COLUMNS]]
@@ -100,7 +117,8 @@ def summarize(runs: pd.DataFrame, column: str, quantity: str | None = None) -> p
     """
     settings = [name for name in _SETTINGS if name in runs]
     keys = ["row_key", "rho", *settings]
-    values = _with_counts(runs, column)
+    values = runs[[*NEEDED, *settings]].astype("object").assign(**_counts(runs, column))
+    values["rho"] = runs["rho"]
     groups = values.groupby(keys, sort=False, dropna=False, as_index=False)
     numbers = groups.agg(
         mean=("value", "mean"),
@@ -119,7 +137,8 @@ def summarize(runs: pd.DataFrame, column: str, quantity: str | None = None) -> p
     return _in_order(summary, settings)[[*SUMMARY_COLUMNS, *settings]]
 
 
-def _with_counts(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+def _counts(runs: pd.DataFrame, column: str) -> dict[str, pd.Series[Any]]:
+    """The value of each row, and what it counts as."""
     status = runs["status"].astype("object")
     value = runs[column].astype("float64").where(status == "complete")
     value = value.where(np.isfinite(value))
@@ -130,7 +149,7 @@ def _with_counts(runs: pd.DataFrame, column: str) -> pd.DataFrame:
         "n_missing": value.isna() & ~lost["diverged"] & ~lost["failed"],
         "n_unconverged": value.notna() & _unconverged(runs),
     }
-    return runs.assign(value=value, **{name: flag.astype(int) for name, flag in counted.items()})
+    return {"value": value, **{name: flag.astype(int) for name, flag in counted.items()}}
 
 
 def _unconverged(runs: pd.DataFrame) -> pd.Series[bool]:
@@ -142,16 +161,16 @@ def _unconverged(runs: pd.DataFrame) -> pd.Series[bool]:
 def _in_order(summary: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
     """Rows in the order of the registries, then by label and rho."""
     ranks = summary.assign(
-        _model=[_rank(MODELS, name) for name in summary["model"]],
-        _variant=[_rank(VARIANTS, name) for name in summary["variant"]],
-        _granularity=[_rank(get_args(Granularity), name) for name in summary["granularity"]],
+        _model=_ranks(MODELS, summary["model"]),
+        _variant=_ranks(VARIANTS, summary["variant"]),
+        _granularity=_ranks(get_args(Granularity), summary["granularity"]),
     )
     by = ["recipe_key", *settings[-1:], "_model", "_variant", "optimizer", "_granularity"]
     order = ranks.sort_values([*by, "row_key", "rho"], kind="stable").index
     return summary.loc[order].reset_index(drop=True)
 
 
-def _rank(names: Iterable[str], name: object) -> int:
-    """Where a registry lists a name; unknown ones come last."""
-    order = list(names)
-    return order.index(name) if isinstance(name, str) and name in order else len(order)
+def _ranks(names: Iterable[str], column: Iterable[object]) -> list[int]:
+    """Where a registry lists each name; unknown ones come last."""
+    ranks = {name: rank for rank, name in enumerate(names)}
+    return [ranks.get(name, len(ranks)) if isinstance(name, str) else len(ranks) for name in column]

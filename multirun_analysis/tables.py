@@ -17,18 +17,15 @@ from multirun_analysis.labels import number, recipe_titles
 from multirun_analysis.load import middle_epoch
 from multirun_analysis.pages import Page, Section
 from multirun_analysis.study import Study
-from multirun_analysis.summary import join_measurements, split_by_recipe, summarize
-from multirun_analysis.text import (
-    MISSING,
-    Format,
-    cell_score,
-    cell_scores,
-    cell_text,
-    cell_texts,
-    or_blank,
-    significant,
-    two_decimals,
+from multirun_analysis.summary import (
+    NEEDED,
+    by_recipe,
+    join_measurements,
+    ordered_recipes,
+    split_by_recipe,
+    summarize,
 )
+from multirun_analysis.text import MISSING, or_blank, significant, two_decimals, with_texts
 
 __all__ = [
     "MISSING",
@@ -44,6 +41,8 @@ __all__ = [
 
 NO_RHO = "no rho"
 
+#: Title of each recipe by its key, in the order of the tables.
+Recipes = Mapping[str, str]
 #: Which of a column's values is its best.
 Better = Literal["high", "low"]
 
@@ -82,12 +81,13 @@ def study_pages(study: Study) -> list[Page]:
     Args:
         study: The study, as :func:`~multirun_analysis.study.open_study` reads it.
     """
-    joined = join_measurements(study.runs, study.measurements)
+    recipes = ordered_recipes(study.runs)
+    joined = join_measurements(study.runs[list(NEEDED)], study.measurements)
     return [
-        *(accuracy_page(study.name, study.runs, column) for column in _ACCURACIES),
-        _sharpness_page(study, joined),
-        _sgd_page(study, joined),
-        _amplified_page(study),
+        *(_accuracy_page(study.name, recipes, study.runs, column) for column in _ACCURACIES),
+        _sharpness_page(study.name, recipes, joined),
+        _sgd_page(study.name, recipes, study.runs, joined),
+        _amplified_page(study.name, recipes, _with_shares(study)),
     ]
 
 
@@ -100,55 +100,65 @@ def accuracy_page(study: str, runs: pd.DataFrame, column: str = "test_accuracy")
         column: ``test_accuracy`` is the last epoch's, ``best_test_accuracy`` the one at best
             validation accuracy (the study's protocol).
     """
+    return _accuracy_page(study, ordered_recipes(runs), runs, column)
+
+
+def _accuracy_page(study: str, recipes: Recipes, runs: pd.DataFrame, column: str) -> Page:
     name, title = _ACCURACIES[column]
     summary = summarize(runs, column)
     return Page(
         name=name,
         title=f"{title}: study {study}",
         legend=f"{_LEGEND} {_HIGHEST}",
-        sections=tuple(_accuracy_sections(runs, summary)),
-        data=_long(runs, summary),
+        sections=tuple(_accuracy_sections(recipes, with_texts(summary, two_decimals))),
+        data=_long(recipes, summary),
     )
 
 
-def _accuracy_sections(runs: pd.DataFrame, summary: pd.DataFrame) -> Iterator[Section]:
-    rows = _by_recipe(summary)
-    for recipe, cells in split_by_recipe(runs):
-        yield Section(heading=recipe)
-        yield from _per_model(_grid(rows[cells["recipe_key"].iloc[0]], two_decimals), "high")
+def _accuracy_sections(recipes: Recipes, summary: pd.DataFrame) -> Iterator[Section]:
+    rows = by_recipe(summary)
+    for key, title in recipes.items():
+        yield Section(heading=title)
+        yield from _per_model(_grid(rows[key]), "high")
 
 
-def _sharpness_page(study: Study, joined: pd.DataFrame) -> Page:
+def _sharpness_page(study: str, recipes: Recipes, joined: pd.DataFrame) -> Page:
     measured = _measured(joined)
     summaries = [summary for _, summary in measured] or [summarize(joined, "value")]
     return Page(
         name="sharpness",
-        title=f"Sharpness, largest Hessian eigenvalue: study {study.name}",
+        title=f"Sharpness, largest Hessian eigenvalue: study {study}",
         legend=f"{_LEGEND} {_LOWEST}",
-        sections=tuple(_sharpness_sections(study.runs, measured)),
-        data=_long(study.runs, *summaries),
+        sections=tuple(_sharpness_sections(recipes, measured)),
+        data=_long(recipes, *summaries),
     )
 
 
 def _sharpness_sections(
-    runs: pd.DataFrame, measured: Sequence[tuple[str, pd.DataFrame]]
+    recipes: Recipes, measured: Sequence[tuple[str, pd.DataFrame]]
 ) -> Iterator[Section]:
-    parts = [(heading, _by_recipe(summary)) for heading, summary in measured]
-    for recipe, cells in split_by_recipe(runs):
-        key = cells["recipe_key"].iloc[0]
+    parts = _parts(measured)
+    for key, title in recipes.items():
         found = [(heading, rows[key]) for heading, rows in parts if key in rows]
-        yield Section(heading=recipe, text=() if found else ("Not measured yet.",))
+        yield Section(heading=title, text=() if found else ("Not measured yet.",))
         for heading, rows in found:
-            yield from _per_model(_grid(rows, significant), _better(rows), heading)
+            yield from _per_model(_grid(rows), _better(rows), heading)
+
+
+def _parts(
+    measured: Sequence[tuple[str, pd.DataFrame]],
+) -> list[tuple[str, dict[str, pd.DataFrame]]]:
+    """The text of each recipe's rows, by heading."""
+    return [(heading, by_recipe(with_texts(rows, significant))) for heading, rows in measured]
 
 
 def _measured(joined: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """A summary of each quantity of each measurement, with its heading."""
     found = []
-    for label, rows in _by_settings(joined):
+    for label, rows in joined.groupby("settings_label"):
         quantity = _quantity(rows)
         named = quantity in (rows["name"].iloc[0], "lambda_max")
-        heading = label if named else f"{label}: {quantity}"
+        heading = str(label) if named else f"{label}: {quantity}"
         found.append((heading, summarize(rows, "value", quantity)))
         if rows["bulk_outlier_ratio"].notna().any():
             ratio = summarize(rows, "bulk_outlier_ratio")
@@ -164,18 +174,26 @@ def _quantity(rows: pd.DataFrame) -> str:
 
 def _better(summary: pd.DataFrame) -> Better | None:
     """Low is flat; a ratio of eigenvalues is neither."""
-    return None if (summary["quantity"] == "bulk_outlier_ratio").any() else "low"
+    return None if _is_ratio(summary) else "low"
 
 
-def _sgd_page(study: Study, joined: pd.DataFrame) -> Page:
-    sgd, sgd_joined = _sgd_rows(study.runs), _sgd_rows(joined)
-    sharpness = [summary for _, summary in _measured(sgd_joined)]
+def _is_ratio(summary: pd.DataFrame) -> bool:
+    return bool((summary["quantity"] == "bulk_outlier_ratio").any())
+
+
+def _sgd_page(study: str, recipes: Recipes, runs: pd.DataFrame, joined: pd.DataFrame) -> Page:
+    accuracy = summarize(_sgd_rows(runs), "test_accuracy")
+    sharpness = [
+        (label, summary)
+        for label, summary in _measured(_sgd_rows(joined))
+        if not _is_ratio(summary)
+    ]
     return Page(
         name="sgdhess",
-        title=f"SGD and SGDHESS, test accuracy (%) and sharpness: study {study.name}",
+        title=f"SGD and SGDHESS, test accuracy (%) and sharpness: study {study}",
         legend=f"{_LEGEND} Bold: the highest accuracy and the lowest sharpness.",
-        sections=tuple(_sgd_sections(sgd, sgd_joined)),
-        data=_long(study.runs, summarize(sgd, "test_accuracy"), *sharpness),
+        sections=tuple(_sgd_sections(recipes, accuracy, sharpness)),
+        data=_long(recipes, accuracy, *(summary for _, summary in sharpness)),
     )
 
 
@@ -183,34 +201,50 @@ def _sgd_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["variant"].isin(["sgd", "sgdhess"])]
 
 
-def _sgd_sections(sgd: pd.DataFrame, joined: pd.DataFrame) -> Iterator[Section]:
-    if sgd.empty:
+def _sgd_sections(
+    recipes: Recipes, accuracy: pd.DataFrame, sharpness: Sequence[tuple[str, pd.DataFrame]]
+) -> Iterator[Section]:
+    if accuracy.empty:
         yield Section(heading="", text=("No SGD or SGDHESS cells in this study.",))
-    measured = _by_recipe(joined)
-    for recipe, cells in split_by_recipe(sgd):
-        yield Section(heading=recipe)
-        found = measured.get(cells["recipe_key"].iloc[0])
-        parts = [("not measured", cells)] if found is None else _by_settings(found)
-        for label, rows in parts:
-            yield from _per_model(_sgd_grid(rows), _SGD_BETTER, label)
+    accuracies, parts = by_recipe(with_texts(accuracy, two_decimals)), _parts(sharpness)
+    for key, title in recipes.items():
+        if key not in accuracies:
+            continue
+        yield Section(heading=title)
+        found = [(label, rows[key]) for label, rows in parts if key in rows]
+        for label, rows in found or [("not measured", _without_values(accuracies[key]))]:
+            yield from _per_model(_sgd_grid(accuracies[key], rows), _SGD_BETTER, label)
+
+
+def _without_values(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary of a measurement that no cell has yet."""
+    missing = summary.assign(n=0, n_missing=summary["n"] + summary["n_missing"])
+    return with_texts(missing, significant)
 
 
 _SGD_BETTER: Mapping[str, Better] = {"test accuracy": "high", "sharpness": "low"}
 
 
-def _amplified_page(study: Study) -> Page:
-    shares = study.runs.merge(study.amplified, on="cell_id", how="left")
-    shares = shares[(shares["direction"] == "sam") | (shares["magnitude"] == "sam")]
+def _with_shares(study: Study) -> pd.DataFrame:
+    """The cells that take a second gradient, with their shares of amplified elements."""
+    runs = study.runs
+    perturbs = (runs["direction"] == "sam") | (runs["magnitude"] == "sam")
+    cells = runs.loc[perturbs, [*NEEDED, "epochs"]]
+    return cells.merge(study.amplified, on="cell_id", how="left")
+
+
+def _amplified_page(study: str, recipes: Recipes, shares: pd.DataFrame) -> Page:
     summaries = {name: summarize(shares, f"amplified_{name}") for name in _EPOCHS}
+    epochs = shares.drop_duplicates("recipe_key").set_index("recipe_key")["epochs"].to_dict()
     return Page(
         name="amplified",
-        title=f"Share of amplified elements (%), abs(h) > abs(g): study {study.name}",
+        title=f"Share of amplified elements (%), abs(h) > abs(g): study {study}",
         legend=(
             f"{_LEGEND} g is the gradient at w, h the one at w + epsilon; each number is the mean "
             "over an epoch's steps."
         ),
-        sections=tuple(_amplified_sections(shares, summaries)),
-        data=_long(study.runs, *summaries.values()),
+        sections=tuple(_amplified_sections(recipes, epochs, summaries)),
+        data=_long(recipes, *summaries.values()),
     )
 
 
@@ -218,34 +252,25 @@ _EPOCHS = ("first", "middle", "last")
 
 
 def _amplified_sections(
-    shares: pd.DataFrame, summaries: Mapping[str, pd.DataFrame]
+    recipes: Recipes, epochs: Mapping[Any, int], summaries: Mapping[str, pd.DataFrame]
 ) -> Iterator[Section]:
-    if shares.empty:
+    if not epochs:
         yield Section(heading="", text=("No cells with a second gradient in this study.",))
-    parts = {name: _by_recipe(summary) for name, summary in summaries.items()}
-    for recipe, cells in split_by_recipe(shares):
-        key, epochs = cells["recipe_key"].iloc[0], int(cells["epochs"].iloc[0])
-        at = {"first": 1, "middle": middle_epoch(epochs), "last": epochs}
+    parts = {
+        name: by_recipe(with_texts(summary, two_decimals)) for name, summary in summaries.items()
+    }
+    for key, title in recipes.items():
+        if key not in epochs:
+            continue
+        at = {"first": 1, "middle": middle_epoch(epochs[key]), "last": epochs[key]}
         # All are summaries of the same rows by the same keys, hence in the same order.
-        texts = {
-            f"epoch {at[name]}": cell_texts(rows[key], two_decimals) for name, rows in parts.items()
-        }
+        texts = {f"epoch {at[name]}": list(rows[key]["text"]) for name, rows in parts.items()}
         table = _rows_with_rho(parts["first"][key]).assign(**texts)
-        yield Section(heading=recipe)
-        yield from _per_model(Grid(table, pd.DataFrame(index=table.index)), {})
+        yield Section(heading=title)
+        yield from _per_model(Grid(table, pd.DataFrame(index=table.index)), None)
 
 
 # --------------------------------------------------------------------------- parts of pages
-
-
-def _by_recipe(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each recipe, by its key."""
-    return {str(key): part for key, part in rows.groupby("recipe_key", sort=False)}
-
-
-def _by_settings(joined: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The rows of each measurement, by its label."""
-    return [(str(label), rows) for label, rows in joined.groupby("settings_label")]
 
 
 def _per_model(
@@ -258,37 +283,39 @@ def _per_model(
         better: Which value of a column is its best: for all alike, or by column.
         label: What the heading says beside the model.
     """
-    for model, texts in grid.texts.groupby("model", sort=False):
-        shown = texts.drop(columns=["model", "recipe_key"], errors="ignore")
+    shown = grid.texts[[name for name in grid.texts if name not in ("recipe_key", "model")]]
+    for model, rows in grid.texts.groupby("model", sort=False).indices.items():
+        table = shown.iloc[rows]
         yield Section(
             heading=f"{model}, {label}" if label else str(model),
             level=3,
-            table=shown,
-            best=_best(shown, grid.scores.loc[texts.index], better),
+            table=table,
+            best=_best(table, grid.scores.iloc[rows], better),
         )
 
 
 def _best(
-    shown: pd.DataFrame, scores: pd.DataFrame, better: Better | None | Mapping[str, Better]
+    table: pd.DataFrame, scores: pd.DataFrame, better: Better | None | Mapping[str, Better]
 ) -> pd.DataFrame:
     """True where a score is the best of its column, wherever at least two compete."""
-    best = pd.DataFrame(False, index=shown.index, columns=shown.columns)
-    for name, score in scores.items():
+    best = np.zeros(table.shape, dtype=bool)
+    for name in scores.columns:
         which = better.get(str(name)) if isinstance(better, Mapping) else better
-        if which is not None and score.notna().sum() > 1:
-            best[name] = score == (score.max() if which == "high" else score.min())
-    return best
+        score = scores[name].to_numpy()
+        if which is not None and np.isfinite(score).sum() > 1:
+            target = np.nanmax(score) if which == "high" else np.nanmin(score)
+            best[:, table.columns.get_loc(name)] = score == target
+    return pd.DataFrame(best, index=table.index, columns=table.columns)
 
 
-def _long(runs: pd.DataFrame, *summaries: pd.DataFrame) -> pd.DataFrame:
+def _long(recipes: Recipes, *summaries: pd.DataFrame) -> pd.DataFrame:
     """Summaries below each other, with titles for people; the same columns in every file."""
-    titles = recipe_titles(runs)
     filled = [summary for summary in summaries if not summary.empty] or list(summaries[:1])
     long = pd.concat(filled, ignore_index=True)
     # A summary of the training alone has no measurement settings.
     others = [name for name in long.columns if name not in SETTINGS_COLUMNS]
     long = long.reindex(columns=[*others, *SETTINGS_COLUMNS])
-    long.insert(0, "recipe", [titles[key] for key in long["recipe_key"]])
+    long.insert(0, "recipe", long["recipe_key"].map(recipes))
     return long
 
 
@@ -307,7 +334,7 @@ def accuracy_table(runs: pd.DataFrame, column: str = "test_accuracy") -> pd.Data
         Text cells: ``model``, ``optimizer``, ``granularity``, ``no rho`` where an optimizer has
         none, ``rho=...`` in numerical order; first ``recipe`` where there are several.
     """
-    return _named_recipes(_grid(summarize(runs, column), two_decimals).texts, runs)
+    return _named_recipes(_grid(with_texts(summarize(runs, column), two_decimals)).texts, runs)
 
 
 def sharpness_table(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -321,7 +348,7 @@ def sharpness_table(measurements: pd.DataFrame) -> pd.DataFrame:
     Returns:
         As :func:`accuracy_table`, after a column ``measurement`` where there are several.
     """
-    grid = _grid(summarize(measurements, "lambda_max"), significant)
+    grid = _grid(with_texts(summarize(measurements, "lambda_max"), significant))
     return _named_recipes(grid.texts, measurements)
 
 
@@ -337,24 +364,24 @@ def sgd_table(runs: pd.DataFrame) -> pd.DataFrame:
         ``recipe`` and ``measurement`` where there are several.
     """
     rows = _sgd_rows(runs)
-    return _named_recipes(_sgd_grid(rows).texts, rows)
-
-
-def _sgd_grid(rows: pd.DataFrame) -> Grid:
     if "value" not in rows:
         rows = rows.assign(value=np.nan)
-    accuracy, sharpness = summarize(rows, "test_accuracy"), summarize(rows, "value")
+    grid = _sgd_grid(
+        with_texts(summarize(rows, "test_accuracy"), two_decimals),
+        with_texts(summarize(rows, "value"), significant),
+    )
+    return _named_recipes(grid.texts, rows)
+
+
+def _sgd_grid(accuracy: pd.DataFrame, sharpness: pd.DataFrame) -> Grid:
     several = _settings_if_several(accuracy)
+    # Both are summaries of the same rows by the same keys, hence in the same order.
+    shown = {"test accuracy": accuracy, "sharpness": sharpness}
     table = accuracy[["recipe_key", *several, "model", "optimizer"]].assign(
         rho=_rho_texts(accuracy),
-        # Both are summaries of the same rows by the same keys, hence in the same order.
-        **{"test accuracy": cell_texts(accuracy, two_decimals)},
-        sharpness=cell_texts(sharpness, significant),
+        **{name: list(summary["text"]) for name, summary in shown.items()},
     )
-    scores = {
-        "test accuracy": cell_scores(accuracy, two_decimals),
-        "sharpness": cell_scores(sharpness, significant),
-    }
+    scores = {name: list(summary["score"]) for name, summary in shown.items()}
     return Grid(_named_measurements(table), pd.DataFrame(scores, index=table.index))
 
 
@@ -369,8 +396,8 @@ def _rho_texts(summary: pd.DataFrame) -> list[str]:
     return ["" if pd.isna(rho) else number(rho) for rho in summary["rho"]]
 
 
-def _grid(summary: pd.DataFrame, form: Format) -> Grid:
-    """A summary's rows laid out by rho, as text."""
+def _grid(summary: pd.DataFrame) -> Grid:
+    """A summary's rows, with their texts, laid out by rho."""
     rhos = _rhos_by_kind(summary)
     by_rho = [NO_RHO] * bool(summary["rho"].isna().any())
     by_rho += [_rho_header(rho) for rho in sorted({rho for kind in rhos.values() for rho in kind})]
@@ -386,10 +413,10 @@ def _grid(summary: pd.DataFrame, form: Format) -> Grid:
                 "granularity": or_blank(first["granularity"]),
                 **dict.fromkeys(by_rho, ""),
                 **{_rho_header(rho): MISSING for rho in expected},
-                **{_rho_header(row["rho"]): cell_text(row, form) for row in group},
+                **{_rho_header(row["rho"]): row["text"] for row in group},
             }
         )
-        scores.append({_rho_header(row["rho"]): cell_score(row, form) for row in group})
+        scores.append({_rho_header(row["rho"]): row["score"] for row in group})
     header = ["recipe_key", *settings, "model", "optimizer", "granularity", *by_rho]
     return Grid(
         _named_measurements(pd.DataFrame(rows, columns=header, dtype="object")),
@@ -400,10 +427,15 @@ def _grid(summary: pd.DataFrame, form: Format) -> Grid:
 def _table_rows(summary: pd.DataFrame, settings: Sequence[str]) -> Iterable[list[dict[Any, Any]]]:
     """The rows of a summary that stand in one row of a table, in the order of the summary."""
     groups: dict[tuple[str, ...], list[dict[Any, Any]]] = {}
-    for row in summary.to_dict("records"):
+    for row in summary[[*_LAID_OUT, *settings]].to_dict("records"):
         key = tuple(row[name] for name in ("row_key", *settings))
         groups.setdefault(key, []).append(row)
     return groups.values()
+
+
+_LAID_OUT = (
+    "recipe_key", "row_key", "model", "optimizer", "variant", "granularity", "rho", "text", "score"
+)  # fmt: skip
 
 
 def _kind(variant: str) -> str:

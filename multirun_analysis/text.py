@@ -20,14 +20,22 @@ MISSING = "??"
 Format = Callable[[float, float | None], str]
 
 
-def cell_texts(summary: pd.DataFrame, form: Format) -> list[str]:
-    """The text of each row of a summary."""
-    return [cell_text(row, form) for row in summary.to_dict("records")]
+def with_texts(summary: pd.DataFrame, form: Format) -> pd.DataFrame:
+    """A summary with what stands in the table: ``text``, and the ``score`` that competes.
+
+    Args:
+        summary: Of :func:`~multirun_analysis.summary.summarize`.
+        form: What mean and sd become.
+    """
+    rows = summary[list(_SHOWN)].to_dict("records")
+    texts, scores = [cell_text(row, form) for row in rows], [cell_score(row, form) for row in rows]
+    return summary.assign(
+        text=pd.Series(texts, index=summary.index, dtype="object"),
+        score=pd.Series(scores, index=summary.index, dtype="float64"),
+    )
 
 
-def cell_scores(summary: pd.DataFrame, form: Format) -> list[float]:
-    """The score of each row of a summary."""
-    return [cell_score(row, form) for row in summary.to_dict("records")]
+_SHOWN = ("mean", "sd", "n", "n_diverged", "n_failed", "n_missing", "n_unconverged")
 
 
 def cell_score(row: Values, form: Format) -> float:

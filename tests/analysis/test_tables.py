@@ -9,12 +9,12 @@ import pytest
 
 from multirun_analysis import accuracy_table, load_measurements, load_runs, sharpness_table
 from multirun_analysis.tables import (
-    _significant,
     join_measurements,
     sgd_table,
     split_by_recipe,
     summarize,
 )
+from multirun_analysis.text import significant
 from samsweep.config import VARIANTS
 
 from .conftest import Study, cell, measurement, variant
@@ -235,7 +235,7 @@ def test_an_eigenvalue_that_did_not_converge_says_so(study: Study) -> None:
     ],
 )
 def test_four_significant_digits(mean: float, sd: float | None, text: str) -> None:
-    assert _significant(mean, sd) == text
+    assert significant(mean, sd) == text
 
 
 # --------------------------------------------------------------------------- SGD and SGDHESS
