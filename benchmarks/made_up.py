@@ -2,7 +2,7 @@
 
     python benchmarks/made_up.py 1000 FOLDER    # FOLDER/multirun/made-up, 1,000 cells
 
-The grid has four models, SGD and seven perturbing optimizers at three radii, and ten seeds. What goes
+The grid has four models, SGD and seven perturbing optimizers at three radii, and ten seeds. What is
 beyond these 880 cells has other learning rates, so that the number of tables grows with the cells.
 Every 50th cell diverged, every 70th failed.
 """

@@ -41,14 +41,15 @@ def _write(frame: pd.DataFrame, stem: Path) -> tuple[Path, Path]:
     csv, parquet = stem.with_suffix(".csv"), stem.with_suffix(".parquet")
     write_text(csv, csv_text(_flat(frame)))
     with atomic_path(parquet) as temporary:
-        # What could not be read is no part of the data, and Parquet would store it with them.
-        frame.set_flags(copy=True).pipe(_without_attributes).to_parquet(temporary, index=False)
+        _without_attributes(frame).to_parquet(temporary, index=False)
     return csv, parquet
 
 
 def _without_attributes(frame: pd.DataFrame) -> pd.DataFrame:
-    frame.attrs = {}
-    return frame
+    """The data alone: Parquet would store what could not be read beside them."""
+    bare = frame.copy(deep=False)
+    bare.attrs = {}
+    return bare
 
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:
