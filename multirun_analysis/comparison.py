@@ -9,7 +9,7 @@ our measure of sharpness, is another than the published one, the page says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,7 +130,7 @@ def _ours(study: Study, published: pd.DataFrame) -> Iterator[Ours]:
         return
     joined = join_measurements(runs, study.measurements)
     for title, cells in split_by_recipe(runs):
-        notes = _deviations(cells.iloc[0], published.attrs["recipe"])
+        notes = _deviations(cells.iloc[0].to_dict(), published.attrs["recipe"])
         column = published.attrs["accuracy_column"]
         yield Ours(title, "accuracy", None, _by_cell(summarize(cells, column)), True, notes)
         measured = joined[joined["recipe_key"] == cells["recipe_key"].iloc[0]]
@@ -215,7 +215,7 @@ def _compare_one(row: Values, reading: str, ours: Ours) -> dict[str, Any]:
     }
 
 
-def _frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     columns = list(COMPARISON_COLUMNS)
     return pd.DataFrame(rows, columns=columns, dtype="object").astype(dict(COMPARISON_COLUMNS))
 

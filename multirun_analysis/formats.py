@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from tabulate import tabulate
 
 from multirun_analysis.labels import printable
 from multirun_analysis.pages import Page, Section
@@ -100,8 +99,9 @@ def _markdown_table(table: Table) -> str:
         [f"**{_markdown(cell.text)}**" if cell.best else _markdown(cell.text) for cell in row]
         for row in table.rows
     ]
-    header = [_markdown(name) for name in table.header]
-    return str(tabulate(rows, headers=header, tablefmt="pipe", disable_numparse=True))
+    shown = pd.DataFrame(rows, columns=[_markdown(name) for name in table.header], dtype="object")
+    # A cell is text as it is: nothing is taken for a number and formatted anew.
+    return str(shown.to_markdown(index=False, disable_numparse=True))
 
 
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", **{c: f"\\{c}" for c in "\\`*|[]~"}}

@@ -82,12 +82,8 @@ def _pages(pages: Iterable[Page]) -> dict[str, Any]:
 def _table(frame: pd.DataFrame) -> wandb.Table:
     """A frame as W&B takes it: plain values, None for what is missing."""
     plain = frame.astype("object")
-    plain = plain.where(plain.notna(), None)
-    return wandb.Table(
-        columns=[str(name) for name in plain.columns],
-        data=plain.to_numpy().tolist(),
-        allow_mixed_types=True,
-    )
+    data = plain.where(plain.notna(), None).to_numpy()
+    return wandb.Table(columns=[str(name) for name in frame], data=data, allow_mixed_types=True)
 
 
 def _figures(folder: Path) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_the_code_of_a_page_runs(demo: Study, root: Path, page: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     if page == "analysis_example.md":
-        assert "| SAMDIRECTION | element       |          | **90.50" in done.stdout
+        assert "**90.50 ± 0.71 (n=2)** |" in done.stdout
 
 
 def test_the_commands_of_the_page_run(demo: Study, root: Path) -> None:
