@@ -216,7 +216,7 @@ def settings_labels(measurements: Mapping[str, tuple[str, Values]]) -> dict[str,
         items,
         within="name",
         core=(
-            lambda item: item["name"],
+            lambda item: printable(item["name"], _MOST_SHOWN),
             *(_setting_phrase(name, template) for name, template in _SETTINGS_CORE.items()),
         ),
         extra={name: _as_template(name) for name in others},

@@ -386,11 +386,12 @@ def _admit(row: Row, columns: dict[str, None]) -> None:
     Raises:
         ValueError: If there would be too many of them, which fill memory.
     """
+    if row.keys() <= columns.keys():
+        return
     new = row.keys() - columns.keys()
     if len(columns) + len(new) > _MOST_COLUMNS:
         raise ValueError(f"more than {_MOST_COLUMNS} different names in a study's histories")
-    if new:
-        columns.update((name, None) for name in row if name in new)
+    columns.update((name, None) for name in row if name in new)
 
 
 def _history_chunk(rows: Sequence[Row], columns: Iterable[str]) -> pd.DataFrame:

@@ -127,8 +127,11 @@ def _sharpness_page(study: str, recipes: Recipes, joined: pd.DataFrame) -> Page:
     summaries = [summary for _, summary in measured] or [summarize(joined, "value")]
     return Page(
         name="sharpness",
-        title=f"Sharpness, largest Hessian eigenvalue: study {study}",
-        legend=f"{_LEGEND} {_LOWEST}",
+        title=f"Sharpness: study {study}",
+        legend=(
+            f"{_LEGEND} lambda_max is the largest eigenvalue of the Hessian of the training loss. "
+            f"{_LOWEST}"
+        ),
         sections=tuple(_sharpness_sections(recipes, measured)),
         data=_long(recipes, *summaries),
     )
