@@ -62,7 +62,7 @@ __all__ = [
 T = TypeVar("T")
 
 #: Records, or epochs, that are Python objects at one time: memory grows by the frames alone.
-_CHUNK = 5_000
+_CHUNK = 2_000
 #: Columns of a history, at most: a network has some dozens of tensors.
 _MOST_COLUMNS = 2_000
 _MOST_EPOCHS = 2**31
