@@ -7,23 +7,33 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from multirun_analysis.render import write_tables
-from multirun_analysis.study import StudyError
+from multirun_analysis.comparison import comparison_page
+from multirun_analysis.export import export_frames
+from multirun_analysis.pages import Page
+from multirun_analysis.references import references
+from multirun_analysis.render import terminal_text, write_pages
+from multirun_analysis.study import Study, StudyError, open_study
+from multirun_analysis.tables import study_pages
+from samsweep.config import unknown_name
 
 _DESCRIPTION = """\
-Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness, and
-SGD beside SGDHESS, each per model and training recipe, as Markdown and CSV. The Markdown is also
-printed, with the cells that have no result. Only records are read: it can run at any time, from
-any shell, also while cells train.
+Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness, SGD
+beside SGDHESS, the share of amplified elements, each per model and training recipe, as Markdown,
+CSV, LaTeX and HTML. The Markdown is also printed, with the cells that have no result. Only records
+and histories are read: it can run at any time, from any shell, also while cells train.
 """
 
 _EPILOG = """\
 examples:
   python -m multirun_analysis
   python -m multirun_analysis --study cifar100 --out results
+  python -m multirun_analysis --study cifar100 --reference empirical_sam
+  python -m multirun_analysis --study cifar100 --export frames --quiet
+  python -m multirun_analysis --study cifar100 --wandb offline
 
 In a cell, `96.52 ± 0.31 (n=3)` is mean and standard deviation over 3 seeds, `??` is a cell without
-a result, `diverged` one whose loss left the numbers. Exit code 1: there is nothing to tabulate.
+a result, `diverged` one whose loss left the numbers. Exit code 1: there is nothing to tabulate, or
+W&B refused.
 """
 
 
@@ -38,11 +48,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        print(write_tables(arguments.study, arguments.root, arguments.out), end="")
+        study = open_study(arguments.study, arguments.root)
     except StudyError as error:
-        print(error, file=sys.stderr)
-        return 1
+        return _fail(error)
+    pages = _pages(study, arguments.reference)
+    folder = arguments.out / study.name
+    write_pages(pages, folder)
+    print(terminal_text(study, pages, folder, quiet=arguments.quiet), end="")
+    if arguments.export is not None:
+        files = export_frames(study, arguments.export)
+        print(f"Exported {', '.join(file.name for file in files)} to {arguments.export}/.")
+    if arguments.wandb is not None:
+        return _publish(study, pages, folder, arguments)
     return 0
+
+
+def _pages(study: Study, reference: str | None) -> list[Page]:
+    pages = study_pages(study)
+    if reference is not None:
+        pages.append(comparison_page(study, reference))
+    return pages
+
+
+def _publish(
+    study: Study, pages: Sequence[Page], folder: Path, arguments: argparse.Namespace
+) -> int:
+    # wandb takes a second to import, and is needed by this option alone.
+    from multirun_analysis.publish import PublishError, publish
+
+    try:
+        where = publish(study, pages, folder, project=arguments.wandb_project, mode=arguments.wandb)
+    except PublishError as error:
+        return _fail(error)
+    print(where)
+    return 0
+
+
+def _fail(error: Exception) -> int:
+    print(error, file=sys.stderr)
+    return 1
+
+
+def _reference(name: str) -> str:
+    if name not in references():
+        raise argparse.ArgumentTypeError(unknown_name("reference", name, references()))
+    return name
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +116,32 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("tables"),
         help="tables go to OUT/STUDY/ (default: %(default)s)",
     )
+    add(
+        "--reference",
+        type=_reference,
+        metavar="NAME",
+        help=f"add a table beside published values: {', '.join(references())}",
+    )
+    add(
+        "--export",
+        type=Path,
+        metavar="DIR",
+        help="write runs, measurements and history to DIR, as CSV and Parquet",
+    )
+    add(
+        "--wandb",
+        nargs="?",
+        choices=("offline", "online"),
+        const="offline",
+        help="push tables and figures to one W&B run (default mode: %(const)s)",
+    )
+    add(
+        "--wandb-project",
+        default="samsweep",
+        metavar="PROJECT",
+        help="W&B project (default: %(default)s)",
+    )
+    add("--quiet", action="store_true", help="print no tables")
     return parser
 
 

@@ -23,6 +23,11 @@ Phrase = Callable[[Values], str]
 _USUAL_ETA = OptOptions.model_fields["eta"].default
 _USUAL_CURVATURE = "hutchinson"
 
+#: Characters of a setting's value that a label shows, at most.
+_MOST_SHOWN = 60
+#: Whole numbers up to here are floats as well.
+_MOST_EXACT = 2**53
+
 
 def number(value: float) -> str:
     """The shortest text of a number from which it can be read back.
@@ -34,6 +39,27 @@ def number(value: float) -> str:
     if 0 < abs(value) < 1e-3:
         return f"{Decimal(text):e}"
     return text.removesuffix(".0")
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    r"""A text on one line, in which what a terminal would obey or cannot show is written out.
+
+    Args:
+        text: From anywhere.
+        limit: Most characters; a longer text ends in an ellipsis.
+
+    >>> printable("one\ntwo\x1b[2J")
+    'one\\ntwo\\x1b[2J'
+    """
+    if limit is not None and len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _written_out(c) for c in text)
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def optimizer_label(variant: Values) -> str:
@@ -100,7 +126,7 @@ def tell_apart(
     for key, values in items.items():
         phrases = [phrase(values) for phrase in core]
         phrases += [
-            extra[name].format(_shown(values.get(name))) for name in varying[values[within]]
+            extra[name].format(setting_text(values.get(name))) for name in varying[values[within]]
         ]
         labels[key] = ", ".join(phrase for phrase in phrases if phrase)
     times = Counter(labels.values())
@@ -113,21 +139,24 @@ def _varying(items: Iterable[Values], within: str, names: Iterable[str]) -> dict
     for values in items:
         shown = seen.setdefault(values[within], {name: set() for name in names})
         for name in names:
-            shown[name].add(_shown(values.get(name)))
+            shown[name].add(setting_text(values.get(name)))
     return {
         value: [name for name, texts in shown.items() if len(texts) > 1]
         for value, shown in seen.items()
     }
 
 
-def _shown(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """The value of a setting, for people."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list | tuple | dict):
-        return str(value)
+        return printable(str(value), _MOST_SHOWN)
     if pd.isna(value):
         return "none"
-    return number(value) if isinstance(value, int | float) else str(value)
+    if isinstance(value, int | float) and abs(value) < _MOST_EXACT:
+        return number(value)
+    return printable(str(value), _MOST_SHOWN)
 
 
 # --------------------------------------------------------------------------- recipes
@@ -172,7 +201,7 @@ _SETTINGS_CORE = {
 
 
 def _setting_phrase(name: str, template: str) -> Phrase:
-    return lambda values: template.format(_shown(values[name])) if name in values else ""
+    return lambda values: template.format(setting_text(values[name])) if name in values else ""
 
 
 def settings_labels(measurements: Mapping[str, tuple[str, Values]]) -> dict[str, str]:
@@ -187,8 +216,14 @@ def settings_labels(measurements: Mapping[str, tuple[str, Values]]) -> dict[str,
         items,
         within="name",
         core=(
-            lambda item: item["name"],
+            lambda item: printable(item["name"], _MOST_SHOWN),
             *(_setting_phrase(name, template) for name, template in _SETTINGS_CORE.items()),
         ),
-        extra={name: name.replace("_", " ") + " {}" for name in others},
+        extra={name: _as_template(name) for name in others},
     )
+
+
+def _as_template(name: str) -> str:
+    """The name of a setting before its value; braces in it are no fields to fill in."""
+    shown = printable(name.replace("_", " "), _MOST_SHOWN)
+    return shown.replace("{", "{{").replace("}", "}}") + " {}"

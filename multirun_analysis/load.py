@@ -1,7 +1,8 @@
 """Records on disk to tidy DataFrames.
 
 :func:`load_runs` gives a row per cell, :func:`load_measurements` a row per cell and measurement,
-:func:`load_history` a row per cell and epoch. ``cell_id`` joins them.
+:func:`load_history` a row per cell and epoch. ``cell_id`` joins them. Their columns are in
+:mod:`multirun_analysis.columns`.
 
 Files that cannot be read are skipped with a warning that names the file and the reason; they are
 also listed in ``frame.attrs["skipped"]``.
@@ -9,110 +10,80 @@ also listed in ``frame.attrs["skipped"]``.
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 
+from multirun_analysis.columns import (
+    AMPLIFIED_COLUMNS,
+    CELL_COLUMNS,
+    HISTORY_COLUMNS,
+    MEASUREMENT_COLUMNS,
+    RUN_COLUMNS,
+    SETTINGS_COLUMNS,
+    VALUE_COLUMNS,
+)
 from multirun_analysis.labels import optimizer_label, settings_labels
+from multirun_analysis.reading import (
+    Skipped,
+    cell_names,
+    parse_line,
+    read_history,
+    read_records,
+    skip,
+)
+from samsweep.config import DatasetConfig, ModelConfig, RecipeConfig, Variant
 from samsweep.records.identity import short_hash
-from samsweep.records.schema import Measurement, Metrics, Record
-from samsweep.records.store import CellFolder
+from samsweep.records.schema import Measurement, Record
 
-_log = logging.getLogger(__name__)
+__all__ = [
+    "AMPLIFIED_COLUMNS",
+    "CELL_COLUMNS",
+    "HISTORY_COLUMNS",
+    "MEASUREMENT_COLUMNS",
+    "RUN_COLUMNS",
+    "SETTINGS_COLUMNS",
+    "VALUE_COLUMNS",
+    "Frames",
+    "Skipped",
+    "load_amplified",
+    "load_history",
+    "load_measurements",
+    "load_runs",
+    "read_frames",
+]
 
-#: Columns that say what a cell is, and whether it has a result.
-CELL_COLUMNS: Mapping[str, str] = {
-    "cell_id": "string",  # name of the folder
-    "study": "string",
-    "status": "string",  # see samsweep.records.schema.Status
-    "model": "string",
-    "optimizer": "string",  # label of the table row, e.g. SAMDIRECTION (adaptive)
-    "variant": "string",
-    "direction": "string",
-    "magnitude": "string",
-    "granularity": "string",  # <NA> where unused, like the next four
-    "rho": "float64",
-    "ascent": "string",
-    "eta": "float64",
-    "curvature": "string",
-    "formula": "string",  # the vector handed to the base optimizer
-    "dataset": "string",
-    "label_noise": "float64",
-    "crop_padding": "Int64",
-    "flip": "boolean",
-    "cutout": "Int64",
-    "cutout_prob": "float64",
-    "image_size": "Int64",
-    "fingerprint": "string",
-    "base": "string",
-    "lr": "float64",
-    "momentum": "float64",
-    "weight_decay": "float64",
-    "lr_schedule": "string",
-    "epochs": "Int64",
-    "batch_size": "Int64",
-    "precision": "string",
-    "results_version": "Int64",
-    "seed": "Int64",
-    # Hashes: of everything but the seed (cells to average over) ...
-    "identity_without_seed": "string",
-    # ... but seed and rho (one row of a table) ...
-    "row_key": "string",
-    # ... but model, variant and seed (cells that may stand in one table).
-    "recipe_key": "string",
-}
+T = TypeVar("T")
 
-#: Columns of :func:`load_runs`: those of the cell, its results and where they come from.
-RUN_COLUMNS: Mapping[str, str] = {
-    **CELL_COLUMNS,
-    # Every field of samsweep.records.schema.Metrics; NaN unless the cell is complete.
-    **{name: "float64" for name in Metrics.model_fields if name != "best_epoch"},
-    "best_epoch": "Int64",
-    "epochs_done": "Int64",
-    "seconds": "float64",  # of all attempts
-    "host": "string",  # of the latest attempt, like the rest
-    "job_id": "string",
-    "device": "string",
-    "git_commit": "string",
-    "git_dirty": "boolean",
-    "error": "string",  # traceback, or where the numbers were left
-}
+#: Records, or epochs, that are Python objects at one time: memory grows by the frames alone.
+_CHUNK = 2_000
+#: Columns of a history, at most: a network has some dozens of tensors.
+_MOST_COLUMNS = 2_000
+_MOST_EPOCHS = 2**31
+#: What an Int64 column can hold.
+_INT64 = range(-(2**63), 2**63)
 
-#: What decides a measurement's value.
-SETTINGS_COLUMNS: Mapping[str, str] = {
-    "name": "string",  # a key of samsweep.config.MEASURES
-    "settings_key": "string",  # name and hash of the settings
-    "settings_label": "string",
-}
-
-#: What a measurement found.
-VALUE_COLUMNS: Mapping[str, str] = {
-    "measurement": "string",  # where it stands in the record
-    "lambda_max": "float64",
-    "error": "float64",  # error bound of lambda_max
-    "converged": "boolean",
-    "eigenvalues": "object",  # list of floats, largest first
-    "bulk_outlier_ratio": "float64",
-    "num_hvps": "Int64",
-    "loss": "float64",
-    "measured_weight_norm": "float64",
-    "measured_seconds": "float64",
-    "measured_on": "string",
-}
-
-#: Columns of :func:`load_measurements`.
-MEASUREMENT_COLUMNS: Mapping[str, str] = {**CELL_COLUMNS, **SETTINGS_COLUMNS, **VALUE_COLUMNS}
+Row = dict[str, Any]
 
 
-class Skipped(NamedTuple):
-    """A file, or a part of it, that could not be read."""
+class Frames(NamedTuple):
+    """What the records of a study say.
 
-    file: str
-    reason: str
+    Args:
+        runs: Frame of :func:`load_runs`.
+        measurements: Frame of :func:`load_measurements`.
+        skipped: Records, and parts of them, that could not be read.
+    """
+
+    runs: pd.DataFrame
+    measurements: pd.DataFrame
+    skipped: list[Skipped]
 
 
 # --------------------------------------------------------------------------- public
@@ -127,8 +98,8 @@ def load_runs(study_folder: Path | str) -> pd.DataFrame:
     Returns:
         :data:`RUN_COLUMNS` with these dtypes, also when there are no rows.
     """
-    records, skipped = read_records(study_folder)
-    return runs_frame(records, skipped)
+    runs, _, skipped = read_frames(study_folder)
+    return _with_skipped(runs, skipped)
 
 
 def load_measurements(study_folder: Path | str) -> pd.DataFrame:
@@ -140,8 +111,8 @@ def load_measurements(study_folder: Path | str) -> pd.DataFrame:
     Returns:
         :data:`MEASUREMENT_COLUMNS` with these dtypes, also when there are no rows.
     """
-    records, skipped = read_records(study_folder)
-    return measurements_frame(records, skipped)
+    _, measurements, skipped = read_frames(study_folder)
+    return _with_skipped(measurements, skipped)
 
 
 def load_history(study_folder: Path | str) -> pd.DataFrame:
@@ -151,118 +122,91 @@ def load_history(study_folder: Path | str) -> pd.DataFrame:
         study_folder: ``multirun/<study>``.
 
     Returns:
-        ``cell_id``, ``epoch`` and whatever ``history.jsonl`` has; a mapping inside a line becomes
-        one column per entry, ``outer.inner``.
+        :data:`HISTORY_COLUMNS` with these dtypes, also when there are no rows; then whatever else
+        ``history.jsonl`` has, in float64. A mapping inside a line becomes one column per entry,
+        ``outer.inner``.
     """
     skipped: list[Skipped] = []
-    rows = [
-        {**row, "cell_id": file.parent.name}
-        for file in sorted(Path(study_folder).glob("cells/*/history.jsonl"))
-        for row in _history_rows(file, skipped)
-    ]
-    frame = pd.json_normalize(rows) if rows else pd.DataFrame()
-    columns = ["cell_id", "epoch"]
-    frame = frame.reindex(columns=[*columns, *(name for name in frame if name not in columns)])
-    # A diagnostic that was never finite is a column of nulls; it is a number all the same.
-    empty = {name: "float64" for name in frame.columns if frame[name].isna().all()}
-    frame = frame.astype({**empty, "cell_id": "string", "epoch": "Int64"})
-    return _with_skipped(frame, skipped)
+    with _no_garbage_collection():
+        columns = dict.fromkeys(HISTORY_COLUMNS)
+        chunks = [
+            _history_chunk(rows, columns)
+            for rows in _chunks(_history_rows(Path(study_folder), columns, skipped))
+        ]
+        frame = pd.concat([_history_chunk([], columns), *chunks], ignore_index=True)
+    return _with_skipped(frame.astype(dict(HISTORY_COLUMNS)), skipped)
 
 
-# --------------------------------------------------------------------------- reading
+def load_amplified(study_folder: Path | str, runs: pd.DataFrame) -> pd.DataFrame:
+    """The share of amplified elements, abs(h) > abs(g), at three epochs of each complete cell.
 
+    Of each history three lines are read.
 
-def read_records(study_folder: Path | str) -> tuple[list[Record], list[Skipped]]:
-    """Every record of a study that can be read, and why the others cannot."""
-    records: list[Record] = []
+    Args:
+        study_folder: ``multirun/<study>``.
+        runs: Frame of :func:`load_runs`.
+
+    Returns:
+        :data:`AMPLIFIED_COLUMNS`, a row per complete cell that takes a second gradient; the shares
+        are percentages, NaN where the history does not say.
+    """
     skipped: list[Skipped] = []
-    for file in sorted(Path(study_folder).glob("cells/*/record.json")):
-        try:
-            record = _read_record(file)
-        except (ValueError, OSError) as error:
-            _skip(skipped, file, str(error).removeprefix(f"{file}: "))
-        else:
-            records += [record] if record is not None else []
-    return records, skipped
+    perturbs = (runs["direction"] == "sam") | (runs["magnitude"] == "sam")
+    cells = runs[perturbs & (runs["status"] == "complete")]
+    folder = str(Path(study_folder, "cells"))
+    with _no_garbage_collection():
+        rows = [
+            {"cell_id": name, **_amplified(read_history(folder, name, skipped), epochs)}
+            for name, epochs in zip(cells["cell_id"], cells["epochs"], strict=True)
+        ]
+    return _with_skipped(_typed(rows, AMPLIFIED_COLUMNS), skipped)
 
 
-def _read_record(file: Path) -> Record | None:
-    record = CellFolder(file.parent).read()
-    # A copied folder would count its seed twice.
-    if record is not None and record.cell_id != file.parent.name:
-        raise ValueError(
-            f"the record is cell {record.cell_id!r}'s: a cell's folder is named after it; "
-            "rename or remove this one"
-        )
-    return record
+def read_frames(study_folder: Path | str) -> Frames:
+    """Runs and measurements of a study, each record read once.
 
-
-def _history_rows(file: Path, skipped: list[Skipped]) -> Iterable[dict[str, Any]]:
-    """The readable lines: the last one may be half written while the cell runs."""
-    try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        _skip(skipped, file, str(error))
-        return
-    for index, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            _skip(skipped, file, f"line {index}: {error}")
-            continue
-        if isinstance(row, dict):
-            yield row
-        else:
-            _skip(skipped, file, f"line {index}: not a mapping")
-
-
-def _skip(skipped: list[Skipped], file: Path, reason: str) -> None:
-    _log.warning("skipped %s: %s", file, reason)
-    skipped.append(Skipped(str(file), reason))
-
-
-# --------------------------------------------------------------------------- records to frames
-
-
-def runs_frame(records: Iterable[Record], skipped: Sequence[Skipped] = ()) -> pd.DataFrame:
-    """The frame of :func:`load_runs`."""
-    return _with_skipped(_typed([_run_row(record) for record in records], RUN_COLUMNS), skipped)
-
-
-def measurements_frame(records: Iterable[Record], skipped: Sequence[Skipped] = ()) -> pd.DataFrame:
-    """The frame of :func:`load_measurements`."""
-    problems = list(skipped)
-    rows: list[dict[str, Any]] = []
+    Args:
+        study_folder: ``multirun/<study>``.
+    """
+    skipped: list[Skipped] = []
+    records = _once_each(Path(study_folder), skipped)
     settings: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    for record in records:
-        for stored_as, measurement in record.measurements.items():
-            try:
-                key = f"{measurement.name}-{short_hash(measurement.settings)}"
-            except ValueError as error:
-                _skip(problems, Path(record.cell_id), f"measurement {stored_as}: {error}")
-                continue
-            settings[key] = (measurement.name, measurement.settings)
-            found = {"name": measurement.name, "settings_key": key, "measurement": stored_as}
-            rows.append({**_cell_row(record), **found, **_values(measurement)})
-    labels = settings_labels(settings)
-    rows = [{**row, "settings_label": labels[row["settings_key"]]} for row in rows]
-    return _with_skipped(_typed(rows, MEASUREMENT_COLUMNS), problems)
+    runs, found = [_typed([], RUN_COLUMNS)], [_typed([], _FOUND)]
+    with _no_garbage_collection():
+        for chunk in _chunks(records):
+            runs.append(_typed([row for _, row in chunk], RUN_COLUMNS))
+            rows = [row for record, _ in chunk for row in _measured_rows(record, settings, skipped)]
+            found.append(_typed(rows, _FOUND))
+    frame = pd.concat(runs, ignore_index=True)
+    return Frames(frame, _with_cells(pd.concat(found, ignore_index=True), frame, settings), skipped)
 
 
-def _typed(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(columns), dtype="object").astype(dict(columns))
+# --------------------------------------------------------------------------- records to rows
 
 
-def _with_skipped(frame: pd.DataFrame, skipped: Sequence[Skipped]) -> pd.DataFrame:
-    frame.attrs["skipped"] = list(skipped)
-    return frame
+def _once_each(study_folder: Path, skipped: list[Skipped]) -> Iterator[tuple[Record, Row]]:
+    """Every record with its row, those aside that repeat another's cell."""
+    seen: dict[tuple[str, int], str] = {}
+    for record in read_records(study_folder, skipped):
+        file = study_folder / "cells" / record.cell_id / "record.json"
+        try:
+            row = _run_row(record)
+        except ValueError as error:
+            skip(skipped, file, str(error))
+            continue
+        cell = row["identity_without_seed"], row["seed"]
+        if cell in seen:
+            skip(skipped, file, f"the same cell as {seen[cell]}, whose seed would count twice")
+            continue
+        seen[cell] = record.cell_id
+        yield record, row
 
 
-def _run_row(record: Record) -> dict[str, Any]:
+def _run_row(record: Record) -> Row:
     latest = record.attempts[-1].provenance if record.attempts else None
-    return {
+    row = {
         **_cell_row(record),
-        **(record.metrics.model_dump() if record.metrics else {}),
+        **(vars(record.metrics) if record.metrics else {}),
         "epochs_done": record.progress.epoch if record.progress else 0,
         "seconds": record.seconds,
         "host": latest and latest.host,
@@ -272,55 +216,105 @@ def _run_row(record: Record) -> dict[str, Any]:
         "git_dirty": latest and latest.git_dirty,
         "error": record.error,
     }
+    for name in _INTEGERS:
+        if (value := row.get(name)) is not None and value not in _INT64:
+            raise ValueError(f"{name} is no number that a cell can have")
+    return row
 
 
-def _cell_row(record: Record) -> dict[str, Any]:
+_INTEGERS = [name for name, dtype in RUN_COLUMNS.items() if dtype == "Int64"]
+
+
+def _cell_row(record: Record) -> Row:
     cell = record.identity
-    variant = cell.variant.model_dump()
+    # The fields of a model are all that its __dict__ has; iterating over a model is much slower.
+    variant, dataset = {**vars(cell.variant)}, {**vars(cell.dataset)}
+    label = optimizer_label(variant)
+    name = variant.pop("name")
+    dataset.update(vars(dataset.pop("augment")))
     return {
         "cell_id": record.cell_id,
         "study": record.study,
         "status": record.status,
         "model": cell.model.name,
-        "optimizer": optimizer_label(variant),
-        "variant": variant.pop("name"),
+        "optimizer": label,
+        "variant": name,
         **variant,
         "formula": record.formula,
-        "dataset": cell.dataset.name,
-        **cell.dataset.model_dump(exclude={"name", "augment"}),
-        **cell.dataset.augment.model_dump(),
-        **cell.recipe.model_dump(),
+        "dataset": dataset.pop("name"),
+        **dataset,
+        **vars(cell.recipe),
         "results_version": record.results_version,
         "seed": cell.seed,
-        **_keys(record),
+        **_keys(cell.model, cell.variant, cell.dataset, cell.recipe, record.results_version),
     }
 
 
-def _keys(record: Record) -> dict[str, str]:
+@lru_cache(maxsize=4096)
+def _keys(
+    model: ModelConfig,
+    variant: Variant,
+    dataset: DatasetConfig,
+    recipe: RecipeConfig,
+    results_version: int,
+) -> dict[str, str]:
     """Hashes that say which cells belong together.
 
     Cells trained by code of different ``RESULTS_VERSION`` never do.
     """
-    identity = {**record.identity.identity(), "results_version": record.results_version}
-    del identity["seed"]
-    variant = {key: value for key, value in identity["variant"].items() if key != "rho"}
-    recipe = {key: identity[key] for key in ("dataset", "recipe", "results_version")}
+    shared = {
+        "dataset": dataset.model_dump(mode="json", exclude_none=True),
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "results_version": results_version,
+    }
+    described = variant.model_dump(mode="json", exclude_none=True)
+    identity = {"model": model.model_dump(mode="json"), "variant": described, **shared}
+    row = {key: value for key, value in described.items() if key != "rho"}
     return {
         "identity_without_seed": short_hash(identity),
-        "row_key": short_hash({**identity, "variant": variant}),
-        "recipe_key": short_hash(recipe),
+        "row_key": short_hash({**identity, "variant": row}),
+        "recipe_key": short_hash(shared),
     }
 
 
-def _values(measurement: Measurement) -> dict[str, Any]:
+# --------------------------------------------------------------------------- measurements
+
+#: What is read of a measurement; the cell's own columns are joined to it.
+_FOUND = {"cell_id": "string", "name": "string", "settings_key": "string", **VALUE_COLUMNS}
+
+
+def _measured_rows(
+    record: Record, settings: dict[str, tuple[str, Mapping[str, Any]]], skipped: list[Skipped]
+) -> Iterator[Row]:
+    for stored_as, measurement in record.measurements.items():
+        try:
+            key = f"{measurement.name}-{short_hash(measurement.settings)}"
+        except ValueError as error:
+            skip(skipped, Path(record.cell_id), f"measurement {stored_as}: {error}")
+            continue
+        settings[key] = (measurement.name, measurement.settings)
+        yield {
+            "cell_id": record.cell_id,
+            "name": measurement.name,
+            "settings_key": key,
+            "measurement": stored_as,
+            **_values(measurement),
+        }
+
+
+def _values(measurement: Measurement) -> Row:
     result = measurement.result
     errors = result.get("errors") or [None]
     converged = result.get("converged")
+    eigenvalues = result.get("eigenvalues")
+    quantity = "lambda_max" if "lambda_max" in result else measurement.name
     return {
+        "quantity": quantity,
+        "value": _float(result.get(quantity)),
         "lambda_max": _float(result.get("lambda_max")),
         "error": _float(errors[0] if isinstance(errors, list) else errors),
         "converged": converged if isinstance(converged, bool) else None,
-        "eigenvalues": result.get("eigenvalues"),
+        "eigenvalues": [_float(x) for x in eigenvalues] if isinstance(eigenvalues, list) else None,
         "bulk_outlier_ratio": _float(result.get("bulk_outlier_ratio")),
         "num_hvps": _int(result.get("num_hvps")),
         "loss": _float(result.get("loss")),
@@ -332,8 +326,148 @@ def _values(measurement: Measurement) -> dict[str, Any]:
 
 def _float(value: Any) -> float | None:
     """A number, or None for what a free-form result holds in its place."""
-    return float(value) if isinstance(value, int | float) else None
+    if isinstance(value, float):
+        return value
+    return float(value) if _int(value) is not None else None
 
 
 def _int(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and value in _INT64 else None
+
+
+def _with_cells(
+    found: pd.DataFrame,
+    runs: pd.DataFrame,
+    settings: Mapping[str, tuple[str, Mapping[str, Any]]],
+) -> pd.DataFrame:
+    """The measurements with what their cells are, and with labels that tell settings apart."""
+    labels = settings_labels(settings)
+    frame = found.merge(runs[list(CELL_COLUMNS)], on="cell_id", how="left")
+    frame["settings_label"] = frame["settings_key"].map(labels)
+    return frame[list(MEASUREMENT_COLUMNS)].astype(dict(MEASUREMENT_COLUMNS))
+
+
+# --------------------------------------------------------------------------- history
+
+
+def _history_rows(
+    study_folder: Path, columns: dict[str, None], skipped: list[Skipped]
+) -> Iterator[Row]:
+    """The readable lines of all cells, flat; names that are new go to ``columns``."""
+    cells = str(study_folder / "cells")
+    for name in cell_names(study_folder, skipped):
+        for index, line in enumerate(read_history(cells, name, skipped).splitlines(), start=1):
+            try:
+                row = _history_row(line)
+                _admit(row, columns)
+            except ValueError as error:
+                skip(skipped, Path(cells, name, "history.jsonl"), f"line {index}: {error}")
+            else:
+                yield {**row, "cell_id": name}
+
+
+def _history_row(line: bytes) -> Row:
+    row: Row = {}
+    for name, value in parse_line(line).items():
+        if isinstance(value, dict):
+            row.update({f"{name}.{inner}": _float(number) for inner, number in value.items()})
+        else:
+            row[name] = _float(value)
+    epoch = row.get("epoch")
+    if epoch is None or not epoch.is_integer() or not 0 < epoch < _MOST_EPOCHS:
+        raise ValueError("no epoch")
+    return row
+
+
+def _admit(row: Row, columns: dict[str, None]) -> None:
+    """Add a line's names to the columns.
+
+    Raises:
+        ValueError: If there would be too many of them, which fill memory.
+    """
+    if row.keys() <= columns.keys():
+        return
+    new = row.keys() - columns.keys()
+    if len(columns) + len(new) > _MOST_COLUMNS:
+        raise ValueError(f"more than {_MOST_COLUMNS} different names in a study's histories")
+    columns.update((name, None) for name in row if name in new)
+
+
+def _history_chunk(rows: Sequence[Row], columns: Iterable[str]) -> pd.DataFrame:
+    values = {
+        name: pd.Series(
+            [row.get(name) for row in rows], dtype="string" if name == "cell_id" else "float64"
+        )
+        for name in columns
+    }
+    return pd.DataFrame(values)
+
+
+def _amplified(history: bytes, epochs: int) -> Row:
+    """The shares of the first, the middle and the last epoch, in percent."""
+    at = {"first": 1, "middle": middle_epoch(epochs), "last": epochs}
+    return {f"amplified_{name}": _share(history, epoch) for name, epoch in at.items()}
+
+
+def middle_epoch(epochs: int) -> int:
+    """The epoch that ends the first half of a training."""
+    return (epochs + 1) // 2
+
+
+def _share(history: bytes, epoch: int) -> float | None:
+    # Where every line is whole, an epoch is on the line of its number.
+    row = _parsed(_nth_line(history, epoch))
+    if row.get("epoch") != epoch:
+        rows = (_parsed(line) for line in history.splitlines())
+        row = next((row for row in rows if row.get("epoch") == epoch), {})
+    share = _float(row.get("amplified_share"))
+    return None if share is None else 100 * share
+
+
+def _nth_line(text: bytes, number: int) -> bytes:
+    """A line by its number, from 1; without cutting up all others."""
+    start = 0
+    for _ in range(number - 1):
+        start = text.find(b"\n", start) + 1
+        if not start:
+            return b""
+    end = text.find(b"\n", start)
+    return text[start:] if end < 0 else text[start:end]
+
+
+def _parsed(line: bytes) -> Row:
+    try:
+        return parse_line(line)
+    except ValueError:
+        return {}
+
+
+# --------------------------------------------------------------------------- frames
+
+
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, _CHUNK)):
+        yield chunk
+
+
+def _typed(rows: Sequence[Row], columns: Mapping[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns), dtype="object").astype(dict(columns))
+
+
+def _with_skipped(frame: pd.DataFrame, skipped: Sequence[Skipped]) -> pd.DataFrame:
+    frame.attrs["skipped"] = list(skipped)
+    return frame
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Rows hold no cycles; looking for some, again and again, takes longer than reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from multirun_analysis.load import (
-    Skipped,
-    load_history,
-    measurements_frame,
-    read_records,
-    runs_frame,
-)
+from multirun_analysis.load import Skipped, load_amplified, load_history, read_frames
 from samsweep.config import unknown_name
 from samsweep.records.store import study_names
 
@@ -46,6 +40,16 @@ class Study:
         """Frame of :func:`~multirun_analysis.load.load_history`."""
         return load_history(self.folder)
 
+    @cached_property
+    def amplified(self) -> pd.DataFrame:
+        """Frame of :func:`~multirun_analysis.load.load_amplified`."""
+        return load_amplified(self.folder, self.runs)
+
+    @property
+    def problems(self) -> tuple[Skipped, ...]:
+        """Everything that the tables need and that could not be read."""
+        return (*self.skipped, *self.amplified.attrs["skipped"])
+
 
 def open_study(name: str, runs_root: Path | str) -> Study:
     """Read a study.
@@ -58,15 +62,11 @@ def open_study(name: str, runs_root: Path | str) -> Study:
         StudyError: If there is no such study, or no record in it that can be read.
     """
     folder = _study_folder(name, Path(runs_root))
-    records, skipped = read_records(folder)
-    if not records:
+    runs, measurements, skipped = read_frames(folder)
+    if runs.empty:
         raise StudyError(_no_records(name, folder, skipped))
     return Study(
-        name=name,
-        folder=folder,
-        runs=runs_frame(records),
-        measurements=measurements_frame(records),
-        skipped=tuple(skipped),
+        name=name, folder=folder, runs=runs, measurements=measurements, skipped=tuple(skipped)
     )
 
 

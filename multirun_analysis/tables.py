@@ -1,169 +1,325 @@
-"""Tables as pure functions of a tidy DataFrame.
+"""The tables of a study, as pure functions of its frames.
 
-:func:`summarize` is the arithmetic: mean, sd and n over the seeds of equal cells, and how many
-seeds have no value and why. The tables lay its rows out and turn them into text:
-
-* ``96.52`` is one seed, ``96.52 ± 0.31 (n=3)`` the mean and sample sd of three;
-* ``96.52 ± 0.31 (n=2, 1 diverged)``: a third one left the numbers;
-* ``diverged``, ``?? (failed)`` and ``??`` (missing, or not finished) are never a number;
-* a blank: the row has no such cell (SGD has no rho).
+:mod:`multirun_analysis.summary` has the arithmetic, :mod:`multirun_analysis.text` the text of a
+cell; here they are laid out. A blank: the row has no such cell (SGD has no rho).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from multirun_analysis.columns import SETTINGS_COLUMNS
 from multirun_analysis.labels import number, recipe_titles
-from multirun_analysis.load import SETTINGS_COLUMNS, VALUE_COLUMNS
-from samsweep.config import DATASETS, MODELS, VARIANTS, Granularity
+from multirun_analysis.load import middle_epoch
+from multirun_analysis.pages import Page, Section
+from multirun_analysis.study import Study
+from multirun_analysis.summary import (
+    NEEDED,
+    by_recipe,
+    join_measurements,
+    ordered_recipes,
+    split_by_recipe,
+    summarize,
+)
+from multirun_analysis.text import MISSING, or_blank, significant, two_decimals, with_texts
 
-MISSING = "??"
+__all__ = [
+    "MISSING",
+    "accuracy_page",
+    "accuracy_table",
+    "join_measurements",
+    "sgd_table",
+    "sharpness_table",
+    "split_by_recipe",
+    "study_pages",
+    "summarize",
+]
+
 NO_RHO = "no rho"
 
-#: Descriptions that are the same in all seeds of a summary's row.
-_DESCRIPTION = ("model", "optimizer", "variant", "granularity", "ascent", "eta", "curvature")
-_ORIGIN = ("formula", "recipe_key")
-#: Columns of :func:`summarize`, before those of the measurement.
-SUMMARY_COLUMNS = (
-    "quantity",
-    *_DESCRIPTION,
-    "rho",
-    "mean",
-    "median",
-    "sd",
-    "n",
-    "n_diverged",
-    "n_failed",
-    "n_missing",
-    "n_unconverged",
-    *_ORIGIN,
-    "row_key",
-)
-_SETTINGS = tuple(SETTINGS_COLUMNS)
+#: Title of each recipe by its key, in the order of the tables.
+Recipes = Mapping[str, str]
+#: Which of a column's values is its best.
+Better = Literal["high", "low"]
 
-Format = Callable[[float, float | None], str]
+_LEGEND = f"Mean ± sd over seeds (n). {MISSING} is a cell without a result; blank: no such rho."
+_BOLD = "Bold: the {} of its column; cells with diverged or unconverged seeds do not compete."
+_HIGHEST, _LOWEST = _BOLD.format("highest"), _BOLD.format("lowest")
+
+#: Name and title of the page of each accuracy.
+_ACCURACIES = {
+    "test_accuracy": ("accuracy", "Test accuracy (%), last epoch"),
+    "best_test_accuracy": (
+        "accuracy_best",
+        "Test accuracy (%) at best validation, the study's protocol",
+    ),
+}
 
 
-# --------------------------------------------------------------------------- splitting, joining
-
-
-def split_by_recipe(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The cells that may stand in one table, and what they have in common as a title.
+class Grid(NamedTuple):
+    """A table as text, and beside it the numbers that compete for the best of their column.
 
     Args:
+        texts: What is shown.
+        scores: Of the same rows; columns without a contest are left out, NaN does not compete.
+    """
+
+    texts: pd.DataFrame
+    scores: pd.DataFrame
+
+
+# --------------------------------------------------------------------------- pages
+
+
+def study_pages(study: Study) -> list[Page]:
+    """Every table of a study: accuracy, sharpness, SGD beside SGDHESS, amplified share.
+
+    Args:
+        study: The study, as :func:`~multirun_analysis.study.open_study` reads it.
+    """
+    recipes = ordered_recipes(study.runs)
+    joined = join_measurements(study.runs[list(NEEDED)], study.measurements)
+    return [
+        *(_accuracy_page(study.name, recipes, study.runs, column) for column in _ACCURACIES),
+        _sharpness_page(study.name, recipes, joined),
+        _sgd_page(study.name, recipes, study.runs, joined),
+        _amplified_page(study.name, recipes, _with_shares(study)),
+    ]
+
+
+def accuracy_page(study: str, runs: pd.DataFrame, column: str = "test_accuracy") -> Page:
+    """Accuracies in percent, a table per recipe and model.
+
+    Args:
+        study: Name of the study.
         runs: Frame of :func:`~multirun_analysis.load.load_runs`.
-
-    Returns:
-        Title and rows of each recipe. Different recipes have different titles.
+        column: ``test_accuracy`` is the last epoch's, ``best_test_accuracy`` the one at best
+            validation accuracy (the study's protocol).
     """
-    titles = recipe_titles(runs)
-    groups = {str(key): group for key, group in runs.groupby("recipe_key", sort=False)}
-    order = sorted(groups, key=lambda key: _recipe_order(groups[key].iloc[0], titles[key]))
-    return [(titles[key], groups[key]) for key in order]
+    return _accuracy_page(study, ordered_recipes(runs), runs, column)
 
 
-def _recipe_order(recipe: pd.Series[Any], title: str) -> tuple[object, ...]:
-    dataset = _rank(DATASETS, recipe["dataset"])
-    return dataset, recipe["epochs"], recipe["batch_size"], recipe["lr"], title
-
-
-def join_measurements(runs: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
-    """Every cell with every measurement that any cell of its recipe has.
-
-    A cell that lacks a measurement has a row for it without a value, so that tables can say so.
-
-    Args:
-        runs: Frame of :func:`~multirun_analysis.load.load_runs`.
-        measurements: Frame of :func:`~multirun_analysis.load.load_measurements`.
-
-    Returns:
-        Columns of both; ``error`` is the measurement's. Recipes without measurements drop out.
-    """
-    cells = runs.drop(columns="error")
-    measured = measurements[measurements["cell_id"].isin(cells["cell_id"])]
-    asked = measured[["recipe_key", *_SETTINGS]].drop_duplicates()
-    values = measured[["cell_id", "settings_key", *VALUE_COLUMNS]]
-    crossed = cells.merge(asked, on="recipe_key")
-    return crossed.merge(values, on=["cell_id", "settings_key"], how="left")
-
-
-# --------------------------------------------------------------------------- arithmetic
-
-
-def summarize(runs: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Mean, sd and n of a column over the seeds of cells that are otherwise equal.
-
-    Args:
-        runs: A row per cell, or per cell and measurement.
-        column: The quantity. Only complete cells have one.
-
-    Returns:
-        A row per cell without its seed (and measurement), in the order of the tables, with
-        ``mean``, ``median``, ``sd`` (sample, NaN for one seed), ``n``, and the numbers of seeds
-        without a value: ``n_diverged``, ``n_failed``, ``n_missing`` (not trained or not measured
-        yet). ``n_unconverged`` of the n did not reach their tolerance.
-    """
-    settings = [name for name in _SETTINGS if name in runs]
-    keys = ["row_key", "rho", *settings]
-    values = _with_counts(runs, column)
-    groups = values.groupby(keys, sort=False, dropna=False, as_index=False)
-    numbers = groups.agg(
-        mean=("value", "mean"),
-        median=("value", "median"),
-        sd=("value", "std"),
-        n=("value", "count"),
-        n_diverged=("n_diverged", "sum"),
-        n_failed=("n_failed", "sum"),
-        n_missing=("n_missing", "sum"),
-        n_unconverged=("n_unconverged", "sum"),
+def _accuracy_page(study: str, recipes: Recipes, runs: pd.DataFrame, column: str) -> Page:
+    name, title = _ACCURACIES[column]
+    summary = summarize(runs, column)
+    return Page(
+        name=name,
+        title=f"{title}: study {study}",
+        legend=f"{_LEGEND} {_HIGHEST}",
+        sections=tuple(_accuracy_sections(recipes, with_texts(summary, two_decimals))),
+        data=_long(recipes, summary),
     )
-    # Both are in the order in which the keys first appear.
-    described = values.drop_duplicates(keys)[[*_DESCRIPTION, *_ORIGIN]].reset_index(drop=True)
-    summary = pd.concat([numbers, described], axis="columns")
-    summary["quantity"] = pd.Series(column, index=summary.index, dtype="string")
-    return _in_order(summary, settings)[[*SUMMARY_COLUMNS, *settings]]
 
 
-def _with_counts(runs: pd.DataFrame, column: str) -> pd.DataFrame:
-    status = runs["status"].astype("object")
-    value = runs[column].astype("float64").where(status == "complete")
-    value = value.where(np.isfinite(value))
-    lost = {"diverged": status == "diverged", "failed": status == "failed"}
-    counted = {
-        "n_diverged": lost["diverged"],
-        "n_failed": lost["failed"],
-        "n_missing": value.isna() & ~lost["diverged"] & ~lost["failed"],
-        "n_unconverged": value.notna() & _unconverged(runs),
+def _accuracy_sections(recipes: Recipes, summary: pd.DataFrame) -> Iterator[Section]:
+    rows = by_recipe(summary)
+    for key, title in recipes.items():
+        yield Section(heading=title)
+        yield from _per_model(_grid(rows[key]), "high")
+
+
+def _sharpness_page(study: str, recipes: Recipes, joined: pd.DataFrame) -> Page:
+    measured = _measured(joined)
+    summaries = [summary for _, summary in measured] or [summarize(joined, "value")]
+    return Page(
+        name="sharpness",
+        title=f"Sharpness: study {study}",
+        legend=(
+            f"{_LEGEND} lambda_max is the largest eigenvalue of the Hessian of the training loss. "
+            f"{_LOWEST}"
+        ),
+        sections=tuple(_sharpness_sections(recipes, measured)),
+        data=_long(recipes, *summaries),
+    )
+
+
+def _sharpness_sections(
+    recipes: Recipes, measured: Sequence[tuple[str, pd.DataFrame]]
+) -> Iterator[Section]:
+    parts = _parts(measured)
+    for key, title in recipes.items():
+        found = [(heading, rows[key]) for heading, rows in parts if key in rows]
+        yield Section(heading=title, text=() if found else ("Not measured yet.",))
+        for heading, rows in found:
+            yield from _per_model(_grid(rows), _better(rows), heading)
+
+
+def _parts(
+    measured: Sequence[tuple[str, pd.DataFrame]],
+) -> list[tuple[str, dict[str, pd.DataFrame]]]:
+    """The text of each recipe's rows, by heading."""
+    return [(heading, by_recipe(with_texts(rows, significant))) for heading, rows in measured]
+
+
+def _measured(joined: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """A summary of each quantity of each measurement, with its heading."""
+    found = []
+    for label, rows in joined.groupby("settings_label"):
+        quantity = _quantity(rows)
+        named = quantity in (rows["name"].iloc[0], "lambda_max")
+        heading = str(label) if named else f"{label}: {quantity}"
+        found.append((heading, summarize(rows, "value", quantity)))
+        if rows["bulk_outlier_ratio"].notna().any():
+            ratio = summarize(rows, "bulk_outlier_ratio")
+            found.append((f"{label}: bulk-outlier ratio", ratio))
+    return found
+
+
+def _quantity(rows: pd.DataFrame) -> str:
+    """What the headline number of a measurement is."""
+    found = rows.loc[rows["value"].notna(), "quantity"]
+    return str(found.iloc[0]) if len(found) else str(rows["name"].iloc[0])
+
+
+def _better(summary: pd.DataFrame) -> Better | None:
+    """Low is flat; a ratio of eigenvalues is neither."""
+    return None if _is_ratio(summary) else "low"
+
+
+def _is_ratio(summary: pd.DataFrame) -> bool:
+    return bool((summary["quantity"] == "bulk_outlier_ratio").any())
+
+
+def _sgd_page(study: str, recipes: Recipes, runs: pd.DataFrame, joined: pd.DataFrame) -> Page:
+    accuracy = summarize(_sgd_rows(runs), "test_accuracy")
+    sharpness = [
+        (label, summary)
+        for label, summary in _measured(_sgd_rows(joined))
+        if not _is_ratio(summary)
+    ]
+    return Page(
+        name="sgdhess",
+        title=f"SGD and SGDHESS, test accuracy (%) and sharpness: study {study}",
+        legend=f"{_LEGEND} Bold: the highest accuracy and the lowest sharpness.",
+        sections=tuple(_sgd_sections(recipes, accuracy, sharpness)),
+        data=_long(recipes, accuracy, *(summary for _, summary in sharpness)),
+    )
+
+
+def _sgd_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["variant"].isin(["sgd", "sgdhess"])]
+
+
+def _sgd_sections(
+    recipes: Recipes, accuracy: pd.DataFrame, sharpness: Sequence[tuple[str, pd.DataFrame]]
+) -> Iterator[Section]:
+    if accuracy.empty:
+        yield Section(heading="", text=("No SGD or SGDHESS cells in this study.",))
+    accuracies, parts = by_recipe(with_texts(accuracy, two_decimals)), _parts(sharpness)
+    for key, title in recipes.items():
+        if key not in accuracies:
+            continue
+        yield Section(heading=title)
+        found = [(label, rows[key]) for label, rows in parts if key in rows]
+        for label, rows in found or [("not measured", _without_values(accuracies[key]))]:
+            yield from _per_model(_sgd_grid(accuracies[key], rows), _SGD_BETTER, label)
+
+
+def _without_values(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary of a measurement that no cell has yet."""
+    missing = summary.assign(n=0, n_missing=summary["n"] + summary["n_missing"])
+    return with_texts(missing, significant)
+
+
+_SGD_BETTER: Mapping[str, Better] = {"test accuracy": "high", "sharpness": "low"}
+
+
+def _with_shares(study: Study) -> pd.DataFrame:
+    """The cells that take a second gradient, with their shares of amplified elements."""
+    runs = study.runs
+    perturbs = (runs["direction"] == "sam") | (runs["magnitude"] == "sam")
+    cells = runs.loc[perturbs, [*NEEDED, "epochs"]]
+    return cells.merge(study.amplified, on="cell_id", how="left")
+
+
+def _amplified_page(study: str, recipes: Recipes, shares: pd.DataFrame) -> Page:
+    summaries = {name: summarize(shares, f"amplified_{name}") for name in _EPOCHS}
+    epochs = shares.drop_duplicates("recipe_key").set_index("recipe_key")["epochs"].to_dict()
+    return Page(
+        name="amplified",
+        title=f"Share of amplified elements (%), abs(h) > abs(g): study {study}",
+        legend=(
+            f"{_LEGEND} g is the gradient at w, h the one at w + epsilon; each number is the mean "
+            "over an epoch's steps."
+        ),
+        sections=tuple(_amplified_sections(recipes, epochs, summaries)),
+        data=_long(recipes, *summaries.values()),
+    )
+
+
+_EPOCHS = ("first", "middle", "last")
+
+
+def _amplified_sections(
+    recipes: Recipes, epochs: Mapping[Any, int], summaries: Mapping[str, pd.DataFrame]
+) -> Iterator[Section]:
+    if not epochs:
+        yield Section(heading="", text=("No cells with a second gradient in this study.",))
+    parts = {
+        name: by_recipe(with_texts(summary, two_decimals)) for name, summary in summaries.items()
     }
-    return runs.assign(value=value, **{name: flag.astype(int) for name, flag in counted.items()})
+    for key, title in recipes.items():
+        if key not in epochs:
+            continue
+        at = {"first": 1, "middle": middle_epoch(epochs[key]), "last": epochs[key]}
+        # All are summaries of the same rows by the same keys, hence in the same order.
+        texts = {f"epoch {at[name]}": list(rows[key]["text"]) for name, rows in parts.items()}
+        table = _rows_with_rho(parts["first"][key]).assign(**texts)
+        yield Section(heading=title)
+        yield from _per_model(Grid(table, pd.DataFrame(index=table.index)), None)
 
 
-def _unconverged(runs: pd.DataFrame) -> pd.Series[bool]:
-    if "converged" not in runs:
-        return pd.Series(False, index=runs.index)
-    return ~runs["converged"].fillna(True).astype(bool)
+# --------------------------------------------------------------------------- parts of pages
 
 
-def _in_order(summary: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
-    """Rows in the order of the registries, then by label and rho."""
-    ranks = summary.assign(
-        _model=[_rank(MODELS, name) for name in summary["model"]],
-        _variant=[_rank(VARIANTS, name) for name in summary["variant"]],
-        _granularity=[_rank(get_args(Granularity), name) for name in summary["granularity"]],
-    )
-    by = ["recipe_key", *settings[-1:], "_model", "_variant", "optimizer", "_granularity"]
-    order = ranks.sort_values([*by, "row_key", "rho"], kind="stable").index
-    return summary.loc[order].reset_index(drop=True)
+def _per_model(
+    grid: Grid, better: Better | None | Mapping[str, Better], label: str = ""
+) -> Iterator[Section]:
+    """A section for each model, with the columns of the whole grid.
+
+    Args:
+        grid: Of several models.
+        better: Which value of a column is its best: for all alike, or by column.
+        label: What the heading says beside the model.
+    """
+    shown = grid.texts[[name for name in grid.texts if name not in ("recipe_key", "model")]]
+    for model, rows in grid.texts.groupby("model", sort=False).indices.items():
+        table = shown.iloc[rows]
+        yield Section(
+            heading=f"{model}, {label}" if label else str(model),
+            level=3,
+            table=table,
+            best=_best(table, grid.scores.iloc[rows], better),
+        )
 
 
-def _rank(names: Iterable[str], name: object) -> int:
-    """Where a registry lists a name; unknown ones come last."""
-    order = list(names)
-    return order.index(name) if isinstance(name, str) and name in order else len(order)
+def _best(
+    table: pd.DataFrame, scores: pd.DataFrame, better: Better | None | Mapping[str, Better]
+) -> pd.DataFrame:
+    """True where a score is the best of its column, wherever at least two compete."""
+    best = np.zeros(table.shape, dtype=bool)
+    for name in scores.columns:
+        which = better.get(str(name)) if isinstance(better, Mapping) else better
+        score = scores[name].to_numpy()
+        if which is not None and np.isfinite(score).sum() > 1:
+            target = np.nanmax(score) if which == "high" else np.nanmin(score)
+            best[:, table.columns.get_loc(name)] = score == target
+    return pd.DataFrame(best, index=table.index, columns=table.columns)
+
+
+def _long(recipes: Recipes, *summaries: pd.DataFrame) -> pd.DataFrame:
+    """Summaries below each other, with titles for people; the same columns in every file."""
+    filled = [summary for summary in summaries if not summary.empty] or list(summaries[:1])
+    long = pd.concat(filled, ignore_index=True)
+    # A summary of the training alone has no measurement settings.
+    others = [name for name in long.columns if name not in SETTINGS_COLUMNS]
+    long = long.reindex(columns=[*others, *SETTINGS_COLUMNS])
+    long.insert(0, "recipe", long["recipe_key"].map(recipes))
+    return long
 
 
 # --------------------------------------------------------------------------- tables
@@ -181,75 +337,108 @@ def accuracy_table(runs: pd.DataFrame, column: str = "test_accuracy") -> pd.Data
         Text cells: ``model``, ``optimizer``, ``granularity``, ``no rho`` where an optimizer has
         none, ``rho=...`` in numerical order; first ``recipe`` where there are several.
     """
-    return _named_recipes(_grid(summarize(runs, column), _two_decimals), runs)
+    return _named_recipes(_grid(with_texts(summarize(runs, column), two_decimals)).texts, runs)
 
 
 def sharpness_table(measurements: pd.DataFrame) -> pd.DataFrame:
     """Largest Hessian eigenvalues, model and optimizer by rho.
 
     Args:
-        measurements: Frame of :func:`join_measurements`, in which cells without the measurement
-            show as missing; or of :func:`~multirun_analysis.load.load_measurements`.
+        measurements: Frame of :func:`~multirun_analysis.summary.join_measurements`, in which cells
+            without the measurement show as missing; or of
+            :func:`~multirun_analysis.load.load_measurements`.
 
     Returns:
         As :func:`accuracy_table`, after a column ``measurement`` where there are several.
     """
-    return _named_recipes(_grid(summarize(measurements, "lambda_max"), _significant), measurements)
+    grid = _grid(with_texts(summarize(measurements, "lambda_max"), significant))
+    return _named_recipes(grid.texts, measurements)
 
 
 def sgd_table(runs: pd.DataFrame) -> pd.DataFrame:
     """SGD and SGDHESS: test accuracy in percent and sharpness, by rho.
 
     Args:
-        runs: Frame of :func:`join_measurements`, or of :func:`~multirun_analysis.load.load_runs`
-            where nothing was measured yet.
+        runs: Frame of :func:`~multirun_analysis.summary.join_measurements`, or of
+            :func:`~multirun_analysis.load.load_runs` where nothing was measured yet.
 
     Returns:
         Text cells: ``model``, ``optimizer``, ``rho``, ``test accuracy``, ``sharpness``; first
         ``recipe`` and ``measurement`` where there are several.
     """
-    rows = runs[runs["variant"].isin(["sgd", "sgdhess"])]
-    if "lambda_max" not in rows:
-        rows = rows.assign(lambda_max=np.nan)
-    accuracy, sharpness = summarize(rows, "test_accuracy"), summarize(rows, "lambda_max")
-    table = accuracy[["recipe_key", *_settings_if_several(accuracy), "model", "optimizer"]].assign(
-        rho=["" if pd.isna(rho) else number(rho) for rho in accuracy["rho"]],
-        # Both are summaries of the same rows by the same keys, hence in the same order.
-        **{"test accuracy": _texts(accuracy, _two_decimals)},
-        sharpness=_texts(sharpness, _significant),
+    rows = _sgd_rows(runs)
+    if "value" not in rows:
+        rows = rows.assign(value=np.nan)
+    grid = _sgd_grid(
+        with_texts(summarize(rows, "test_accuracy"), two_decimals),
+        with_texts(summarize(rows, "value"), significant),
     )
-    return _named_recipes(_named_measurements(table), rows)
+    return _named_recipes(grid.texts, rows)
 
 
-def _grid(summary: pd.DataFrame, form: Format) -> pd.DataFrame:
-    """A summary's rows laid out by rho, as text."""
-    summary = summary.assign(text=_texts(summary, form))
+def _sgd_grid(accuracy: pd.DataFrame, sharpness: pd.DataFrame) -> Grid:
+    several = _settings_if_several(accuracy)
+    # Both are summaries of the same rows by the same keys, hence in the same order.
+    shown = {"test accuracy": accuracy, "sharpness": sharpness}
+    table = accuracy[["recipe_key", *several, "model", "optimizer"]].assign(
+        rho=_rho_texts(accuracy),
+        **{name: list(summary["text"]) for name, summary in shown.items()},
+    )
+    scores = {name: list(summary["score"]) for name, summary in shown.items()}
+    return Grid(_named_measurements(table), pd.DataFrame(scores, index=table.index))
+
+
+def _rows_with_rho(summary: pd.DataFrame) -> pd.DataFrame:
+    """What a row of its own says for each row of a summary."""
+    return summary[["model", "optimizer"]].assign(
+        granularity=[or_blank(name) for name in summary["granularity"]], rho=_rho_texts(summary)
+    )
+
+
+def _rho_texts(summary: pd.DataFrame) -> list[str]:
+    return ["" if pd.isna(rho) else number(rho) for rho in summary["rho"]]
+
+
+def _grid(summary: pd.DataFrame) -> Grid:
+    """A summary's rows, with their texts, laid out by rho."""
     rhos = _rhos_by_kind(summary)
-    columns: list[float] = sorted({rho for kind in rhos.values() for rho in kind})
-    no_rho = bool(summary["rho"].isna().any())
+    by_rho = [NO_RHO] * bool(summary["rho"].isna().any())
+    by_rho += [_rho_header(rho) for rho in sorted({rho for kind in rhos.values() for rho in kind})]
     settings = _settings_if_several(summary)
-    rows = [
-        {
-            **{name: group[name].iloc[0] for name in ("recipe_key", *settings, "model")},
-            "optimizer": group["optimizer"].iloc[0],
-            "granularity": _or_blank(group["granularity"].iloc[0]),
-            **_row_cells(group, columns, rhos[_kind(group["variant"].iloc[0])]),
-        }
-        for _, group in summary.groupby(["row_key", *settings], sort=False)
-    ]
-    header = ["recipe_key", *settings, "model", "optimizer", "granularity"]
-    header += [NO_RHO] * no_rho + [_rho_header(rho) for rho in columns]
-    return _named_measurements(pd.DataFrame(rows, columns=header, dtype="object"))
+    rows, scores = [], []
+    for group in _table_rows(summary, settings):
+        first = group[0]
+        has_rho = not all(pd.isna(row["rho"]) for row in group)
+        expected = rhos[_kind(first["variant"])] if has_rho else ()
+        rows.append(
+            {
+                **{name: first[name] for name in ("recipe_key", *settings, "model", "optimizer")},
+                "granularity": or_blank(first["granularity"]),
+                **dict.fromkeys(by_rho, ""),
+                **{_rho_header(rho): MISSING for rho in expected},
+                **{_rho_header(row["rho"]): row["text"] for row in group},
+            }
+        )
+        scores.append({_rho_header(row["rho"]): row["score"] for row in group})
+    header = ["recipe_key", *settings, "model", "optimizer", "granularity", *by_rho]
+    return Grid(
+        _named_measurements(pd.DataFrame(rows, columns=header, dtype="object")),
+        pd.DataFrame(scores, columns=by_rho, dtype="float64"),
+    )
 
 
-def _row_cells(group: pd.DataFrame, columns: Sequence[float], kind: set[float]) -> dict[str, str]:
-    texts = {
-        NO_RHO if pd.isna(rho) else _rho_header(rho): text
-        for rho, text in zip(group["rho"], group["text"], strict=True)
-    }
-    expected = kind if group["rho"].notna().any() else set()
-    blank = {_rho_header(rho): MISSING if rho in expected else "" for rho in columns}
-    return {NO_RHO: "", **blank, **texts}
+def _table_rows(summary: pd.DataFrame, settings: Sequence[str]) -> Iterable[list[dict[Any, Any]]]:
+    """The rows of a summary that stand in one row of a table, in the order of the summary."""
+    groups: dict[tuple[str, ...], list[dict[Any, Any]]] = {}
+    for row in summary[[*_LAID_OUT, *settings]].to_dict("records"):
+        key = tuple(row[name] for name in ("row_key", *settings))
+        groups.setdefault(key, []).append(row)
+    return groups.values()
+
+
+_LAID_OUT = (
+    "recipe_key", "row_key", "model", "optimizer", "variant", "granularity", "rho", "text", "score"
+)  # fmt: skip
 
 
 def _kind(variant: str) -> str:
@@ -270,7 +459,7 @@ def _rhos_by_kind(summary: pd.DataFrame) -> dict[str, set[float]]:
 
 
 def _rho_header(rho: float) -> str:
-    return f"rho={number(rho)}"
+    return NO_RHO if pd.isna(rho) else f"rho={number(rho)}"
 
 
 def _settings_if_several(summary: pd.DataFrame) -> list[str]:
@@ -293,61 +482,3 @@ def _named_recipes(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     titles = recipe_titles(runs)
     named = [titles[key] for key in table["recipe_key"]]
     return table.assign(recipe_key=named).rename(columns={"recipe_key": "recipe"})
-
-
-# --------------------------------------------------------------------------- text
-
-
-def _texts(summary: pd.DataFrame, form: Format) -> list[str]:
-    return [_cell_text(row, form) for row in summary.to_dict("records")]
-
-
-def _cell_text(row: Mapping[Any, Any], form: Format) -> str:
-    """One cell of a table, from one row of a summary."""
-    n = row["n"]
-    if n == 0:
-        return _text_without_value(row)
-    notes = [
-        f"{row[f'n_{what}']} {said}"
-        for what, said in (
-            ("diverged", "diverged"),
-            ("failed", "failed"),
-            ("missing", "missing"),
-            ("unconverged", "not converged"),
-        )
-        if row[f"n_{what}"]
-    ]
-    text = form(row["mean"], None if n == 1 else row["sd"])
-    if n == 1 and not notes:
-        return text
-    return f"{text} ({', '.join([f'n={n}', *notes])})"
-
-
-def _text_without_value(row: Mapping[Any, Any]) -> str:
-    diverged, failed = row["n_diverged"], row["n_failed"]
-    seeds = diverged + failed + row["n_missing"]
-    if seeds == 1:
-        return "diverged" if diverged else f"{MISSING} (failed)" if failed else MISSING
-    notes = [f"{diverged} of {seeds}"] * bool(diverged) + [f"{failed} failed"] * bool(failed)
-    text = "diverged" if diverged else MISSING
-    return f"{text} ({', '.join(notes)})" if notes else text
-
-
-def _two_decimals(mean: float, sd: float | None) -> str:
-    return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
-
-
-def _significant(mean: float, sd: float | None, digits: int = 4) -> str:
-    """Four significant digits of the mean, and the sd to the same place."""
-    exponent = int(f"{mean:.{digits - 1}e}".split("e")[1])
-    place = digits - 1 - exponent
-    if not -3 <= exponent <= 5:
-        shown = [f"{value:.{digits - 1}e}" for value in (mean, sd) if value is not None]
-    else:
-        decimals = max(0, place)
-        shown = [f"{round(v, place):.{decimals}f}" for v in (mean, sd) if v is not None]
-    return " ± ".join(shown)
-
-
-def _or_blank(value: object) -> str:
-    return value if isinstance(value, str) else ""

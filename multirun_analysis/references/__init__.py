@@ -31,6 +31,11 @@ REFERENCE_COLUMNS: Mapping[str, str] = {
     "source": "string",
 }
 
+#: What a publication says of all its numbers.
+_ATTRIBUTES = (
+    "source", "dataset", "protocol", "recipe", "accuracy_column", "sharpness_measure", "caveats"
+)  # fmt: skip
+
 _AS_CODED = {"samdirection": "sammagnitude", "sammagnitude": "samdirection"}
 
 
@@ -47,7 +52,9 @@ def load_reference(name: str = "empirical_sam") -> pd.DataFrame:
 
     Returns:
         A row per number, :data:`REFERENCE_COLUMNS`; ``attrs`` has ``source``, ``protocol`` and
-        ``caveats``.
+        ``caveats`` for people, and for comparisons ``dataset``, ``recipe`` (columns of
+        :func:`~multirun_analysis.load.load_runs`), ``accuracy_column`` and
+        ``sharpness_measure``.
 
     Raises:
         ValueError: If there is no such publication.
@@ -58,7 +65,7 @@ def load_reference(name: str = "empirical_sam") -> pd.DataFrame:
     rows = [_row(published, values) for values in _values(published)]
     frame = pd.DataFrame(rows, columns=list(REFERENCE_COLUMNS), dtype="object")
     frame = frame.astype(dict(REFERENCE_COLUMNS))
-    frame.attrs.update({key: published[key] for key in ("source", "protocol", "caveats")})
+    frame.attrs.update({key: published[key] for key in _ATTRIBUTES})
     return frame
 
 

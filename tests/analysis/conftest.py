@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,12 @@ class Study:
         CellFolder(folder).write(record)
         self.written.append(record)
         return record
+
+    def add_history(self, record: Record, rows: Sequence[Mapping[str, Any]]) -> Path:
+        """Write a cell's history; epochs are counted for lines that do not say theirs."""
+        folder = CellFolder(self.cell_folder(record))
+        folder.write_history([{"epoch": index, **row} for index, row in enumerate(rows, start=1)])
+        return folder.history_file
 
     def cell_folder(self, record: Record) -> Path:
         """Where a record was written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import pickle
@@ -10,8 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from multirun_analysis import load_history, load_measurements, load_runs
-from multirun_analysis.load import MEASUREMENT_COLUMNS, RUN_COLUMNS
+from multirun_analysis import load, load_history, load_measurements, load_runs
+from multirun_analysis.load import (
+    AMPLIFIED_COLUMNS,
+    HISTORY_COLUMNS,
+    MEASUREMENT_COLUMNS,
+    RUN_COLUMNS,
+    load_amplified,
+)
 from samsweep.records.schema import Metrics
 from samsweep.records.store import CellFolder
 
@@ -46,7 +53,8 @@ def test_dtypes_are_fixed_whatever_the_rows(study: Study, small_grid: Study, roo
     nowhere = root / "nowhere"
     assert load_runs(nowhere).empty and _dtypes(load_runs(nowhere)) == dict(RUN_COLUMNS)
     assert _dtypes(load_measurements(nowhere)) == dict(MEASUREMENT_COLUMNS)
-    assert _dtypes(load_history(nowhere)) == {"cell_id": "string", "epoch": "Int64"}
+    assert _dtypes(load_history(nowhere)) == dict(HISTORY_COLUMNS)
+    assert _dtypes(load_amplified(nowhere, load_runs(nowhere))) == dict(AMPLIFIED_COLUMNS)
 
 
 def test_keys_say_which_cells_belong_together(study: Study) -> None:
@@ -168,3 +176,62 @@ def test_a_field_of_a_later_minor_version_is_ignored(study: Study) -> None:
     file = CellFolder(study.cell_folder(record)).record_file
     file.write_text(json.dumps(json.loads(file.read_text()) | {"mood": "good"}))
     assert len(load_runs(study.folder)) == 1
+
+
+def test_more_records_than_one_chunk(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_CHUNK", 2)
+    for seed in range(5):
+        record = study.add(cell(variant("sam", 0.1), seed=seed), 90.0 + seed, measurement(seed))
+        rows = [{"train_loss": 2.0 - seed, f"layer{seed}": {"a": 0.5}} for _ in range(3)]
+        study.add_history(record, rows)
+    runs, measured = load_runs(study.folder), load_measurements(study.folder)
+    assert dict(zip(runs["seed"], runs["test_accuracy"], strict=True)) == {
+        seed: 90.0 + seed for seed in range(5)
+    }
+    assert dict(zip(measured["seed"], measured["lambda_max"], strict=True)) == {
+        seed: float(seed) for seed in range(5)
+    }
+    assert measured["cell_id"].is_unique and _dtypes(measured) == dict(MEASUREMENT_COLUMNS)
+    history = load_history(study.folder)
+    assert len(history) == 15 and history["layer4.a"].notna().sum() == 3
+    seeds = history["cell_id"].map(runs.set_index("cell_id")["seed"])
+    assert (history["train_loss"] == 2.0 - seeds).all()
+
+
+def test_reading_leaves_garbage_collection_as_it_was(study: Study) -> None:
+    study.add(cell(variant("sgd")), 90.0)
+    assert gc.isenabled()
+    load_runs(study.folder)
+    assert gc.isenabled()
+
+
+def test_a_cell_counts_once(study: Study) -> None:
+    record = study.add(cell(variant("sgd")), 92.4)
+    study.add(cell(variant("sgd")), 10.0, cell_id="another-name")
+    runs = load_runs(study.folder)
+    assert len(runs) == 1
+    [skipped] = runs.attrs["skipped"]
+    assert "the same cell as" in skipped.reason and record.cell_id in (
+        *runs["cell_id"],
+        skipped.file.split("/")[-2],
+    )
+
+
+def test_shares_are_found_where_lines_are_missing(study: Study) -> None:
+    record = study.add(cell(variant("sam", 0.1), epochs=4), 90.0)
+    file = study.add_history(record, [{"amplified_share": x / 10} for x in (1, 2, 3, 4)])
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("{broken\n" + "".join(lines[1:]))
+    shares = load_amplified(study.folder, load_runs(study.folder))
+    [row] = shares.to_dict("records")
+    assert pd.isna(row["amplified_first"])
+    assert (row["amplified_middle"], row["amplified_last"]) == (20.0, 40.0)
+
+
+def test_no_value_without_a_number(study: Study) -> None:
+    result = {"trace": 12, "loss": True}
+    trace = measurement(None, "trace").model_copy(update={"result": result})
+    study.add(cell(variant("sgd")), 92.4, trace)
+    row = load_measurements(study.folder).iloc[0]
+    assert (row["quantity"], row["value"]) == ("trace", 12.0)
+    assert pd.isna(row["loss"]) and pd.isna(row["lambda_max"])

@@ -1,22 +1,28 @@
-"""Tables as files, and the command that writes them."""
+"""Tables as files and in the terminal."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from multirun_analysis.__main__ import main
-from multirun_analysis.render import write_tables
-from multirun_analysis.study import StudyError
+from multirun_analysis.render import accuracy_markdown, terminal_text, write_pages
+from multirun_analysis.study import open_study
+from multirun_analysis.tables import study_pages
 
 from .conftest import Study, cell, measurement, variant
 
 _GOLDEN = Path(__file__).parent / "golden"
-_NAMES = ["accuracy", "accuracy_best", "sharpness", "sgdhess"]
+_NAMES = ["accuracy", "accuracy_best", "sharpness", "sgdhess", "amplified"]
+
+
+def write_tables(name: str, root: Path, out: Path) -> str:
+    """What the command does with a study, and what it prints."""
+    study = open_study(name, root)
+    pages = study_pages(study)
+    write_pages(pages, out / name)
+    return terminal_text(study, pages, out / name)
 
 
 @pytest.mark.parametrize("name", _NAMES)
@@ -105,71 +111,23 @@ def test_a_record_that_cannot_be_read_is_named(study: Study, root: Path, tmp_pat
 def test_no_half_written_file_stays(small_grid: Study, root: Path, tmp_path: Path) -> None:
     write_tables("default", root, tmp_path / "out")
     written = {path.name for path in (tmp_path / "out" / "default").iterdir()}
-    assert written == {f"{name}.{suffix}" for name in _NAMES for suffix in ("md", "csv")}
+    suffixes = ("md", "csv", "tex", "html")
+    assert written == {f"{name}.{suffix}" for name in _NAMES for suffix in suffixes} | {
+        "tables.tex"
+    }
 
 
-# --------------------------------------------------------------------------- studies without tables
+def test_many_unreadable_records_are_counted(study: Study, root: Path, tmp_path: Path) -> None:
+    study.add(cell(variant("sgd")), 90.0)
+    for number in range(15):
+        folder = study.folder / "cells" / f"broken{number:02}"
+        folder.mkdir()
+        (folder / "record.json").write_text("{")
+    text = write_tables("default", root, tmp_path)
+    assert "broken09" in text and "broken10" not in text and "unreadable: and 5 more" in text
 
 
-def test_a_study_without_records_says_how_to_fill_it(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (root / "mine" / "cells").mkdir(parents=True)
-    assert main(["--study", "mine", "--root", str(root), "--out", str(tmp_path / "out")]) == 1
-    message = capsys.readouterr().err
-    assert str(root / "mine" / "cells") in message
-    assert "python -m samsweep.run -m study=mine" in message
-    assert not (tmp_path / "out").exists()
-
-
-def test_an_unknown_study_names_those_there_are(small_grid: Study, root: Path) -> None:
-    with pytest.raises(StudyError, match=r"'defalt' is unknown: did you mean 'default'\?"):
-        write_tables("defalt", root, root)
-
-
-def test_no_study_at_all(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="There is no study in .*study=default"):
-        write_tables("default", tmp_path / "multirun", tmp_path)
-
-
-@pytest.mark.parametrize("name", ["", "..", "../default", "/tmp", "default/cells"])
-def test_a_study_is_a_name_not_a_path(small_grid: Study, root: Path, name: str) -> None:
-    with pytest.raises(StudyError, match="is no name"):
-        write_tables(name, root, root)
-
-
-def test_only_unreadable_records(root: Path) -> None:
-    broken = root / "default" / "cells" / "broken" / "record.json"
-    broken.parent.mkdir(parents=True)
-    broken.write_text("{")
-    with pytest.raises(StudyError, match=r"that can be read \(1 cannot\)"):
-        write_tables("default", root, root)
-
-
-# --------------------------------------------------------------------------- command
-
-
-def test_the_command_prints_and_writes(
-    small_grid: Study, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--root", str(root), "--out", str(tmp_path / "tables")]) == 0
-    output = capsys.readouterr().out
-    assert "| SAM " in output and "Written to" in output
-    assert (tmp_path / "tables" / "default" / "accuracy.csv").exists()
-
-
-def test_help_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(["--help"])
-    assert exit_.value.code == 0
-    text = capsys.readouterr().out
-    assert all(word in text for word in ("--study", "--root", "--out", "default: tables", "??"))
-
-
-def test_neither_torch_nor_hydra_is_imported() -> None:
-    code = (
-        "import sys, multirun_analysis, multirun_analysis.__main__, multirun_analysis.references\n"
-        "banned = {'torch', 'hydra', 'omegaconf', 'samsweep.training'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {banned}' if banned else 0)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_the_sweeper_gets_the_accuracy_alone(small_grid: Study) -> None:
+    text = accuracy_markdown(small_grid.folder)
+    assert "# Test accuracy (%), last epoch: study default" in text and "9 cells: 6" in text
+    assert "harpness" not in text

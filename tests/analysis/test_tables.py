@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from multirun_analysis import accuracy_table, load_measurements, load_runs, sharpness_table
-from multirun_analysis.tables import (
-    _significant,
-    join_measurements,
-    sgd_table,
-    split_by_recipe,
-    summarize,
-)
+from multirun_analysis.pages import Page, Section
+from multirun_analysis.study import open_study
+from multirun_analysis.summary import join_measurements, split_by_recipe
+from multirun_analysis.tables import sgd_table, study_pages
 from samsweep.config import VARIANTS
 
 from .conftest import Study, cell, measurement, variant
@@ -154,31 +152,6 @@ def test_rows_follow_the_registry(study: Study) -> None:
     assert table["optimizer"].tolist() == [name.upper() for name in VARIANTS]
 
 
-def test_recipes_are_split_and_never_averaged(study: Study) -> None:
-    study.add(cell(variant("sgd"), seed=0), 90.0)
-    study.add(cell(variant("sgd"), seed=1, epochs=5), 50.0)
-    study.add(cell(variant("sgd"), seed=2, base="adamw", momentum=None), 70.0)
-    runs = load_runs(study.folder)
-    parts = split_by_recipe(runs)
-    assert [title.split(", ")[1] for title, _ in parts] == ["5 epochs", "40 epochs", "40 epochs"]
-    assert [accuracy_table(cells)["no rho"].tolist() for _, cells in parts] == [
-        ["50.00"],
-        ["70.00"],
-        ["90.00"],
-    ]
-    together = accuracy_table(runs)
-    assert sorted(together["no rho"]) == ["50.00", "70.00", "90.00"]
-    assert set(together["recipe"]) == {title for title, _ in parts}
-
-
-def test_the_summary_has_exact_numbers(study: Study) -> None:
-    for seed, value in enumerate((90.0, 91.0, 95.0)):
-        study.add(cell(variant("sam", 0.1), seed=seed), value)
-    [row] = summarize(load_runs(study.folder), "test_accuracy").to_dict("records")
-    assert (row["mean"], row["median"], row["n"]) == (92.0, 91.0, 3)
-    assert row["sd"] == pytest.approx(7**0.5)
-
-
 def test_frames_without_rows_give_tables_without_rows(study: Study) -> None:
     runs, measurements = load_runs(study.folder), load_measurements(study.folder)
     assert split_by_recipe(runs) == []
@@ -220,24 +193,6 @@ def test_an_eigenvalue_that_did_not_converge_says_so(study: Study) -> None:
     assert table["no rho"].tolist() == ["100.0 (n=1, 1 not converged)"]
 
 
-@pytest.mark.parametrize(
-    ("mean", "sd", "text"),
-    [
-        (53.2, None, "53.20"),
-        (3737.54, None, "3738"),
-        (12345.6, None, "12350"),
-        (0.012346, None, "0.01235"),
-        (-3.5, 0.25, "-3.500 ± 0.250"),
-        (1.5e7, 2.0e6, "1.500e+07 ± 2.000e+06"),
-        (1.5e-6, None, "1.500e-06"),
-        (9.99996, None, "10.00"),
-        (0.0, None, "0.000"),
-    ],
-)
-def test_four_significant_digits(mean: float, sd: float | None, text: str) -> None:
-    assert _significant(mean, sd) == text
-
-
 # --------------------------------------------------------------------------- SGD and SGDHESS
 
 
@@ -259,3 +214,126 @@ def test_sgd_before_anything_was_measured(study: Study) -> None:
     study.add(cell(variant("sgd")), 77.36)
     table = sgd_table(load_runs(study.folder))
     assert table.to_numpy().tolist() == [["resnet8", "SGD", "", "77.36", "??"]]
+
+
+# --------------------------------------------------------------------------- best of a column
+
+
+def _page(root: Path, name: str) -> Page:
+    [page] = [page for page in study_pages(open_study("default", root)) if page.name == name]
+    return page
+
+
+def _bold(section: Section) -> dict[tuple[str, str], list[str]]:
+    """Columns in which each optimizer and granularity is the best."""
+    assert section.table is not None and section.best is not None
+    rows = zip(section.table.to_dict("records"), section.best.to_dict("records"), strict=True)
+    return {
+        (row["optimizer"], row.get("granularity", "")): [
+            str(n) for n, best in marks.items() if best
+        ]
+        for row, marks in rows
+    }
+
+
+def test_high_accuracy_and_low_sharpness_are_best(small_grid: Study, root: Path) -> None:
+    assert _bold(_page(root, "accuracy").sections[1]) == {
+        ("SGD", ""): [],  # nothing else stands in its column
+        ("SGDHESS", ""): [],
+        ("SAM", ""): [],
+        ("SAMDIRECTION", "element"): [],  # the others at this radius have no value
+        ("SAMDIRECTION", "global"): ["rho=0.1"],
+        ("SAMMAGNITUDE", "element"): [],
+    }
+    assert _bold(_page(root, "sharpness").sections[1])["SAM", ""] == ["rho=0.1"]
+    assert _bold(_page(root, "sgdhess").sections[1]) == {
+        ("SGD", ""): ["test accuracy"],
+        ("SGDHESS", ""): ["sharpness"],
+    }
+
+
+def test_what_reads_the_same_is_best_alike(study: Study, root: Path) -> None:
+    study.add(cell(variant("sam", 0.1)), 96.001)
+    study.add(cell(variant("samdirection", 0.1)), 96.004)
+    study.add(cell(variant("sammagnitude", 0.1)), 95.0)
+    marks = _bold(_page(root, "accuracy").sections[1])
+    assert [bool(columns) for columns in marks.values()] == [True, True, False]
+
+
+def test_a_mean_that_leaves_out_diverged_seeds_is_not_best(study: Study, root: Path) -> None:
+    study.add(cell(variant("sam", 0.1), seed=0), 99.0)
+    study.add(cell(variant("sam", 0.1), seed=1), status="diverged")
+    study.add(cell(variant("samdirection", 0.1)), 96.0)
+    study.add(cell(variant("sammagnitude", 0.1)), 95.0)
+    marks = _bold(_page(root, "accuracy").sections[1])
+    assert [optimizer for (optimizer, _), columns in marks.items() if columns] == ["SAMDIRECTION"]
+
+
+def test_an_eigenvalue_known_too_roughly_is_not_best(study: Study, root: Path) -> None:
+    unsure = measurement(1.0)
+    unsure.result["converged"] = False
+    study.add(cell(variant("sam", 0.1)), 90.0, unsure)
+    study.add(cell(variant("samdirection", 0.1)), 90.0, measurement(5.0))
+    study.add(cell(variant("sammagnitude", 0.1)), 90.0, measurement(7.0))
+    marks = _bold(_page(root, "sharpness").sections[1])
+    assert [optimizer for (optimizer, _), columns in marks.items() if columns] == ["SAMDIRECTION"]
+
+
+def test_each_model_and_recipe_has_a_best_of_its_own(study: Study, root: Path) -> None:
+    for model, offset in (("resnet8", 0), ("resnet20", 5)):
+        for epochs in (5, 40):
+            study.add(cell(variant("sam", 0.1), model=model, epochs=epochs), 80.0 + offset)
+            study.add(cell(variant("asam", 0.1), model=model, epochs=epochs), 81.0 + offset)
+    tables = [section for section in _page(root, "accuracy").sections if section.level == 3]
+    assert [_bold(table)["ASAM", ""] for table in tables] == [["rho=0.1"]] * 4
+
+
+# --------------------------------------------------------------------------- measurements
+
+
+def test_every_measurement_and_quantity_has_a_table(study: Study, root: Path) -> None:
+    top5 = measurement(50.0, "top5")
+    top5.result["bulk_outlier_ratio"] = 4.0
+    trace = measurement(None, "trace").model_copy(update={"result": {"trace": 1234.5}})
+    study.add(cell(variant("sgd")), 90.0, measurement(51.0), top5, trace)
+    page = _page(root, "sharpness")
+    tail = "2048 examples, last weights, tolerance 1e-4"
+    found = {s.heading: s.table["no rho"].tolist() for s in page.sections if s.table is not None}
+    assert found == {
+        f"resnet8, lambda_max, {tail}": ["51.00"],
+        f"resnet8, top5, {tail}": ["50.00"],
+        f"resnet8, top5, {tail}: bulk-outlier ratio": ["4.000"],
+        f"resnet8, trace, {tail}": ["1234"],
+    }
+    assert page.data["quantity"].tolist() == [
+        "lambda_max", "lambda_max", "bulk_outlier_ratio", "trace"
+    ]  # fmt: skip
+
+
+# --------------------------------------------------------------------------- amplified share
+
+
+def test_the_amplified_share_at_three_epochs(study: Study, root: Path) -> None:
+    for seed, offset in enumerate((0.0, 0.02)):
+        record = study.add(cell(variant("sam", 0.1), seed=seed, epochs=5), 90.0)
+        shares = (0.5, 0.6, 0.7, 0.8, 0.85)
+        study.add_history(record, [{"amplified_share": share + offset} for share in shares])
+    study.add(cell(variant("samdirection", 0.1), epochs=5), 90.0)
+    study.add(cell(variant("sammagnitude", 0.1), epochs=5), status="diverged")
+    study.add(cell(variant("sgd"), epochs=5), 90.0)
+    table = _page(root, "amplified").sections[1].table
+    assert table is not None
+    assert list(table.columns) == [
+        "optimizer", "granularity", "rho", "epoch 1", "epoch 3", "epoch 5"
+    ]  # fmt: skip
+    assert table.to_numpy().tolist() == [
+        ["SAM", "", "0.1"] + [f"{x}.00 ± 1.41 (n=2)" for x in (51, 71, 86)],
+        ["SAMDIRECTION", "element", "0.1", "??", "??", "??"],
+        ["SAMMAGNITUDE", "element", "0.1", "diverged", "diverged", "diverged"],
+    ]
+
+
+def test_a_study_without_a_second_gradient_says_so(study: Study, root: Path) -> None:
+    study.add(cell(variant("sgd")), 90.0)
+    [section] = _page(root, "amplified").sections
+    assert section.text == ("No cells with a second gradient in this study.",)

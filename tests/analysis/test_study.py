@@ -1,0 +1,52 @@
+"""A study that has been read, or that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from multirun_analysis.study import StudyError, open_study
+
+from .conftest import Study, cell, variant
+
+
+def test_a_study_has_its_frames(small_grid: Study, root: Path) -> None:
+    study = open_study("default", root)
+    assert (study.name, study.folder) == ("default", small_grid.folder)
+    assert len(study.runs) == 9 and len(study.measurements) == 5
+    assert study.history.empty and study.problems == ()
+
+
+def test_problems_of_records_and_histories_come_together(study: Study, root: Path) -> None:
+    record = study.add(cell(variant("sam", 0.1)), 90.0)
+    (study.cell_folder(record) / "history.jsonl").symlink_to("/etc/passwd")
+    broken = study.folder / "cells" / "broken" / "record.json"
+    broken.parent.mkdir()
+    broken.write_text("{")
+    problems = open_study("default", root).problems
+    assert [Path(problem.file).name for problem in problems] == ["record.json", "history.jsonl"]
+
+
+def test_an_unknown_study_names_those_there_are(small_grid: Study, root: Path) -> None:
+    with pytest.raises(StudyError, match=r"'defalt' is unknown: did you mean 'default'\?"):
+        open_study("defalt", root)
+
+
+def test_no_study_at_all(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="There is no study in .*study=default"):
+        open_study("default", tmp_path / "multirun")
+
+
+@pytest.mark.parametrize("name", ["", "..", "../default", "/tmp", "default/cells"])
+def test_a_study_is_a_name_not_a_path(small_grid: Study, root: Path, name: str) -> None:
+    with pytest.raises(StudyError, match="is no name"):
+        open_study(name, root)
+
+
+def test_only_unreadable_records(root: Path) -> None:
+    broken = root / "default" / "cells" / "broken" / "record.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    with pytest.raises(StudyError, match=r"that can be read \(1 cannot\)"):
+        open_study("default", root)
