@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tables status test test-all test-gpu test-slurm test-slurm-quick lint format typecheck bench clean
+.PHONY: help install demo tables report status test test-all test-gpu test-slurm test-slurm-quick lint format typecheck bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
@@ -30,7 +30,10 @@ demo: $(INSTALLED) ## the main job on embedded data: 16 networks, then the table
 	@$(MAKE) --no-print-directory tables STUDY=demo
 
 tables: $(INSTALLED) ## print and write the tables of STUDY (default: default)
-	@$(BIN)/python -m multirun_analysis --study $(STUDY)
+	@$(BIN)/python -m multirun_analysis --study $(STUDY) $(if $(REFERENCE),--reference $(REFERENCE))
+
+report: $(INSTALLED) ## the tables, figures and one report.html of STUDY
+	@$(BIN)/python -m multirun_analysis --study $(STUDY) --report --quiet $(if $(REFERENCE),--reference $(REFERENCE))
 
 status: $(INSTALLED) ## where the cells of STUDY stand, also while they run
 	@$(BIN)/python -m samsweep.status study=$(STUDY)

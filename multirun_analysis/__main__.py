@@ -1,4 +1,4 @@
-"""The command behind ``make tables``."""
+"""The command behind ``make tables`` and ``make report``."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from multirun_analysis.comparison import comparison_page
+from multirun_analysis.effect_pages import effect_pages, reference_pages
 from multirun_analysis.export import export_frames
+from multirun_analysis.formats import to_html
 from multirun_analysis.pages import Page
 from multirun_analysis.references import references
 from multirun_analysis.render import terminal_text, write_pages
 from multirun_analysis.study import Study, StudyError, open_study
 from multirun_analysis.tables import study_pages
 from samsweep.config import unknown_name
+from samsweep.records.store import write_text
 
 _DESCRIPTION = """\
 Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness, SGD
-beside SGDHESS, the share of amplified elements, each per model and training recipe, as Markdown,
-CSV, LaTeX and HTML. The Markdown is also printed, with the cells that have no result. Only records
-and histories are read: it can run at any time, from any shell, also while cells train.
+beside SGDHESS, the share of amplified elements, the effects of direction and magnitude and what
+they allow to say, each per model and training recipe, as Markdown, CSV, LaTeX and HTML. The tables
+are also printed, with the answer to the study's question and the cells that have no result. With
+--report, figures and one self-contained report.html are written, too. Only records and histories
+are read: it can run at any time, from any shell, also while cells train.
 """
 
 _EPILOG = """\
@@ -28,6 +32,7 @@ examples:
   python -m multirun_analysis
   python -m multirun_analysis --study cifar100 --out results
   python -m multirun_analysis --study cifar100 --reference empirical_sam
+  python -m multirun_analysis --study cifar100 --report
   python -m multirun_analysis --study cifar100 --export frames --quiet
   python -m multirun_analysis --study cifar100 --wandb offline
 
@@ -51,10 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         study = open_study(arguments.study, arguments.root)
     except StudyError as error:
         return _fail(error)
-    pages = _pages(study, arguments.reference)
+    tables = study_pages(study)
+    compared = [] if arguments.reference is None else reference_pages(study, arguments.reference)
+    pages = [*tables, *effect_pages(study), *compared]
     folder = arguments.out / study.name
     write_pages(pages, folder)
-    print(terminal_text(study, pages, folder, quiet=arguments.quiet), end="")
+    shown = [] if arguments.quiet else [*tables, *compared]
+    print(terminal_text(study, shown, pages, folder), end="")
+    if arguments.report:
+        print(_write_report(study, compared, folder))
     if arguments.export is not None:
         files = export_frames(study, arguments.export)
         print(f"Exported {', '.join(file.name for file in files)} to {arguments.export}/.")
@@ -63,11 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _pages(study: Study, reference: str | None) -> list[Page]:
-    pages = study_pages(study)
-    if reference is not None:
-        pages.append(comparison_page(study, reference))
-    return pages
+def _write_report(study: Study, compared: Sequence[Page], folder: Path) -> str:
+    """Write figures and the report; returns a sentence about them."""
+    # matplotlib takes a second to import, and is needed by this option alone.
+    from multirun_analysis.assembly import study_report
+    from multirun_analysis.gallery import draw_figures, write_figures
+    from multirun_analysis.report import report_html
+
+    pictures = draw_figures(study, study.effects)
+    write_figures(pictures, folder)
+    write_text(
+        folder / "report.html", report_html(study_report(study, pictures, compared), to_html)
+    )
+    return f"Drawn as .png and .svg: {', '.join(pictures)}. All of it: {folder}/report.html"
 
 
 def _publish(
@@ -141,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PROJECT",
         help="W&B project (default: %(default)s)",
     )
+    add("--report", action="store_true", help="write figures and one self-contained report.html")
     add("--quiet", action="store_true", help="print no tables")
     return parser
 

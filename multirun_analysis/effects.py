@@ -50,6 +50,7 @@ EFFECTS: Mapping[str, Mapping[str, float]] = {
     "magnitude_at_sgd_direction": {"sammagnitude": 1, "sgd": -1},
     "magnitude_at_sam_direction": {"sam": 1, "samdirection": -1},
 }
+HEADLINE = next(iter(EFFECTS))
 SIMPLE_EFFECTS = tuple(name for name in EFFECTS if "_at_" in name)
 
 #: An interaction larger than this share of the larger main effect says that neither main effect

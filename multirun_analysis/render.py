@@ -58,17 +58,21 @@ def write_pages(pages: Sequence[Page], folder: Path) -> None:
     write_text(folder / "tables.tex", latex_document(pages))
 
 
-def terminal_text(study: Study, pages: Sequence[Page], folder: Path, *, quiet: bool = False) -> str:
-    """What the command prints: the tables, which cells they lack, and where the files are.
+def terminal_text(study: Study, shown: Sequence[Page], pages: Sequence[Page], folder: Path) -> str:
+    """What the command prints: tables, the answer, which cells lack, and where the files are.
 
     Args:
-        study: Of which the tables are.
-        pages: The tables.
+        study: Of which the pages are.
+        shown: The pages to print.
+        pages: All pages.
         folder: Where :func:`write_pages` wrote them.
-        quiet: Whether to leave out the tables themselves.
     """
-    tables = "" if quiet else "\n".join(to_markdown(page) for page in pages) + "\n"
-    return f"{tables}{describe_cells(study.runs, study.problems)}\n\n{_written(pages, folder)}\n"
+    tables = "".join(f"{to_markdown(page)}\n" for page in shown)
+    answer = "".join(f"{sentence}\n\n" for sentence in study.answer)
+    return (
+        f"{tables}{answer}{describe_cells(study.runs, study.problems)}\n\n"
+        f"{_written(pages, folder)}\n"
+    )
 
 
 def _written(pages: Iterable[Page], folder: Path) -> str:

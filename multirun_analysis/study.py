@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from multirun_analysis.conclusions import conclusions
+from multirun_analysis.effects import HEADLINE, estimate_effects
 from multirun_analysis.load import Skipped, load_amplified, load_history, read_frames
 from samsweep.config import unknown_name
 from samsweep.records.store import study_names
@@ -44,6 +46,17 @@ class Study:
     def amplified(self) -> pd.DataFrame:
         """Frame of :func:`~multirun_analysis.load.load_amplified`."""
         return load_amplified(self.folder, self.runs)
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """Frame of :func:`~multirun_analysis.effects.estimate_effects`."""
+        return estimate_effects(self.runs, self.measurements)
+
+    @cached_property
+    def answer(self) -> tuple[str, ...]:
+        """A sentence for each outcome: what swapping direction and magnitude changed."""
+        found = conclusions(self.effects, self.runs)
+        return tuple(one.sentence for one in found if one.effect == HEADLINE)
 
     @property
     def problems(self) -> tuple[Skipped, ...]:

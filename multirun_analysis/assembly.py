@@ -1,0 +1,37 @@
+"""Everything about a study as one report: what goes into it, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from multirun_analysis.effect_pages import effect_pages
+from multirun_analysis.gallery import Picture
+from multirun_analysis.gaps import fill_commands
+from multirun_analysis.pages import Page
+from multirun_analysis.reading import read_records
+from multirun_analysis.report import Report, design, provenance
+from multirun_analysis.study import Study
+from multirun_analysis.tables import study_pages
+
+
+def study_report(study: Study, pictures: Mapping[str, Picture], extra: Sequence[Page]) -> Report:
+    """Everything about a study as one report.
+
+    Args:
+        study: The study.
+        pictures: Of :func:`~multirun_analysis.gallery.draw_figures`.
+        extra: Further pages, such as those beside published numbers.
+    """
+    effects, *said = effect_pages(study) or [None]
+    return Report(
+        study=study.name,
+        design=design(study.runs),
+        provenance=provenance(study.runs, study.measurements, read_records(study.folder, [])),
+        pages=(*study_pages(study), *extra),
+        pictures=tuple(pictures.values()),
+        effects=() if effects is None else (effects,),
+        conclusions=study.answer,
+        conclusion_pages=said,
+        gaps=fill_commands(study.runs),
+        skipped=study.problems,
+    )
