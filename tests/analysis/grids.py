@@ -6,6 +6,8 @@ import functools
 import itertools
 import shlex
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra._internal.hydra import Hydra
@@ -14,9 +16,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
+from multirun_analysis.load import Frames, read_frames
 from samsweep.config import AugmentConfig, CellConfig, Variant
 from samsweep.hydra_config import Composer, conf_dir, register_resolvers
 from samsweep.records.identity import cell_id
+from samsweep.records.schema import Record
 
 from . import conftest
 
@@ -27,6 +31,16 @@ def cell(
     """A cell of the digits setting, with the identity that ``conf/`` composes to."""
     used = {"augment": AugmentConfig(crop_padding=1, cutout_prob=None)}
     return conftest.cell(variant, dataset=used | dict(dataset or {}), **changes)
+
+
+def frames(records: Iterable[Record]) -> Frames:
+    """What is read of records that a run has written."""
+    with TemporaryDirectory() as folder:
+        for record in records:
+            path = Path(folder) / "cells" / record.cell_id
+            path.mkdir(parents=True)
+            (path / "record.json").write_text(record.model_dump_json())
+        return read_frames(folder)
 
 
 def composed(commands: Iterable[str]) -> list[tuple[str, str]]:

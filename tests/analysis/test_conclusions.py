@@ -12,12 +12,11 @@ import pytest
 
 from multirun_analysis.conclusions import Conclusion, conclusions, conclusions_page, verdict
 from multirun_analysis.effects import EFFECT_COLUMNS, EFFECTS, SIMPLE_EFFECTS, estimate_effects
-from multirun_analysis.load import measurements_frame, runs_frame
 from samsweep.records.identity import RESULTS_VERSION, cell_id
 from samsweep.records.schema import Record
 
 from .conftest import metrics, variant
-from .grids import cell, composed
+from .grids import cell, composed, frames
 
 #: A row of effects in which a change was told apart from zero.
 TOLD: Mapping[str, Any] = {
@@ -205,8 +204,8 @@ def _records(seeds: Sequence[int], shift: float) -> list[Record]:
 
 
 def _page(records: Sequence[Record]) -> tuple[list[Conclusion], Any]:
-    runs = runs_frame(records)
-    effects = estimate_effects(runs, measurements_frame(records))
+    runs = frames(records).runs
+    effects = estimate_effects(runs, frames(records).measurements)
     return conclusions(effects, runs), conclusions_page(effects, runs)
 
 

@@ -19,7 +19,6 @@ from multirun_analysis.effects import (
     estimate_effects,
     published_effects,
 )
-from multirun_analysis.load import measurements_frame, runs_frame
 from multirun_analysis.references import load_reference
 from multirun_analysis.statistics import holm, seeds_needed
 from samsweep.config import CellConfig
@@ -27,6 +26,7 @@ from samsweep.records.identity import RESULTS_VERSION, cell_id, short_hash
 from samsweep.records.schema import Record, Status
 
 from .conftest import cell, measurement, metrics, variant
+from .grids import frames
 
 #: Outcomes of the corners (sgd, sam, samdirection, sammagnitude) by seed, for hand calculation.
 Y = {
@@ -88,7 +88,7 @@ def _corner(name: str, rho: float, granularity: str) -> Any:
 
 
 def _effects(records: Sequence[Record]) -> pd.DataFrame:
-    return estimate_effects(runs_frame(records), measurements_frame(records))
+    return estimate_effects(frames(records).runs, frames(records).measurements)
 
 
 def _row(effects: pd.DataFrame, effect: str, outcome: str = "test_accuracy", **where: Any) -> Any:

@@ -16,13 +16,12 @@ from multirun_analysis.gaps import (
     missing_cells,
     more_seeds_command,
 )
-from multirun_analysis.load import measurements_frame, runs_frame
 from samsweep.config import CellConfig, Variant
 from samsweep.records.identity import RESULTS_VERSION, cell_id
 from samsweep.records.schema import Record, Status
 
 from .conftest import metrics, variant
-from .grids import cell, composed
+from .grids import cell, composed, frames
 
 
 def _record(config: CellConfig, status: Status = "complete", **changes: Any) -> Record:
@@ -40,7 +39,7 @@ def _record(config: CellConfig, status: Status = "complete", **changes: Any) -> 
 
 def _assert_filled(records: Sequence[Record], wanted: Iterable[CellConfig]) -> list[str]:
     """The cells that are missing are the wanted ones, and so are those of the commands."""
-    runs = runs_frame(records)
+    runs = frames(records).runs
     ids = sorted(cell_id(config) for config in wanted)
     assert sorted(missing_cells(runs)["cell_id"]) == ids
     commands = fill_commands(runs)
@@ -61,9 +60,9 @@ def _design(*rhos: float) -> list[Variant]:
 def test_a_finished_rectangle_lacks_nothing() -> None:
     records = [_record(cell(v, seed=seed)) for v in _design(0.1, 0.2) for seed in (0, 1)]
     assert _assert_filled(records, []) == []
-    empty = missing_cells(runs_frame(records))
+    empty = missing_cells(frames(records).runs)
     assert {str(k): str(v) for k, v in empty.dtypes.items()} == dict(MISSING_COLUMNS)
-    assert missing_cells(runs_frame([])).empty and fill_commands(runs_frame([])) == []
+    assert missing_cells(frames([]).runs).empty and fill_commands(frames([]).runs) == []
 
 
 def test_whatever_has_no_result_is_missing_and_a_diverged_cell_has_one() -> None:
@@ -72,7 +71,7 @@ def test_whatever_has_no_result_is_missing_and_a_diverged_cell_has_one() -> None
     records = [_record(c, status) for c, status in zip(cells, statuses, strict=True)]
     (command,) = _assert_filled(records, cells[2:])
     assert command.endswith("'seed=range(2,6)'")
-    assert missing_cells(runs_frame(records))["status"].tolist() == statuses[2:]
+    assert missing_cells(frames(records).runs)["status"].tolist() == statuses[2:]
 
 
 def test_the_rectangle_is_filled_in_every_direction() -> None:
@@ -85,7 +84,7 @@ def test_the_rectangle_is_filled_in_every_direction() -> None:
     everything = [cell(v, seed=seed) for v in full for seed in (0, 3)]
     wanted = [c for c in everything if cell_id(c) not in there]
     _assert_filled(records, wanted)
-    frame = missing_cells(runs_frame(records))
+    frame = missing_cells(frames(records).runs)
     assert set(frame["status"]) == {"missing"}
     assert len(frame) == 2 * (1 + 2 + 8) - len(records)
 
@@ -139,8 +138,8 @@ def _more(runs: pd.DataFrame, row: Any, more: int) -> str:
 
 
 def _headline(records: Sequence[Record], effect: str = "magnitude_minus_direction") -> Any:
-    runs = runs_frame(records)
-    effects = estimate_effects(runs, measurements_frame(records))
+    runs = frames(records).runs
+    effects = estimate_effects(runs, frames(records).measurements)
     rows = effects[(effects["effect"] == effect) & (effects["outcome"] == "test_accuracy")]
     return runs, rows.iloc[0].to_dict()
 
@@ -175,8 +174,8 @@ def test_more_seeds_keep_to_the_design() -> None:
     others = [*_design(0.1), *_hybrids(0.1, "global"), variant("sgdhess", 1.0)]
     records = [_record(cell(v)) for v in [*ours, *others[1:]]]
     records += [_record(cell(v, model="resnet20")) for v in others]
-    runs = runs_frame(records)
-    effects = estimate_effects(runs, measurements_frame(records))
+    runs = frames(records).runs
+    effects = estimate_effects(runs, frames(records).measurements)
     row = effects[effects["ascent"] == "adaptive"].iloc[0].to_dict()
     command = _more(runs, row, 1)
     expected = [cell(v, seed=1) for v in ours]
@@ -187,8 +186,8 @@ def test_more_seeds_keep_to_the_design() -> None:
 def test_a_design_without_sgd_asks_for_none(effect: str) -> None:
     variants = [v for v in _design(0.1) if v.name != "sgd"]
     records = [_record(cell(v)) for v in variants]
-    runs = runs_frame(records)
-    effects = estimate_effects(runs, measurements_frame(records))
+    runs = frames(records).runs
+    effects = estimate_effects(runs, frames(records).measurements)
     assert set(effects["effect"]) == {
         "magnitude_minus_direction",
         "direction_at_sam_magnitude",
@@ -199,6 +198,6 @@ def test_a_design_without_sgd_asks_for_none(effect: str) -> None:
 
 
 def test_frames_of_wholly_missing_columns_are_read() -> None:
-    runs = runs_frame([_record(cell(variant("sgd")), "planned")])
+    runs = frames([_record(cell(variant("sgd")), "planned")]).runs
     assert isinstance(missing_cells(runs), pd.DataFrame)
     assert composed(fill_commands(runs)) == [("mine", cell_id(cell(variant("sgd"))))]

@@ -22,7 +22,7 @@ def write_tables(name: str, root: Path, out: Path) -> str:
     study = open_study(name, root)
     pages = study_pages(study)
     write_pages(pages, out / name)
-    return terminal_text(study, pages, out / name)
+    return terminal_text(study, pages, pages, out / name)
 
 
 @pytest.mark.parametrize("name", _NAMES)
