@@ -122,10 +122,10 @@ def test_recipes_and_models_are_rectangles_of_their_own() -> None:
 
 
 def test_cells_of_older_code_cannot_be_added_to() -> None:
-    old = {"results_version": RESULTS_VERSION + 1, "cell_id": "old"}
+    old = {"results_version": RESULTS_VERSION + 1}
     records = [
-        _record(cell(variant("sam", 0.1)), "failed", **old),
-        _record(cell(variant("sam", 0.2), seed=1), **old),
+        _record(cell(variant("sam", 0.1)), "failed", **old, cell_id="old"),
+        _record(cell(variant("sam", 0.2), seed=1), **old, cell_id="older"),
     ]
     _assert_filled(records, [])
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from multirun_analysis.__main__ import main
+from multirun_analysis.effect_pages import effect_pages
 from multirun_analysis.study import open_study
 from multirun_analysis.tables import study_pages
 
@@ -88,7 +89,8 @@ def test_an_offline_run_has_tables_html_and_figures(
 
     run, logged, summary = _read_back(out / "default")
     assert (run.display_name, run.project, run.job_type) == ("default", "mine", "tables")
-    pages = study_pages(open_study("default", root))
+    study = open_study("default", root)
+    pages = [*study_pages(study), *effect_pages(study)]
     assert {key for key in logged if not key.startswith("_")} == {
         "figures/rho",
         *(f"{page.name}/html" for page in pages),
