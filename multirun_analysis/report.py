@@ -318,7 +318,7 @@ def _commands(records: Sequence[Record]) -> pd.DataFrame:
 
 def _counted(rows: Sequence[dict[str, str]], keys: list[str]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[*keys, "cells"], dtype="object")
-    counts = frame.groupby(keys, sort=False, as_index=False)["cells"].nunique()
+    counts = frame.groupby(keys, sort=False)["cells"].nunique().reset_index()
     return counts.astype({"cells": str}).astype("object").head(_MOST_NAMED)
 
 
@@ -340,7 +340,7 @@ def _without_result(runs: pd.DataFrame) -> Section:
     lost = runs[runs["status"] != "complete"]
     heading = "Cells without a result"
     if lost.empty:
-        return Section(heading=heading, text=(f"None: all {len(runs)} cells are complete.",))
+        return Section(heading=heading, text=(f"None: complete are {len(runs)} of {len(runs)}.",))
     counts = ", ".join(f"{n} {status}" for status, n in lost["status"].value_counts().items())
     first = lost.assign(unfinished=~lost["status"].isin(FINISHED)).sort_values("unfinished")
     rows = [

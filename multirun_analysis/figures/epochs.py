@@ -317,7 +317,7 @@ def _label(grid: list[list[Axes]], titles: Sequence[str]) -> None:
         for axes in above:
             axes.tick_params(labelbottom=False)
         lowest.set_xlabel("epoch")
-    grid[0][0].figure.align_ylabels([line[0] for line in grid])  # type: ignore[union-attr]
+    grid[0][0].figure.align_ylabels([line[0] for line in grid])
 
 
 def _legend(figure: Figure, columns: Sequence[Column]) -> None:
@@ -391,7 +391,7 @@ def layer_cosines(summary: pd.DataFrame, title: str, below: str) -> Figure | Non
             pad=0.01,
         )
         bar.set_label("cosine of g and h")
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     add_title(figure, title, below)
     return finished(figure)
 

@@ -124,7 +124,7 @@ def _draw_panel(
 
 def _dodge(axes: Axes, series: int, rhos: int) -> float:
     """Points between two series at one rho, so that all stay nearer to it than to the next."""
-    width = 72 * axes.get_position().width * axes.figure.get_figwidth()  # type: ignore[union-attr]
+    width = 72 * axes.bbox.width / axes.figure.dpi
     return min(_DODGE, 0.7 * width / ((rhos + 1) * max(1, series)))
 
 
@@ -196,7 +196,7 @@ def _draw_means(axes: Axes, label: str, look: Look, means: pd.DataFrame, dodge: 
 
 def _shifted(axes: Axes, points: float, place: Transform | None = None) -> Transform:
     """A place that is some points to the right, whatever the scale of the axis."""
-    shift = ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)  # type: ignore[union-attr]
+    shift = ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
     return (place or axes.transData) + shift
 
 

@@ -72,7 +72,7 @@ def _points(measured: pd.DataFrame) -> pd.DataFrame:
     sharpness = measured["lambda_max"].to_numpy(float, na_value=np.nan)
     accuracy = measured["test_accuracy"].to_numpy(float, na_value=np.nan)
     known = np.isfinite(accuracy) & np.isfinite(sharpness) & (sharpness > 0)
-    rows = measured[known & (measured["status"] == "complete").to_numpy(bool)]
+    rows: pd.DataFrame = measured[known & (measured["status"] == "complete").to_numpy(bool)]
     ranks = rows.groupby(rows["variant"] == "sgdhess")["rho"].rank(method="dense")
     numbers = rows.groupby(rows["variant"] == "sgdhess")["rho"].transform("nunique")
     return rows.assign(

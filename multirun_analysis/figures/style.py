@@ -169,8 +169,9 @@ class Palette:
 
 def mixed(colour: str, other: str, share: float) -> str:
     """A colour with a share of another in it, from 0 to 1."""
-    pairs = zip(to_rgb(colour), to_rgb(other), strict=True)
-    return str(to_hex([(1 - share) * a + share * b for a, b in pairs]))
+    (r, g, b), (x, y, z) = to_rgb(colour), to_rgb(other)
+    keep = 1 - share
+    return to_hex((keep * r + share * x, keep * g + share * y, keep * b + share * z))
 
 
 def shade(colour: str, rank: int, of: int) -> str:
