@@ -22,16 +22,16 @@ def study_report(study: Study, pictures: Mapping[str, Picture], extra: Sequence[
         pictures: Of :func:`~multirun_analysis.gallery.draw_figures`.
         extra: Further pages, such as those beside published numbers.
     """
-    effects, *said = effect_pages(study) or [None]
+    of_effects = effect_pages(study)
     return Report(
         study=study.name,
         design=design(study.runs),
         provenance=provenance(study.runs, study.measurements, read_records(study.folder, [])),
         pages=(*study_pages(study), *extra),
         pictures=tuple(pictures.values()),
-        effects=() if effects is None else (effects,),
+        effects=of_effects[:1],
         conclusions=study.answer,
-        conclusion_pages=said,
+        conclusion_pages=of_effects[1:],
         gaps=fill_commands(study.runs),
         skipped=study.problems,
     )

@@ -57,7 +57,7 @@ class Report:
         pictures: Figures, in their order.
         effects: Pages about effects.
         conclusions: Sentences in plain text.
-        conclusion_pages: The same and more as pages, below the sentences.
+        conclusion_pages: The same and more as pages, below the effects.
         gaps: Commands that train what the study lacks.
         skipped: Files that could not be read.
     """

@@ -22,8 +22,9 @@ from PIL import Image
 
 from multirun_analysis.figures.style import styled
 from multirun_analysis.gallery import Picture, draw_figures
-from multirun_analysis.load import Skipped, load_measurements, load_runs, read_records
+from multirun_analysis.load import Skipped, load_measurements, load_runs
 from multirun_analysis.pages import Page, Section
+from multirun_analysis.reading import read_records
 from multirun_analysis.report import Report, design, provenance, ranges, report_html
 from multirun_analysis.study import open_study
 from multirun_analysis.tables import accuracy_table
@@ -60,7 +61,7 @@ def table_page(**changes: Any) -> Page:
 def report_of(root: Path, **changes: Any) -> Report:
     """A report of the study under a root, with something in every part."""
     read = open_study("default", root)
-    records, skipped = read_records(read.folder)
+    records = list(read_records(read.folder, []))
     usual: dict[str, Any] = {
         "study": "default",
         "design": design(read.runs),
