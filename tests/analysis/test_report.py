@@ -168,7 +168,7 @@ def test_every_part_is_there_and_in_the_table_of_contents(report: Report) -> Non
     ids = {attributes["id"] for _, attributes in document.tags if "id" in attributes}
     links = [attributes["href"] or "" for attributes in document.all("a")]
     assert all(link.removeprefix("#") in ids for link in links)
-    parts = ("question", "design", "tables", "figures", "effects", "conclusion", "provenance")
+    parts = ("question", "conclusion", "design", "tables", "figures", "effects", "provenance")
     assert [f"#part-{part}" for part in (*parts, "gaps")] == [
         link for link in links if link.startswith("#part-")
     ]
