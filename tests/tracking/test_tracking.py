@@ -36,8 +36,9 @@ def test_wandb_is_told_id_group_and_epochs(tmp_path, monkeypatch):
 
     class FakeRun:
         summary = seen["summary"]
+        offline = True
 
-        def log(self, row, step):
+        def log(self, row, step, commit):
             seen["logged"].append((step, row))
 
         def finish(self, exit_code):
@@ -60,4 +61,4 @@ def test_wandb_is_told_id_group_and_epochs(tmp_path, monkeypatch):
     assert seen["config"]["variant"]["name"] == "sam"
     assert seen["logged"] == [(1, {"epoch": 1, "train_loss": 2.0, "layer_cosines/fc": 0.5})]
     assert seen["summary"]["status"] == "planned"
-    assert seen["exit_code"] == 0
+    assert seen["exit_code"] == 1
