@@ -8,6 +8,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+
 def inspect(path):
     """The records of a segment, in the words of ``wandb leet inspect``."""
     done = subprocess.run(

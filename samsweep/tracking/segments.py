@@ -1,6 +1,6 @@
 """W&B's own files of a cell: what earlier processes told, and where they were cut off.
 
-Every process that works on a cell writes a segment, ``wandb/[offline-]run-<time>-<id>/run-<id>.wandb``.
+Every process that works on a cell writes a segment, ``wandb/[offline-]run-<time>-<id>/*.wandb``.
 W&B writes it in blocks, so that one of a process that was killed lacks the latest rows and ends in
 the middle of a record, or holds nothing at all. ``wandb sync`` stops at such a file and leaves out
 the segments that follow; it is mended before the next one is begun.
@@ -17,8 +17,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from wandb.proto.wandb_internal_pb2 import Record
+from wandb.proto import wandb_internal_pb2
 
 _BLOCK = 32768
 _FILE_HEADER = struct.Struct("<4sHB")
@@ -60,12 +61,14 @@ def mend_segments(folder: Path) -> int:
     return last
 
 
-def read_segment(content: bytes) -> tuple[list[Record], int]:
+def read_segment(content: bytes) -> tuple[list[Any], int]:
     """The records of a file as far as they are whole, and how many bytes they take."""
+    # The generated module has no types, and its contents depend on the version of protobuf.
+    record_type = wandb_internal_pb2.Record  # type: ignore[attr-defined]
     records = []
     end = 0
     for entry, position in _entries(content):
-        records.append(Record.FromString(entry))
+        records.append(record_type.FromString(entry))
         end = position
     return records, end
 

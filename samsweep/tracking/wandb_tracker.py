@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import wandb
-
 from samsweep.config import TrackingConfig
 from samsweep.records.schema import Record
 from samsweep.tracking.segments import mend_segments
@@ -50,6 +49,8 @@ class WandbTracker:
             dir=str(folder),
             resume="allow",
         )
+        # Charts go by the epoch, whatever steps an upload in another order may have made of it.
+        self._run.define_metric("*", step_metric="epoch")
         # The server knows best what it got; offline the files tell.
         self._next_step = told + 1 if self._run.offline else self._run.starting_step
 
@@ -100,7 +101,7 @@ def _init(mode: Literal["offline", "online"], **keys: Any) -> wandb.Run:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as W&B's slashed keys; what is no finite number is null, as in the history."""
+    """Nested mappings as W&B's slashed keys; no number is null, as it is in the history."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
