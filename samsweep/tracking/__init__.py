@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from samsweep.config import TrackingConfig
 from samsweep.records.schema import Record
 
+log = logging.getLogger(__name__)
+
 
 class Tracker(Protocol):
     """What a tracker is told, in this order."""
 
     def log_epoch(self, row: Mapping[str, Any]) -> None:
-        """A line of the history."""
+        """A line of the history; one that it has from an earlier process is passed over."""
         ...
 
     def finish(self, record: Record) -> None:
@@ -35,6 +39,39 @@ class NoTracker:
         """Nothing."""
 
 
+class DispensableTracker:
+    """A tracker that a training can do without: its first error is logged, and ends the tracking.
+
+    Args:
+        start: Makes the tracker.
+    """
+
+    def __init__(self, start: Callable[[], Tracker]) -> None:
+        self._tracker: Tracker = NoTracker()
+        with self._or_without():
+            self._tracker = start()
+
+    def log_epoch(self, row: Mapping[str, Any]) -> None:
+        """See :meth:`Tracker.log_epoch`."""
+        with self._or_without():
+            self._tracker.log_epoch(row)
+
+    def finish(self, record: Record) -> None:
+        """See :meth:`Tracker.finish`."""
+        with self._or_without():
+            self._tracker.finish(record)
+
+    @contextmanager
+    def _or_without(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._tracker = NoTracker()
+            log.warning(
+                "tracking stopped, the cell goes on without (%s: %s)", type(error).__name__, error
+            )
+
+
 def start_tracker(config: TrackingConfig, record: Record, folder: Path) -> Tracker:
     """The tracker that a run asks for, ready to be told of epochs.
 
@@ -45,9 +82,13 @@ def start_tracker(config: TrackingConfig, record: Record, folder: Path) -> Track
     """
     if config.name == "none":
         return NoTracker()
-    from samsweep.tracking.wandb_tracker import WandbTracker
 
-    return WandbTracker(config, record, folder)
+    def start() -> Tracker:
+        from samsweep.tracking.wandb_tracker import WandbTracker
+
+        return WandbTracker(config, record, folder)
+
+    return DispensableTracker(start)
 
 
 __all__ = ["NoTracker", "Tracker", "start_tracker"]

@@ -254,6 +254,7 @@ class CellRun:
         """Take up the training where it is, and bring it to its end."""
         self._start_tracker()
         trainer, history = self._trainer()
+        self._tell_tracker(history)
         self._update_attempt(start_step=trainer.total_steps)
         with stop.deferred():
             try:
@@ -264,6 +265,11 @@ class CellRun:
 
     def _start_tracker(self) -> None:
         self._tracker = start_tracker(self.config.tracking, self._record, self.folder.path)
+
+    def _tell_tracker(self, history: list[dict[str, Any]]) -> None:
+        """Lines of the history; it passes over what it has from an earlier process."""
+        for row in history:
+            self._tracker.log_epoch(row)
 
     def _trainer(self) -> tuple[Trainer, list[dict[str, Any]]]:
         """A trainer where the checkpoint left it, or at initialisation, and its history so far."""
@@ -310,7 +316,7 @@ class CellRun:
                 row = self._run_epoch(trainer, after_step)
                 self._end_epoch(trainer, history, row)
                 show(self._snapshot(trainer, history))
-                self._tracker.log_epoch(row)
+                self._tell_tracker([row])
 
     def _snapshot(self, trainer: Trainer, history: list[dict[str, Any]]) -> Snapshot:
         latest = history[-1] if history else {}
@@ -385,6 +391,7 @@ class CellRun:
         try:
             if isinstance(self._tracker, NoTracker):
                 self._start_tracker()
+                self._tell_tracker(self.folder.read_history())
             with self._progress as show:
                 show(self._measuring(name))
                 result = self._measured(name)

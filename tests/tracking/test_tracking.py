@@ -36,8 +36,12 @@ def test_wandb_is_told_id_group_and_epochs(tmp_path, monkeypatch):
 
     class FakeRun:
         summary = seen["summary"]
+        offline = True
 
-        def log(self, row, step):
+        def define_metric(self, name, step_metric):
+            seen["step_metric"] = step_metric
+
+        def log(self, row, step, commit):
             seen["logged"].append((step, row))
 
         def finish(self, exit_code):
@@ -58,6 +62,7 @@ def test_wandb_is_told_id_group_and_epochs(tmp_path, monkeypatch):
     assert seen["mode"] == "offline"
     assert seen["resume"] == "allow"
     assert seen["config"]["variant"]["name"] == "sam"
+    assert seen["step_metric"] == "epoch"
     assert seen["logged"] == [(1, {"epoch": 1, "train_loss": 2.0, "layer_cosines/fc": 0.5})]
     assert seen["summary"]["status"] == "planned"
-    assert seen["exit_code"] == 0
+    assert seen["exit_code"] == 1

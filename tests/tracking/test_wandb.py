@@ -1,0 +1,408 @@
+"""A cell's W&B run over all the processes that work on it, read with W&B's own tools."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from helpers import compose_run, make_folder, start, wait_until
+from wandb_tools import inspect, of_kind
+
+from samsweep.records.identity import cell_id
+from samsweep.records.schema import Record
+from samsweep.records.store import CellFolder
+from samsweep.signals import Interrupted
+from samsweep.tracking import start_tracker
+from samsweep.tracking.segments import mend_segments, read_segment, segment_files
+from samsweep.training import cell as cell_module
+from samsweep.training.cell import CellFailed, run_cell
+from samsweep.training.trainer import Trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+QUICK = ("epochs=3", "sharpness=none", "tracking=wandb", "checkpoint_every_steps=1000")
+STEPS = 7
+#: For a command that is to be disturbed.
+LONG = ("epochs=12", "sharpness=none", "tracking=wandb", "num_threads=1")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return CellFolder(make_folder(tmp_path, cell_id(compose_run(*QUICK).cell)))
+
+
+def run(folder, *overrides):
+    return run_cell(compose_run(*QUICK, *overrides), folder)
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Have something done during one optimizer step."""
+    original = Trainer.take_step
+
+    def arrange(step, action):
+        def disturbed(self, indices):
+            if self.total_steps == step:
+                action()
+            original(self, indices)
+
+        monkeypatch.setattr(Trainer, "take_step", disturbed)
+
+    yield arrange
+
+
+def stop_at(at_step, step):
+    at_step(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def segments(folder):
+    return [inspect(file) for file in segment_files(folder.path)]
+
+
+def steps(records):
+    return [line["step"]["num"] for line in of_kind(records, "history")]
+
+
+def sync(folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", *(f.parent for f in segment_files(folder.path))],
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout + done.stderr
+
+
+# --------------------------------------------------------------------------- offline
+
+
+def test_a_resumed_cell_continues_its_run_in_a_second_segment(folder, at_step):
+    stop_at(at_step, STEPS + 3)
+    with pytest.raises(Interrupted):
+        run(folder, "study=mine")
+    at_step(-1, None)
+    run(folder, "study=mine")
+
+    first, second = segments(folder)
+    assert [steps(first), steps(second)] == [[1], [2, 3]]
+    runs = [of_kind(records, "run") for records in (first, second)]
+    assert [len(found) for found in runs] == [1, 1]
+    for key in ("run_id", "run_group", "project", "display_name", "resume", "config"):
+        assert runs[0][0][key] == runs[1][0][key]
+    assert runs[0][0]["run_id"] == folder.path.name
+    assert runs[0][0]["run_group"] == "mine"
+    assert [end["exit_code"] for end in of_kind(first, "exit")] == [1]
+    assert len(of_kind(first, "preempting")) == 1
+    assert [end["exit_code"] for end in of_kind(second, "exit")] == [0]
+
+
+def test_rows_are_those_of_the_history_and_the_summary_is_the_record(folder, at_step):
+    stop_at(at_step, STEPS + 3)
+    with pytest.raises(Interrupted):
+        run(folder)
+    at_step(-1, None)
+    run(folder, "sharpness=lambda_max", "sharpness.num_examples=100")
+
+    told = [row["item"] for records in segments(folder) for row in of_kind(records, "history")]
+    for row, expected in zip(told, folder.read_history(), strict=True):
+        layers = {f"layer_cosines/{k}": v for k, v in expected.pop("layer_cosines", {}).items()}
+        expected |= layers
+        assert {key: row[key] for key in expected} == expected
+    record = folder.read()
+    summary = {}
+    for change in of_kind(segments(folder)[-1], "summary"):
+        summary |= change["update"]
+    assert summary["status"] == "complete"
+    assert summary["test_accuracy"] == record.metrics.test_accuracy
+    (key,) = record.measurements
+    assert summary[f"{key}/lambda_max"] == record.measurements[key].result["lambda_max"]
+
+
+def test_an_epoch_that_is_trained_again_is_not_told_again(folder, at_step):
+    """The second epoch was told, and the checkpoint that came after it got lost."""
+    stop_at(at_step, STEPS + 1)
+    with pytest.raises(Interrupted):
+        run(folder)
+    saved = folder.checkpoint_file.read_bytes()
+    stop_at(at_step, 2 * STEPS + 3)
+    with pytest.raises(Interrupted):
+        run(folder)
+    folder.checkpoint_file.write_bytes(saved)
+    at_step(-1, None)
+    run(folder)
+    assert [steps(records) for records in segments(folder)] == [[1], [2], [3]]
+
+
+def test_what_a_killed_process_had_not_written_yet_is_made_up_for(tmp_path):
+    """W&B writes in blocks: after SIGKILL the file holds nothing, and nobody could read it."""
+    killed = start(tmp_path, *LONG)
+    (folder,) = wait_for_epoch(tmp_path, 2)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert len(told_in(folder)) < len(folder.read_history())
+    finish(tmp_path)
+    assert told_in(folder) == list(range(1, 13))
+
+
+def told_in(folder):
+    """Steps of all segments, in order."""
+    return [step for records in segments(folder) for step in steps(records)]
+
+
+def finish(root):
+    going_on = start(root, *LONG)
+    out, _ = going_on.communicate()
+    assert going_on.returncode == 0, out
+
+
+def wait_for_epoch(root, number):
+    def reached():
+        records = [json.loads(f.read_text()) for f in root.glob("multirun/*/cells/*/record.json")]
+        return any((record["progress"] or {}).get("epoch", 0) >= number for record in records)
+
+    wait_until(reached)
+    return [CellFolder(file.parent) for file in root.glob("multirun/*/cells/*/record.json")]
+
+
+def test_the_service_dies_of_a_signal_to_the_job_and_the_next_process_makes_up_for_it(tmp_path):
+    """Slurm's SIGTERM goes to every process of a job, W&B's own among them."""
+    preempted = start(tmp_path, *LONG)
+    (folder,) = wait_for_epoch(tmp_path, 2)
+    subprocess.run(["pkill", "-TERM", "-P", str(preempted.pid), "wandb-core"], check=True)
+    preempted.terminate()
+    out, _ = preempted.communicate()
+    assert preempted.returncode == 143, out
+    assert folder.read().status == "interrupted"
+    assert out.count("tracking stopped") == 1
+    finish(tmp_path)
+    assert told_in(folder) == list(range(1, 13))
+
+
+# --------------------------------------------------------------------------- how a run ends
+
+
+def last_exit(folder):
+    (*_, end) = of_kind(segments(folder)[-1], "exit")
+    return end["exit_code"]
+
+
+def test_a_failed_cell_is_a_failed_run(folder, at_step):
+    def fail():
+        raise RuntimeError("no more")
+
+    at_step(STEPS + 3, fail)
+    with pytest.raises(CellFailed):
+        run(folder)
+    assert last_exit(folder) == 1
+    assert of_kind(segments(folder)[-1], "preempting") == []
+
+
+def test_a_diverged_cell_is_a_failed_run(folder):
+    run(folder, "lr=1e20")
+    assert folder.read().status == "diverged"
+    assert last_exit(folder) == 1
+
+
+def test_a_cell_that_could_not_be_measured_is_a_failed_run(folder, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no curvature")
+
+    monkeypatch.setattr(cell_module, "measure", fail)
+    with pytest.raises(CellFailed):
+        run(folder, "sharpness=lambda_max")
+    assert last_exit(folder) == 1
+
+
+# --------------------------------------------------------------------------- upload
+
+
+def test_synced_segments_are_one_run_with_every_epoch_once(folder, at_step, server):
+    stop_at(at_step, STEPS + 3)
+    with pytest.raises(Interrupted):
+        run(folder)
+    at_step(-1, None)
+    run(folder)
+    told = sync(folder)
+    name = folder.path.name
+    assert server.steps(name) == [1, 2, 3], told
+    assert server.groups == {name: {"default"}}
+    assert server.ends[name] == [1, 0]
+    assert server.summaries[name]["status"] == "complete"
+    sync(folder)
+    assert server.steps(name) == [1, 2, 3]
+
+
+def test_segments_synced_one_at_a_time_are_the_same_run(folder, at_step, server):
+    stop_at(at_step, STEPS + 3)
+    with pytest.raises(Interrupted):
+        run(folder)
+    sync(folder)
+    assert server.steps(folder.path.name) == [1]
+    at_step(-1, None)
+    run(folder)
+    sync(folder)
+    assert server.steps(folder.path.name) == [1, 2, 3]
+
+
+def test_a_segment_that_was_cut_off_stops_the_upload_until_it_is_mended(tmp_path, server):
+    record, told = made_up_run(tmp_path, range(1, 40))
+    (file,) = segment_files(tmp_path)
+    os.truncate(file, 60_000)
+    sync(CellFolder(tmp_path))
+    cut = server.steps(record.cell_id)
+    assert cut == list(range(1, cut[-1] + 1)) and cut[-1] < 39
+    made_up_run(tmp_path, range(1, 45))
+    sync(CellFolder(tmp_path))
+    # What had been uploaded from the cut file is sent again, and W&B moves later steps up; the
+    # epochs, by which charts go, are right.
+    epochs = [line["epoch"] for line in server.history[record.cell_id]]
+    assert epochs == [*cut, *range(1, 45)]
+
+
+# --------------------------------------------------------------------------- online
+
+
+def test_online_a_resumed_cell_continues_what_the_server_has(folder, at_step, server):
+    online = "tracking.mode=online"
+    stop_at(at_step, STEPS + 3)
+    with pytest.raises(Interrupted):
+        run(folder, online)
+    name = folder.path.name
+    assert server.steps(name) == [1]
+    # What the server did not get is told again.
+    server.history[name].clear()
+    server.summaries.clear()
+    at_step(-1, None)
+    run(folder, online)
+    assert server.steps(name) == [1, 2, 3]
+    assert server.ends[name] == [1, 0]
+
+
+def test_without_network_a_run_is_written_for_later(folder, monkeypatch, caplog):
+    from samsweep.tracking import wandb_tracker
+
+    monkeypatch.setattr(wandb_tracker, "_INIT_TIMEOUT_S", 1.0)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    run(folder, "tracking.mode=online")
+    assert folder.read().status == "complete"
+    assert caplog.text.count("W&B cannot be reached") == 1
+    offline = [file for file in segment_files(folder.path) if "offline" in file.parent.name]
+    assert [steps(inspect(file)) for file in offline] == [[1, 2, 3]]
+
+
+def test_without_a_key_a_run_is_written_for_later(folder, caplog):
+    run(folder, "tracking.mode=online")
+    assert folder.read().status == "complete"
+    assert "No API key" in caplog.text
+    assert [steps(records) for records in segments(folder)] == [[1, 2, 3]]
+
+
+# --------------------------------------------------------------------------- a failing W&B
+
+
+def test_a_w_and_b_that_cannot_start_is_told_once_and_done_without(folder, monkeypatch, caplog):
+    import wandb
+
+    def full(**keys):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(wandb, "init", full)
+    run(folder, "sharpness=lambda_max", "sharpness.num_examples=100")
+    assert folder.read().status == "complete"
+    assert caplog.text.count("tracking stopped") == 1
+    assert "No space left on device" in caplog.text
+
+
+def test_a_w_and_b_that_dies_on_the_way_is_told_once_and_done_without(tmp_path):
+    going_on = start(tmp_path, *LONG)
+    (folder,) = wait_for_epoch(tmp_path, 2)
+    subprocess.run(["pkill", "-KILL", "-P", str(going_on.pid), "wandb-core"], check=True)
+    out, _ = going_on.communicate()
+    assert going_on.returncode == 0, out
+    assert folder.read().status == "complete"
+    assert out.count("tracking stopped") == 1
+
+
+# --------------------------------------------------------------------------- files
+
+
+def made_up_run(folder, epochs, padding=1000):
+    """A cell's run that told some epochs, in a folder."""
+    run_config = compose_run("tracking=wandb")
+    record = Record.planned(run_config)
+    tracker = start_tracker(run_config.tracking, record, folder)
+    rows = [{"epoch": epoch, "train_loss": 1.0 / epoch, "pad": "x" * padding} for epoch in epochs]
+    for row in rows:
+        tracker.log_epoch(row)
+    tracker.finish(record.model_copy(update={"status": "complete"}))
+    return record, rows
+
+
+def test_our_reader_finds_what_that_of_w_and_b_finds(tmp_path):
+    """Whole, or cut at any place."""
+    made_up_run(tmp_path, range(1, 60))
+    (file,) = segment_files(tmp_path)
+    content = file.read_bytes()
+    assert len(content) > 3 * 32768
+    places = [8, 500, 32768 - 3, 32768, 32768 + 5, 70_000, len(content) - 1, len(content)]
+    copy = tmp_path / "copy.wandb"
+    for place in places:
+        copy.write_bytes(content[:place])
+        ours, end = read_segment(content[:place])
+        theirs = inspect(copy)
+        assert len(ours) == len(theirs)
+        assert steps_of(ours) == steps(theirs)
+        copy.write_bytes(content[:end])
+        assert inspect(copy) == theirs
+
+
+def test_a_segment_is_read_up_to_a_flipped_bit(tmp_path):
+    """As ``wandb sync`` does."""
+    made_up_run(tmp_path, range(1, 60))
+    (file,) = segment_files(tmp_path)
+    content = file.read_bytes()
+    records, end = read_segment(content[:50_000] + b"?" + content[50_001:])
+    assert end < 50_000
+    assert records == read_segment(content[:end])[0]
+
+
+def steps_of(records):
+    return [record.history.step.num for record in records if record.HasField("history")]
+
+
+def test_every_cut_of_a_segment_is_read_to_its_last_whole_record(tmp_path):
+    made_up_run(tmp_path, range(1, 40), padding=2000)
+    (file,) = segment_files(tmp_path)
+    content = file.read_bytes()
+    ends = [read_segment(content[:length])[1] for length in range(0, len(content), 997)]
+    assert ends == sorted(ends)
+    for length, end in zip(range(0, len(content), 997), ends, strict=True):
+        assert end <= length
+        assert read_segment(content[:end]) == read_segment(content[:length])
+
+
+@pytest.mark.parametrize("content", [b"", b":W&B", b"something else", b":W&B\xe1\xbe\x00"])
+def test_a_segment_that_holds_nothing_is_removed(tmp_path, content):
+    segment = tmp_path / "wandb/offline-run-20260101_000000-cell/run-cell.wandb"
+    segment.parent.mkdir(parents=True)
+    segment.write_bytes(content)
+    assert mend_segments(tmp_path) == 0
+    assert not segment.parent.exists()
+
+
+def test_segments_are_mended_in_place(tmp_path):
+    made_up_run(tmp_path, range(1, 60))
+    (file,) = segment_files(tmp_path)
+    whole = file.read_bytes()
+    assert mend_segments(tmp_path) == 59
+    assert file.read_bytes() == whole
+    os.truncate(file, 70_000)
+    last = mend_segments(tmp_path)
+    assert 0 < last < 59
+    assert steps(inspect(file))[-1] == last
+    assert mend_segments(tmp_path) == last
+    shutil.rmtree(tmp_path / "wandb")
+    assert mend_segments(tmp_path) == 0
