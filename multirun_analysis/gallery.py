@@ -161,7 +161,14 @@ def _rho_pictures(recipe: _Recipe, palette: Palette) -> Iterator[Picture]:
     )
     for suffix, label, rows in _by_settings(recipe.measured):
         yield from _outcome(
-            recipe, rows, SHARPNESS, palette, f"sharpness_rho{suffix}", "Sharpness", label
+            recipe,
+            rows,
+            SHARPNESS,
+            palette,
+            f"sharpness_rho{suffix}",
+            "Sharpness",
+            label,
+            label if suffix else "",
         )
     for suffix, label, rows in _by_settings(recipe.measured):
         title = "Test accuracy against sharpness, a point per cell"
@@ -172,7 +179,8 @@ def _rho_pictures(recipe: _Recipe, palette: Palette) -> Iterator[Picture]:
             figure,
             "Test accuracy of the last epoch against the natural logarithm of the largest Hessian "
             "eigenvalue; every point is one trained network. The marker tells the optimizer, the "
-            f"shade rho: the darker, the larger. {_origin(recipe.title, label)}",
+            f"shade rho: the darker, the larger.{_not_positive(rows)} "
+            f"{_origin(recipe.title, label)}",
             _alt_scatter(rows),
         )
     yield from _outcome(
@@ -193,17 +201,20 @@ def _outcome(
     name: str,
     title: str,
     label: str = "",
+    apart: str = "",
 ) -> Iterator[Picture]:
     title = f"{title}, against ρ"
     figure = against_rho(rows, outcome, palette, title, _below(recipe.title, label))
     scale = " The axis is logarithmic." if outcome.log else ""
+    lost = int(rows["status"].isin(["diverged", "failed"]).sum())
+    crosses = f" Crosses at the foot: seeds that diverged or failed, {lost} in all." if lost else ""
     yield from _picture(
         f"{name}{recipe.suffix}",
-        _title(title, label if "-" in name else "", recipe.named),
+        _title(title, apart, recipe.named),
         figure,
         "Every seed is a faint point; beside them mean and one sample standard deviation. SGD is "
         "the dotted line, its standard deviation the grey band, its seeds the faint crosses at "
-        f"the left.{scale} {_origin(recipe.title, label)}",
+        f"the left.{scale}{crosses} {_origin(recipe.title, label)}",
         f"{title}. Means in the order of rho: {_means(rows, outcome)}.",
     )
 
@@ -226,30 +237,7 @@ def _epoch_pictures(recipe: _Recipe, epochs: pd.DataFrame, palette: Palette) -> 
         suffix = (f"-{_slug(model)}" if len(models) > 1 else "") + recipe.suffix
         below = _below(model, recipe.title)
         said = f"{seeds}{_left_out(of_model)} Model: {model}. {_origin(recipe.title)}"
-        for name, curves, title, caption in (
-            (
-                "learning_curves",
-                LEARNING,
-                "Learning curves",
-                "Loss and accuracy over the epochs. Training numbers are running means over the "
-                "augmented mini-batches, validation numbers are taken after the epoch.",
-            ),
-            (
-                "perturbation",
-                PERTURBATION,
-                "What the perturbation does to the gradient",
-                "g is the gradient at w, h the gradient at w + ε: agreement of their signs, their "
-                "cosine, the ratio of their norms, the loss gained by the step to w + ε, and the "
-                "curvature along g.",
-            ),
-            (
-                "step",
-                STEP,
-                "What the optimizer is handed",
-                "d is the vector handed to the base optimizer: its cosines with g and with h, "
-                "norms of d, of the gradient g and of the weights w.",
-            ),
-        ):
+        for name, curves, title, caption in _CURVES:
             yield from _picture(
                 f"{name}{suffix}",
                 _title(title, model if len(models) > 1 else "", recipe.named),
@@ -267,6 +255,33 @@ def _epoch_pictures(recipe: _Recipe, epochs: pd.DataFrame, palette: Palette) -> 
             f"Shades of the cosine of g and h by layer and epoch, of {model}, a panel per "
             "optimizer and radius.",
         )
+
+
+#: Name, numbers, title and caption of the figures of curves.
+_CURVES = (
+    (
+        "learning_curves",
+        LEARNING,
+        "Learning curves",
+        "Loss and accuracy over the epochs. Training numbers are running means over the augmented "
+        "mini-batches, validation numbers are taken after the epoch.",
+    ),
+    (
+        "perturbation",
+        PERTURBATION,
+        "What the perturbation does to the gradient",
+        "g is the gradient at w, h the gradient at w + ε: agreement of their signs, their cosine, "
+        "the ratio of their norms, the loss gained by the step to w + ε, and the curvature along "
+        "g.",
+    ),
+    (
+        "step",
+        STEP,
+        "What the optimizer is handed",
+        "d is the vector handed to the base optimizer: its cosines with g and with h, norms of d, "
+        "of the gradient g and of the weights w.",
+    ),
+)
 
 
 def _effect_pictures(recipe: _Recipe, effects: pd.DataFrame | None) -> Iterator[Picture]:
@@ -308,15 +323,19 @@ def _designs(effects: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
     Rows without a measurement, of training's outcomes, stand beside those of every measurement.
     """
     unnamed = effects["settings_key"].isna()
-    ascents = [str(ascent) for ascent in effects["ascent"].drop_duplicates()]
-    for ascent in ascents:
-        here = effects["ascent"] == ascent
+    ascents = effects["ascent"].astype("string")
+    if "eta" in effects:
+        etas = [f", eta {number(eta)}" if pd.notna(eta) else "" for eta in effects["eta"]]
+        ascents += pd.Series(etas, index=effects.index, dtype="string")
+    names = [str(name) for name in ascents.drop_duplicates()]
+    for name in names:
+        here = ascents == name
         keys = [str(key) for key in effects.loc[here & ~unnamed, "settings_key"].drop_duplicates()]
         for key in keys or [""]:
             rows = effects[here & (unnamed | (effects["settings_key"] == key))]
             labels = rows["settings_label"].dropna().astype(str).unique().tolist()
-            suffix = f"-{_slug(ascent)}" * (len(ascents) > 1) + f"-{_slug(key)}" * (len(keys) > 1)
-            said = [f"{ascent} ascent"] * (len(ascents) > 1) + labels
+            suffix = f"-{_slug(name)}" * (len(names) > 1) + f"-{_slug(key)}" * (len(keys) > 1)
+            said = [f"ascent {name}"] * (len(names) > 1) + labels
             yield suffix, rows, "; ".join(said)
 
 
@@ -369,6 +388,11 @@ def _means(rows: pd.DataFrame, outcome: Outcome) -> str:
         told.append(f"{' '.join(name)} {', '.join(f'{mean:.4g}' for mean in group['mean'])}")
     most = 16
     return "; ".join(told[:most]) + (f"; and {len(told) - most} more" if len(told) > most else "")
+
+
+def _not_positive(rows: pd.DataFrame) -> str:
+    count = int((rows["lambda_max"] <= 0).sum())
+    return f" Not drawn: {count} of an eigenvalue that has no logarithm." if count else ""
 
 
 def _alt_scatter(rows: pd.DataFrame) -> str:

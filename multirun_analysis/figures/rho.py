@@ -80,7 +80,9 @@ def against_rho(
         None where no cell with a rho has a value.
     """
     summary = summarize(runs, outcome.column)
-    drawn = summary[summary["n"] > 0]
+    if outcome.log:
+        summary["mean"] = summary["mean"].where(summary["mean"] > 0)
+    drawn = summary[summary["mean"].notna()]
     panels = granularity_panels(all_series(drawn[drawn["rho"].notna()]))
     if not panels:
         return None
@@ -168,7 +170,7 @@ def _draw_seeds(
 
 def _draw_means(axes: Axes, label: str, look: Look, means: pd.DataFrame, dodge: float) -> None:
     """Mean and sd, and a cross at the foot of the panel where seeds were lost."""
-    found = means[means["n"] > 0].sort_values("rho")
+    found = means[means["mean"].notna()].sort_values("rho")
     axes.errorbar(
         found["rho"].to_numpy(float),
         found["mean"].to_numpy(float),
@@ -210,13 +212,15 @@ def _extent(means: Rows, seeds: Rows, outcome: Outcome) -> tuple[float, float]:
     """The smallest and the largest number to be seen, sd included, as far as the axis shows it."""
     rows = pd.concat(means.values())
     mean, sd = rows["mean"].to_numpy(float), rows["sd"].fillna(0).to_numpy(float)
-    values = [mean, mean - sd, mean + sd, *(_values(cells, outcome) for cells in seeds.values())]
-    every = np.concatenate(values)
-    shown = every[np.isfinite(every) & ((every > 0) | (not outcome.log))]
+    points = np.concatenate([mean, *(_values(cells, outcome) for cells in seeds.values())])
     if outcome.log:
         # A bar may reach down to zero: the seeds say how far the axis must go.
-        shown = shown[shown >= 0.5 * min(np.nanmin(value) for value in (mean, *values[3:]))]
-    return float(shown.min()), float(shown.max())
+        points, bars = points[points > 0], [mean + sd]
+    else:
+        bars = [mean - sd, mean + sd]
+    shown = np.concatenate([points, *bars])
+    shown = shown[np.isfinite(shown) & ((shown > 0) | (not outcome.log))]
+    return (float(shown.min()), float(shown.max())) if len(shown) else (1.0, 1.0)
 
 
 def _share_y(row: list[Axes], outcome: Outcome, model: str, extent: tuple[float, float]) -> None:

@@ -343,6 +343,8 @@ def test_lost_seeds_are_marked_not_drawn_as_numbers(study: Study, root: Path) ->
     assert [list(line.get_xdata()) for line in crosses] == [[0.2]]
     assert "seeds diverged or failed" in legend_texts(figure)
     assert axes.get_ylim()[0] > 80
+    caption = draw_figures(open_study("default", root))["accuracy_rho"].caption
+    assert "seeds that diverged or failed, 1 in all" in caption
 
 
 def test_a_radius_of_zero_has_a_place(study: Study, root: Path) -> None:
@@ -380,6 +382,10 @@ def test_what_has_no_logarithm_is_no_point(study: Study, root: Path) -> None:
     runs, found = load_runs(root / "default"), load_measurements(root / "default")
     joined = join_measurements(runs, found)
     assert accuracy_sharpness(joined, Palette(runs), "title", "below") is None
+    assert against_rho(joined, SHARPNESS, Palette(runs), "title", "below") is None
+    study.add(cell(variant("sam", 0.2)), 91.0, measurement(2.0))
+    caption = draw_figures(open_study("default", root))["accuracy_sharpness"].caption
+    assert "Not drawn: 1 of an eigenvalue that has no logarithm." in caption
 
 
 def test_many_points_become_pixels_in_an_svg(study: Study, root: Path) -> None:
@@ -489,6 +495,18 @@ def test_a_forest_draws_every_estimate_and_interval(shown: Any) -> None:
         assert low < rows["t_low"].min() and rows["t_high"].max() < high
     assert [axes.get_title() for axes in figure.axes[:2]] == ["test accuracy (points)", "ln λₘₐₓ"]
     assert [axes.get_ylabel() for axes in figure.axes[::2]] == ["element", "global"]
+
+
+def test_ascents_have_figures_of_their_own(grid: ReadStudy) -> None:
+    key = grid.runs["recipe_key"].iloc[0]
+    etas = [effects_frame(recipe_key=key, ascent="adaptive", eta=eta) for eta in (0.01, 0.1)]
+    plain = effects_frame(recipe_key=key, eta=np.nan)
+    pictures = draw_figures(grid, pd.concat([plain, *etas], ignore_index=True))
+    assert [name for name in pictures if name.startswith("effects_headline")] == [
+        "effects_headline-plain",
+        "effects_headline-adaptive-eta-0-01",
+        "effects_headline-adaptive-eta-0-1",
+    ]
 
 
 def test_the_headline_tells_seeds_and_adjusted_p() -> None:
