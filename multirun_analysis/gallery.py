@@ -33,7 +33,7 @@ from multirun_analysis.figures.scatter import accuracy_sharpness
 from multirun_analysis.figures.style import Palette, png_bytes, svg_bytes
 from multirun_analysis.labels import number
 from multirun_analysis.study import Study
-from multirun_analysis.tables import join_measurements, split_by_recipe, summarize
+from multirun_analysis.summary import join_measurements, split_by_recipe, summarize
 from samsweep.records.store import atomic_path
 
 

@@ -62,6 +62,16 @@ def _written_out(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def ranking(names: Iterable[str]) -> Callable[[object], int]:
+    """Where a registry lists a name; unknown ones, and none, come last.
+
+    >>> [ranking(["sgd", "sam"])(name) for name in ("sam", "lion", None)]
+    [1, 2, 2]
+    """
+    ranks = {name: rank for rank, name in enumerate(names)}
+    return lambda name: ranks.get(name, len(ranks)) if isinstance(name, str) else len(ranks)
+
+
 def optimizer_label(variant: Values) -> str:
     """The name of a row: the study's, in capitals, with what that name does not imply.
 

@@ -23,7 +23,7 @@ from multirun_analysis.gallery import Picture
 from multirun_analysis.labels import number
 from multirun_analysis.load import Skipped
 from multirun_analysis.pages import Page, Section
-from multirun_analysis.tables import split_by_recipe
+from multirun_analysis.summary import split_by_recipe
 from samsweep.records.schema import FINISHED, Record
 
 ToHtml = Callable[[Page], str]

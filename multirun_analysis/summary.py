@@ -6,14 +6,14 @@ as a number. Cells of different recipes, or measurements of different settings, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from multirun_analysis.columns import SETTINGS_COLUMNS, VALUE_COLUMNS
-from multirun_analysis.labels import Values, recipe_titles
+from multirun_analysis.labels import Values, ranking, recipe_titles
 from samsweep.config import DATASETS, MODELS, VARIANTS, Granularity
 
 #: Descriptions that are the same in all seeds of a summary's row.
@@ -74,7 +74,7 @@ def by_recipe(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _recipe_order(recipe: Values, title: str) -> tuple[object, ...]:
-    [dataset] = _ranks(DATASETS, [recipe["dataset"]])
+    dataset = ranking(DATASETS)(recipe["dataset"])
     return dataset, recipe["epochs"], recipe["batch_size"], recipe["lr"], title
 
 
@@ -161,16 +161,10 @@ def _unconverged(runs: pd.DataFrame) -> pd.Series[bool]:
 def _in_order(summary: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
     """Rows in the order of the registries, then by label and rho."""
     ranks = summary.assign(
-        _model=_ranks(MODELS, summary["model"]),
-        _variant=_ranks(VARIANTS, summary["variant"]),
-        _granularity=_ranks(get_args(Granularity), summary["granularity"]),
+        _model=[*map(ranking(MODELS), summary["model"])],
+        _variant=[*map(ranking(VARIANTS), summary["variant"])],
+        _granularity=[*map(ranking(get_args(Granularity)), summary["granularity"])],
     )
     by = ["recipe_key", *settings[-1:], "_model", "_variant", "optimizer", "_granularity"]
     order = ranks.sort_values([*by, "row_key", "rho"], kind="stable").index
     return summary.loc[order].reset_index(drop=True)
-
-
-def _ranks(names: Iterable[str], column: Iterable[object]) -> list[int]:
-    """Where a registry lists each name; unknown ones come last."""
-    ranks = {name: rank for rank, name in enumerate(names)}
-    return [ranks.get(name, len(ranks)) if isinstance(name, str) else len(ranks) for name in column]

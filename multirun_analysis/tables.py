@@ -22,22 +22,9 @@ from multirun_analysis.summary import (
     by_recipe,
     join_measurements,
     ordered_recipes,
-    split_by_recipe,
     summarize,
 )
 from multirun_analysis.text import MISSING, or_blank, significant, two_decimals, with_texts
-
-__all__ = [
-    "MISSING",
-    "accuracy_page",
-    "accuracy_table",
-    "join_measurements",
-    "sgd_table",
-    "sharpness_table",
-    "split_by_recipe",
-    "study_pages",
-    "summarize",
-]
 
 NO_RHO = "no rho"
 

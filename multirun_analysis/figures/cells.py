@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 
+from multirun_analysis.labels import ranking
 from samsweep.config import MODELS, VARIANTS, Granularity
 
 #: The perturbation's radius, and SGDHESS's factor of curvature: different things on one axis.
@@ -71,16 +71,10 @@ def by_series(rows: pd.DataFrame) -> dict[Series, pd.DataFrame]:
 
 def _order(series: Series) -> tuple[int, str, int]:
     return (
-        rank(VARIANTS, series.variant),
+        ranking(VARIANTS)(series.variant),
         series.optimizer,
-        -1 if series.granularity is None else rank(get_args(Granularity), series.granularity),
+        -1 if series.granularity is None else ranking(get_args(Granularity))(series.granularity),
     )
-
-
-def rank(names: Iterable[str], name: str) -> int:
-    """Where a registry lists a name; unknown ones come last."""
-    order = list(names)
-    return order.index(name) if name in order else len(order)
 
 
 def granularity_panels(series: list[Series]) -> list[Panel]:
@@ -110,4 +104,4 @@ def granularity_panels(series: list[Series]) -> list[Panel]:
 def models_of(rows: pd.DataFrame) -> list[str]:
     """The models of a frame, in the order of the registry."""
     found = {str(model) for model in rows["model"].dropna()}
-    return sorted(found, key=lambda model: (rank(MODELS, model), model))
+    return sorted(found, key=lambda model: (ranking(MODELS)(model), model))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import wandb
+
 from samsweep.config import TrackingConfig
 from samsweep.records.schema import Record
 from samsweep.tracking.segments import mend_segments

@@ -48,7 +48,7 @@ from multirun_analysis.gallery import draw_figures, write_figures
 from multirun_analysis.load import load_history, load_measurements, load_runs
 from multirun_analysis.study import Study as ReadStudy
 from multirun_analysis.study import open_study
-from multirun_analysis.tables import join_measurements, summarize
+from multirun_analysis.summary import join_measurements, summarize
 
 from .conftest import Study, cell, measurement, variant
 
