@@ -78,11 +78,11 @@ def watch(monkeypatch, jobs, script, end=""):
     return display
 
 
-def becomes(cell, status):
+def becomes(cell, status, **more):
     """The record says so."""
 
     def change():
-        cell.folder.write(cell.folder.read().model_copy(update={"status": status}))
+        cell.folder.write(cell.folder.read().model_copy(update={"status": status, **more}))
 
     return change
 
@@ -117,11 +117,20 @@ def test_a_job_that_is_gone_without_a_word_is_accounted_for(monkeypatch, cell, e
     assert cell.name in display.ends
 
 
-def test_what_the_cell_says_itself_is_left_as_it_is(monkeypatch, cell):
+def test_a_cell_that_was_stopped_stays_so_and_learns_how_its_job_ended(monkeypatch, cell):
     script = [{"41": RUNNING}, becomes(cell, "interrupted"), {}, {}]
     watch(monkeypatch, {"41": (cell,)}, script, end="FAILED, exit code 1:0")
     record = cell.folder.read()
-    assert (record.status, record.error) == ("interrupted", None)
+    assert record.status == "interrupted"
+    assert record.error == "its job 41 ended: FAILED, exit code 1:0"
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+def test_what_the_cell_says_itself_is_left_as_it_is(monkeypatch, cell, status):
+    script = [{"41": RUNNING}, becomes(cell, status, error="of its own"), {}, {}]
+    watch(monkeypatch, {"41": (cell,)}, script, end="FAILED, exit code 1:0")
+    record = cell.folder.read()
+    assert (record.status, record.error) == (status, "of its own")
 
 
 def test_a_requeued_job_is_missing_for_a_moment_and_waited_for(monkeypatch, cell):
