@@ -88,10 +88,12 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     found: dict[str, JobState] = {}
     for chunk in chunks(arrays, _CHUNK):
         # -r gives each element of an array a line; an unknown id alone would be an error.
-        told = _ask("squeue", "-r", "-h", "-o", "%i|%T|%R", "-j", ",".join(chunk), lenient=True)
+        told = _ask("squeue", "-r", "-h", "-o", "%i|%T|%R", "-j", ",".join(chunk), about_jobs=True)
         for line in told.splitlines():
-            job_id, state, reason = line.split("|", 2)
-            if job_id in wanted:
+            # Administrators have wrappers that print more than was asked for.
+            job_id, *about = line.split("|", 2)
+            if job_id in wanted and len(about) == len(("state", "reason")):
+                state, reason = about
                 found[job_id] = JobState(state=state, reason=reason.strip("()"))
     return {job_id: state for job_id, state in found.items() if state.in_queue}
 
@@ -102,12 +104,12 @@ def end_of_job(job_id: str) -> str:
     ``scontrol`` remembers for some minutes, accounting for ever, where there is any.
     """
     try:
-        told = _ask("scontrol", "-o", "show", "job", job_id, lenient=True)
+        told = _ask("scontrol", "-o", "show", "job", job_id, about_jobs=True)
         found = re.search(r"JobState=(\S+)", told)
         if found:
             code = re.search(r"ExitCode=(\S+)", told)
             return f"{found[1]}, exit code {code[1]}" if code else found[1]
-        told = _ask("sacct", "-X", "-n", "-P", "-o", "State,ExitCode", "-j", job_id, lenient=True)
+        told = _ask("sacct", "-X", "-n", "-P", "-o", "State,ExitCode", "-j", job_id)
     except SlurmUnavailable:
         return ""
     lines = told.splitlines()
@@ -121,7 +123,7 @@ def cancel_jobs(job_ids: Sequence[str]) -> None:
         SlurmUnavailable: If the controller does not answer.
     """
     for chunk in chunks(job_ids, _CHUNK):
-        _ask("scancel", *chunk, lenient=True)
+        _ask("scancel", *chunk, about_jobs=True)
 
 
 def chunks(items: Sequence[T], size: int) -> Iterable[tuple[T, ...]]:
@@ -129,15 +131,15 @@ def chunks(items: Sequence[T], size: int) -> Iterable[tuple[T, ...]]:
     return (tuple(items[start : start + size]) for start in range(0, len(items), size))
 
 
-def _ask(*command: str, lenient: bool = False) -> str:
+def _ask(*command: str, about_jobs: bool = False) -> str:
     """What a command prints.
 
     Args:
         command: With its arguments.
-        lenient: Whether a command that says no has said nothing: an unknown job, no accounting.
+        about_jobs: Whether a job that Slurm does not know is an answer, and an empty one.
 
     Raises:
-        SlurmUnavailable: If the command is not there, or the controller does not answer.
+        SlurmUnavailable: If the command is not there, or has no answer.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -145,22 +147,15 @@ def _ask(*command: str, lenient: bool = False) -> str:
         raise SlurmUnavailable(f"{command[0]}: {error}") from None
     if done.returncode == 0:
         return done.stdout
-    complaint = done.stderr.strip()
-    if _is_down(complaint) or not lenient:
-        raise SlurmUnavailable(complaint.splitlines()[0] if complaint else command[0])
-    return done.stdout
+    complaints = done.stderr.strip().splitlines()
+    if about_jobs and complaints and all(map(_is_about_a_job_gone, complaints)):
+        return done.stdout
+    raise SlurmUnavailable(complaints[0] if complaints else command[0])
 
 
-def _is_down(complaint: str) -> bool:
-    return any(
-        phrase in complaint
-        for phrase in (
-            "Unable to contact slurm controller",
-            "Connection refused",
-            "Socket timed out",
-            "Zero Bytes were transmitted",
-        )
-    )
+def _is_about_a_job_gone(complaint: str) -> bool:
+    """Whether Slurm says no more than that a job has left it; anything else is no answer."""
+    return "Invalid job id" in complaint or "already completing or completed" in complaint
 
 
 def describe_jobs(states: Mapping[str, JobState]) -> str:
