@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLaunche
 from omegaconf import DictConfig
 
 from hydra_plugins.samsweep_launcher import PlanLauncher
-from samsweep.config import ConfigError
+from samsweep.config import MODELS, ConfigError, unknown_name
 from samsweep.launch.arrays import Array, ArraySettings, arrays_of
 from samsweep.launch.display import Display
 from samsweep.launch.job import CellJob
@@ -57,6 +57,7 @@ class SlurmLauncher(SubmititSlurm, PlanLauncher):  # type: ignore[misc]
         self.pool = PoolSettings.parse(
             {key: plain.pop(key) for key in _POOL_KEYS & plain.keys()}, prefix="hydra.launcher."
         )
+        _check_keys(plain, self.arrays.per_model)
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -81,7 +82,7 @@ class SlurmLauncher(SubmititSlurm, PlanLauncher):  # type: ignore[misc]
         for array in self._arrays(plan.to_do):
             executor = self._executor(array, Path("multirun/STUDY/launches/TIME"), None)
             if len(array.jobs) > 1:
-                # As submitit does when it submits; Slurm's commands know it as an array.
+                # As submitit does when it submits an array.
                 executor.parameters["map_count"] = len(array.jobs)
             print(executor._make_submission_file_text(executor._submitit_command_str, "dry_run"))
 
@@ -181,7 +182,9 @@ class SlurmLauncher(SubmititSlurm, PlanLauncher):  # type: ignore[misc]
         executor = submitit.SlurmExecutor(
             folder=folder / "jobs", max_num_timeout=params.pop("max_num_timeout")
         )
-        executor.update_parameters(**_sbatch_parameters(params, array.parallelism, after))
+        # Without a word on it submitit lets 256 jobs run at a time.
+        parallelism = array.parallelism or len(array.jobs)
+        executor.update_parameters(**_sbatch_parameters(params, parallelism, after))
         return executor
 
 
@@ -195,13 +198,12 @@ _NAMES = {
 
 
 def _sbatch_parameters(
-    params: Mapping[str, Any], parallelism: int | None, after: str | None
+    params: Mapping[str, Any], parallelism: int, after: str | None
 ) -> dict[str, Any]:
     found = {_NAMES.get(key, key): value for key, value in params.items() if value is not None}
     if "mem" in found:
         found["mem"] = f"{found['mem']}GB"
-    if parallelism is not None:
-        found["array_parallelism"] = parallelism
+    found["array_parallelism"] = parallelism
     if after is not None:
         found["dependency"] = f"afterany:{after}"
     # A preempted job is queued again by Slurm itself, whatever the cluster's default.
@@ -213,6 +215,28 @@ def _sbatch_parameters(
         share = "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"
         found["setup"] = [share, *found.get("setup", [])]
     return found
+
+
+def _check_keys(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse what a job cannot be given, before anything is planned.
+
+    Raises:
+        ConfigError: With a sentence for each key that nothing answers to.
+    """
+    import submitit
+
+    # Keys of Hydra's plugin that we have a use for, and all that submitit has a name for.
+    valid = {*_NAMES, *submitit.SlurmExecutor._valid_parameters()} - set(_NAMES.values())
+    ours = {"max_num_timeout", "submitit_folder"}
+    where = "hydra.launcher.per_model"
+    problems = [unknown_name("hydra.launcher", key, valid) for key in params.keys() - valid - ours]
+    for model, resources in per_model.items():
+        if model not in MODELS:
+            problems.append(unknown_name(where, model, MODELS))
+        for key in resources.keys() - valid:
+            problems.append(unknown_name(f"{where}.{model}", key, valid))
+    if problems:
+        raise ConfigError(*sorted(problems))
 
 
 @contextmanager
@@ -246,6 +270,17 @@ def _shown(job_ids: Sequence[str] | Mapping[str, Any]) -> str:
         array, _, index = job_id.partition("_")
         arrays.setdefault(array, []).append(index)
     return ", ".join(
-        array if indices == [""] else f"{array}_[{indices[0]}-{indices[-1]}]"
+        array if indices == [""] else f"{array}_[{_ranges(map(int, indices))}]"
         for array, indices in arrays.items()
     )
+
+
+def _ranges(indices: Iterable[int]) -> str:
+    """Numbers as Slurm writes them, such as ``0-2,5``."""
+    runs: list[tuple[int, int]] = []
+    for index in sorted(indices):
+        if runs and index == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
