@@ -1,11 +1,13 @@
 """A Slurm of this machine's own, and what its tests look at."""
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +17,16 @@ from samsweep.records.identity import cell_id
 
 CLUSTER = Path(__file__).parent / "slurm/cluster"
 ROOT = Path(__file__).parents[1]
+
+
+def cluster_folder(name):
+    """Where a cluster of this checkout lies: another one's tests, at the same time, have their own.
+
+    What a run that was killed has left behind is found there by the next one, and stopped.
+    """
+    checkout = hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]
+    return Path(tempfile.gettempdir()) / f"samsweep-slurm-{name}-{checkout}"
+
 
 #: What every sweep of these tests is launched with, and cells of seconds, of some tenths of a
 #: minute, and of more time than any test waits.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers import run
-from slurm_cluster import LONG, Cluster, end_all, running, why_not
+from slurm_cluster import LONG, Cluster, cluster_folder, end_all, running, why_not
 
 
 def pytest_collection_modifyitems(items):
@@ -22,7 +22,7 @@ def the_cluster():
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
-    with running(Cluster(Path("/tmp/samsweep-slurm-test"))) as cluster:
+    with running(Cluster(cluster_folder("test"))) as cluster:
         yield cluster
 
 

@@ -1,7 +1,5 @@
 """The same with slurmdbd and MariaDB, and without either: what is known of jobs, without noise."""
 
-from pathlib import Path
-
 import pytest
 from helpers import records, run, wait_until
 from slurm_cluster import (
@@ -9,6 +7,7 @@ from slurm_cluster import (
     SHORT,
     SLURM,
     Cluster,
+    cluster_folder,
     end,
     jobs,
     launch,
@@ -47,7 +46,7 @@ def test_with_accounting(the_cluster, tmp_path, monkeypatch):
     if reason is not None:
         pytest.skip(reason)
     the_cluster.stop()
-    accounted = Cluster(Path("/tmp/samsweep-slurm-accounted"), "--accounting")
+    accounted = Cluster(cluster_folder("accounted"), "--accounting")
     try:
         accounted.start()
         monkeypatch.setenv("SLURM_CONF", str(accounted.conf))
