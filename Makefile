@@ -1,4 +1,5 @@
-# samsweep's commands; `make` lists them. All of them set up .venv first if need be.
+# samsweep's commands; `make` lists them. All of them set up .venv first if need be. The tests take
+# more options of pytest: make test ARGS='-k sweep'.
 
 PYTHON ?= python3
 STUDY ?= default
@@ -40,19 +41,19 @@ status: $(INSTALLED) ## where the cells of STUDY stand, also while they run
 
 test: $(INSTALLED) ## the tests, but for the slow ones
 	@echo "Running the tests; make test-all adds the slow ones."
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-all: $(INSTALLED) ## all tests but those that need a GPU or a Slurm
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu and not slurm'
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu and not slurm' $(ARGS)
 
 test-gpu: $(INSTALLED) ## the tests that need a CUDA device
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 test-slurm: $(INSTALLED) ## the tests on a Slurm of their own (root; slurm-wlm, munge, slurmdbd, mariadb-server)
-	$(BIN)/python -m pytest -m slurm tests/slurm --durations=0
+	$(BIN)/python -m pytest -m slurm tests/slurm --durations=0 $(ARGS)
 
 test-slurm-quick: $(INSTALLED) ## the quicker ones of them (about 10 minutes)
-	$(BIN)/python -m pytest -m 'slurm and not slow' tests/slurm --durations=0
+	$(BIN)/python -m pytest -m 'slurm and not slow' tests/slurm --durations=0 $(ARGS)
 
 lint: $(INSTALLED) ## style, docstrings and the layers' import rules
 	$(BIN)/ruff check
