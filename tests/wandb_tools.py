@@ -5,18 +5,23 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 
 def inspect(path):
     """The records of a segment, in the words of ``wandb leet inspect``."""
-    done = subprocess.run(
-        [sys.executable, "-m", "wandb", "leet", "inspect", "--json", path],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    with tempfile.TemporaryDirectory() as elsewhere:
+        # It logs to a folder wandb/ where it stands.
+        done = subprocess.run(
+            [sys.executable, "-m", "wandb", "leet", "inspect", "--json", Path(path).absolute()],
+            cwd=elsewhere,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
