@@ -17,6 +17,7 @@ from slurm_cluster import (
     statuses,
     under_way,
 )
+from wandb_tools import inspect, of_kind
 
 PACKED = ["hydra.launcher.cells_per_job=2", "hydra.launcher.workers=2"]
 
@@ -91,6 +92,8 @@ def test_a_wandb_run_goes_on_after_a_preemption(cluster, tmp_path):
     segments = sorted(tmp_path.glob("**/offline-run-*/*.wandb"))
     assert len(segments) == 2
     assert {file.name for file in segments} == {f"run-{record['cell_id']}.wandb"}
+    steps = [line["step"]["num"] for file in segments for line in of_kind(inspect(file), "history")]
+    assert steps == list(range(1, record["progress"]["num_epochs"] + 1))
 
 
 # ------------------------------------------------------------------ batch scripts of one's own
