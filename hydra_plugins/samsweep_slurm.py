@@ -23,7 +23,7 @@ from samsweep.launch.manifest import Launcher, launched, study_folder
 from samsweep.launch.plan import Plan, PlannedCell
 from samsweep.launch.queue import queued_cells
 from samsweep.launch.slots import PoolSettings
-from samsweep.launch.slurm import max_array_size
+from samsweep.launch.slurm import SlurmUnavailable, max_array_size
 from samsweep.launch.wait import JobWatch
 from samsweep.records.provenance import code_fingerprint
 from samsweep.signals import Interrupted
@@ -257,7 +257,14 @@ def _in_queue(plan: Plan) -> dict[str, tuple[PlannedCell, ...]]:
     by_name = {cell.name: cell for cell in plan.cells}
     jobs: dict[str, list[PlannedCell]] = {}
     for study in {study_folder(cell.folder): None for cell in plan.cells}:
-        for name, queued in queued_cells(study).items():
+        try:
+            found = queued_cells(study)
+        except SlurmUnavailable as error:
+            raise ConfigError(
+                f"Slurm does not say what of {study.name} is in its queue ({error}): nothing was "
+                "submitted; try again on a login node."
+            ) from None
+        for name, queued in found.items():
             if name in by_name:
                 jobs.setdefault(queued.job_id, []).append(by_name[name])
     return {job_id: tuple(cells) for job_id, cells in jobs.items()}

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+
+
+def slurm_job_id() -> str | None:
+    """The Slurm job that we are in, if any: ``A_a`` in an array, as the queue and manifests say."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    if array is not None:
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
 
 
 @dataclass(frozen=True, kw_only=True)

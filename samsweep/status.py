@@ -170,8 +170,21 @@ def _cell_status(folder: CellFolder, queued: QueuedCell | None) -> CellStatus:
     if record.measuring_error is not None:
         state = "unmeasured"
     if queued is not None and not alive and not record.finished and state != "failed":
-        state = "queued"
+        state = state if _was_stopped_in(record, queued) else "queued"
     return CellStatus(name=name, state=state, record=record, queued=queued)
+
+
+def _was_stopped_in(record: Record, queued: QueuedCell) -> bool:
+    """Whether a cell was stopped in a job that goes on with others: it will not be taken up there.
+
+    If the whole job was stopped it is queued again, and waits.
+    """
+    return (
+        record.status == "interrupted"
+        and queued.state.state == "RUNNING"
+        and bool(record.attempts)
+        and record.attempts[-1].provenance.job_id == queued.job_id
+    )
 
 
 def status_table(cells: Sequence[CellStatus], title: str) -> Table:
@@ -263,6 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _answer(study, options)
     except (ConfigError, RecordError) as error:
         print(error, file=sys.stderr)
+        return 1
+    except SlurmUnavailable as error:
+        print(f"Slurm does not answer here ({error}): try again.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -22,6 +22,8 @@ from typing import Self
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
+from samsweep.machine import slurm_job_id
+
 #: Seconds between heartbeats.
 HEARTBEAT_S = 10.0
 #: Seconds without a heartbeat after which a lock is stale.
@@ -53,7 +55,7 @@ class Holder:
             host=socket.gethostname(),
             machine=_machine(),
             pid=os.getpid(),
-            job_id=os.environ.get("SLURM_JOB_ID"),
+            job_id=slurm_job_id(),
             token=uuid.uuid4().hex,
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import platform
 import shlex
 import socket
@@ -15,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import samsweep
+from samsweep.machine import slurm_job_id
 from samsweep.records.schema import Provenance
 
 #: The libraries whose versions can decide a result.
@@ -36,7 +36,7 @@ def provenance(*, device: str, num_threads: int) -> Provenance:
     commit, dirty = git_state()
     return Provenance(
         host=socket.gethostname(),
-        job_id=os.environ.get("SLURM_JOB_ID"),
+        job_id=slurm_job_id(),
         device=device,
         num_threads=num_threads,
         git_commit=commit,

@@ -8,6 +8,10 @@ import pytest
 from helpers import compose_run
 from rich.console import Console
 
+from samsweep.launch import queue
+from samsweep.launch.manifest import Launcher, launched
+from samsweep.launch.plan import PlannedCell, Point
+from samsweep.launch.slurm import JobState, SlurmUnavailable
 from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock, Holder
 from samsweep.records.provenance import provenance
@@ -100,6 +104,74 @@ def test_running_without_a_heartbeat_is_stalled(study):
 def test_other_states_are_the_records(study, status):
     add(study, status, epoch=3)
     assert state_of(study) == status
+
+
+# --------------------------------------------------------------------------- on a cluster
+
+
+def sent_to_slurm(folder, job_id):
+    """As a launch leaves it whose job is ``job_id``."""
+    run = compose_run("seed=0", "study=mine")
+    point = Point(run=run, overrides=(), folder=folder)
+    cell = PlannedCell(folder=folder, points=(point,), record=None, action="train")
+    with launched([cell], Launcher(name="slurm", settings={})) as folders:
+        folders[0].note_jobs({cell.name: job_id})
+
+
+@pytest.mark.parametrize(
+    ("last_job", "job_state", "told"),
+    [
+        # Stopped by itself, while its job goes on with others.
+        ("41_2", "RUNNING", "interrupted"),
+        # Its job was preempted, and is queued again.
+        ("41_2", "PENDING", "queued"),
+        # It was stopped once, and waits its turn in another job.
+        ("40", "RUNNING", "queued"),
+    ],
+)
+def test_a_stopped_cell_is_queued_if_it_will_be_taken_up(
+    study, monkeypatch, last_job, job_state, told
+):
+    job, _, index = last_job.partition("_")
+    monkeypatch.setenv("SLURM_JOB_ID", "40")
+    if index:
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", job)
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", index)
+    sent_to_slurm(add(study, "interrupted", epoch=3), "41_2")
+    states = {"41_2": JobState(state=job_state, reason="node1")}
+    monkeypatch.setattr(queue, "job_states", lambda job_ids: states)
+    (cell,) = read_status(study)
+    assert cell.state == told
+    assert "job 41_2" in cell.where
+
+
+def test_a_cell_stopped_before_it_began_waits_in_its_job(study, monkeypatch):
+    sent_to_slurm(add(study, "interrupted", attempts=()), "41")
+    states = {"41": JobState(state="RUNNING", reason="node1")}
+    monkeypatch.setattr(queue, "job_states", lambda job_ids: states)
+    assert state_of(study) == "queued"
+
+
+def test_an_ended_job_has_the_name_that_it_had_in_the_queue(study, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "43")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "41")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    add(study, "failed")
+    (cell,) = read_status(study)
+    assert cell.where.endswith(" job 41_2")
+    assert Holder.here().job_id == "41_2"
+
+
+@pytest.mark.parametrize("option", ["--cancel", "--retry"])
+def test_without_an_answer_of_slurm_jobs_are_left_alone(study, monkeypatch, capsys, option):
+    def no_answer(job_ids):
+        raise SlurmUnavailable("Connection refused")
+
+    sent_to_slurm(add(study, "interrupted", epoch=3), "41")
+    monkeypatch.setattr(queue, "job_states", no_answer)
+    assert main(["study=mine", "--root", str(study.parent), option]) == 1
+    told = capsys.readouterr().err
+    assert "Connection refused" in told and "Traceback" not in told
 
 
 def test_a_folder_without_a_record_is_starting(study):

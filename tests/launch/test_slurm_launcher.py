@@ -15,7 +15,7 @@ from samsweep.hydra_config import conf_dir
 from samsweep.launch import queue, slurm
 from samsweep.launch.manifest import launch_folders
 from samsweep.launch.plan import Point, plan_sweep
-from samsweep.launch.slurm import JobState
+from samsweep.launch.slurm import JobState, SlurmUnavailable
 from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder
 
@@ -245,6 +245,19 @@ def test_a_cell_in_the_queue_is_not_submitted_again(cluster, tmp_path, monkeypat
     latest = launch_folders(tmp_path / "multirun/default")[-1]
     cells = plan(tmp_path, 3).cells
     assert latest.read().cells.keys() == {cells[0].name, cells[2].name}
+
+
+def test_nothing_is_submitted_while_nobody_knows_what_is_in_the_queue(
+    cluster, tmp_path, monkeypatch
+):
+    def no_answer(job_ids):
+        raise SlurmUnavailable("Connection refused")
+
+    launcher().launch_plan(plan(tmp_path, 1), None)
+    monkeypatch.setattr(queue, "job_states", no_answer)
+    with pytest.raises(ConfigError, match=r"Connection refused.*nothing was submitted"):
+        launcher().launch_plan(plan(tmp_path, 2), None)
+    assert len(scripts(cluster)) == 1
 
 
 # --------------------------------------------------------------------------- refusals
