@@ -308,9 +308,12 @@ class CellRun:
 
             def after_step() -> None:
                 show(self._snapshot(trainer, history))
-                if stop.signum is not None or self._checkpoints.due():
+                # One look: a signal that comes after it finds its state saved at the next step.
+                stopping = stop.signum is not None
+                if self._checkpoints.due() or stopping:
                     self._write_checkpoint(trainer)
-                stop.check()
+                if stopping:
+                    stop.check()
 
             while trainer.epoch < self.cell.recipe.epochs:
                 row = self._run_epoch(trainer, after_step)

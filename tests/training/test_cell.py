@@ -17,6 +17,7 @@ from samsweep.records.store import CellFolder
 from samsweep.signals import Interrupted
 from samsweep.training import cell as cell_module
 from samsweep.training.cell import CellFailed, run_cell
+from samsweep.training.checkpoint import Checkpoints
 from samsweep.training.trainer import Trainer
 
 QUICK = ("epochs=2", "sharpness=none", "sharpness.num_examples=100")
@@ -187,6 +188,24 @@ def test_a_signal_stops_at_a_step_boundary_and_the_rest_is_bit_identical(
         return [{k: v for k, v in row.items() if k != "seconds"} for row in of.read_history()]
 
     assert history(folder) == history(straight)
+
+
+def test_a_signal_between_two_steps_loses_none_whenever_it_comes(folder, monkeypatch):
+    """Also while it is decided whether a state is to be written."""
+    original = Checkpoints.due
+
+    def disturbed(self):
+        if self._steps_since == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "due", disturbed)
+        with pytest.raises(Interrupted):
+            run(folder)
+    run(folder)
+    first, second = record_of(folder).attempts
+    assert second.start_step == first.end_step == 11
 
 
 def test_best_weights_of_an_interrupted_attempt_are_those_of_its_checkpoint(folder, monkeypatch):
