@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,22 +137,22 @@ class CellStatus:
         return seconds / done * (progress.num_epochs - progress.epoch)
 
 
-def read_status(study: Path) -> list[CellStatus]:
+def read_status(
+    study: Path, complain: Callable[[str], None] = lambda text: None
+) -> list[CellStatus]:
     """Look at every cell of a study.
 
     Args:
         study: ``multirun/<study>``.
+        complain: Takes the sentence that only records could be asked, if a cluster does not answer.
     """
-    queued = _queued(study)
-    return [_cell_status(folder, queued.get(folder.path.name)) for folder in cell_folders(study)]
-
-
-def _queued(study: Path) -> dict[str, QueuedCell]:
-    """What is on a cluster; from a machine that cannot ask it, only the records speak."""
     try:
-        return queued_cells(study)
-    except SlurmUnavailable:
-        return {}
+        queued = queued_cells(study)
+    except SlurmUnavailable as error:
+        # A machine that cannot ask the cluster; the records speak.
+        complain(f"Slurm does not answer here ({error}): what follows is from the records alone.")
+        queued = {}
+    return [_cell_status(folder, queued.get(folder.path.name)) for folder in cell_folders(study)]
 
 
 def _cell_status(folder: CellFolder, queued: QueuedCell | None) -> CellStatus:
@@ -297,8 +297,13 @@ def _answer(study: Path, options: argparse.Namespace) -> int:
     elif options.retry is not None:
         return _retry(study, options.retry)
     else:
-        console().print(status_table(read_status(study), f"study {study.name}"))
+        cells = read_status(study, complain=_complain)
+        console().print(status_table(cells, f"study {study.name}"))
     return 0
+
+
+def _complain(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _study_folder(root: Path, name: str) -> Path:

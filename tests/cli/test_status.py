@@ -162,6 +162,19 @@ def test_an_ended_job_has_the_name_that_it_had_in_the_queue(study, monkeypatch):
     assert Holder.here().job_id == "41_2"
 
 
+def test_without_an_answer_of_slurm_the_records_speak_and_it_is_said(study, monkeypatch, capsys):
+    def no_answer(job_ids):
+        raise SlurmUnavailable("Connection refused")
+
+    folder = add(study, "interrupted", epoch=3)
+    sent_to_slurm(folder, "41")
+    monkeypatch.setattr(queue, "job_states", no_answer)
+    assert main(["study=mine", "--root", str(study.parent)]) == 0
+    told = capsys.readouterr()
+    assert folder.path.name in told.out and "interrupted" in told.out
+    assert "does not answer here (Connection refused)" in told.err
+
+
 @pytest.mark.parametrize("option", ["--cancel", "--retry"])
 def test_without_an_answer_of_slurm_jobs_are_left_alone(study, monkeypatch, capsys, option):
     def no_answer(job_ids):
