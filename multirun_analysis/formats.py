@@ -68,7 +68,8 @@ def _table(section: Section) -> Table | None:
     )
 
 
-_NUMBER = re.compile(r"[-+−]?\.?\d")
+#: A number, or an interval.
+_NUMBER = re.compile(r"\[?[-+−]?\.?\d")
 
 
 def _plain(value: Any) -> str:
