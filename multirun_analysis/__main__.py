@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from threadpoolctl import threadpool_limits
+
 from multirun_analysis.effect_pages import effect_pages, reference_pages
 from multirun_analysis.export import export_frames
 from multirun_analysis.formats import to_html
@@ -56,6 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0, or 1 for a study of which no table can be made.
     """
     arguments = _parser().parse_args(argv)
+    # The products of the tests are small: a second thread of BLAS takes more time in waiting for
+    # the first than it saves, and several times as much where others compute as well.
+    with threadpool_limits(1, user_api="blas"):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         study = open_study(arguments.study, arguments.root)
     except StudyError as error:
