@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from threadpoolctl import threadpool_limits
 
 from multirun_analysis.effect_pages import effect_pages, reference_pages
 from multirun_analysis.export import export_frames
@@ -17,6 +20,9 @@ from multirun_analysis.study import Study, StudyError, open_study
 from multirun_analysis.tables import study_pages
 from samsweep.config import unknown_name
 from samsweep.records.store import write_text
+
+if TYPE_CHECKING:
+    from multirun_analysis.gallery import Picture
 
 _DESCRIPTION = """\
 Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness, SGD
@@ -52,6 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0, or 1 for a study of which no table can be made.
     """
     arguments = _parser().parse_args(argv)
+    # The products of the tests are small: a second thread of BLAS takes more time in waiting for
+    # the first than it saves, and several times as much where others compute as well.
+    with threadpool_limits(1, user_api="blas"):
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         study = open_study(arguments.study, arguments.root)
     except StudyError as error:
@@ -63,8 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_pages(pages, folder)
     shown = [] if arguments.quiet else [*tables, *compared]
     print(terminal_text(study, shown, pages, folder), end="")
-    if arguments.report:
-        print(_write_report(study, compared, folder))
+    if arguments.report or arguments.wandb is not None:
+        pictures = _write_figures(study, folder)
+        print(f"Drawn as .png and .svg: {', '.join(pictures) or 'nothing'}.")
+        if arguments.report:
+            print(_write_report(study, pictures, compared, folder))
     if arguments.export is not None:
         files = export_frames(study, arguments.export)
         print(f"Exported {', '.join(file.name for file in files)} to {arguments.export}/.")
@@ -73,19 +89,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _write_report(study: Study, compared: Sequence[Page], folder: Path) -> str:
-    """Write figures and the report; returns a sentence about them."""
-    # matplotlib takes a second to import, and is needed by this option alone.
-    from multirun_analysis.assembly import study_report
+def _write_figures(study: Study, folder: Path) -> Mapping[str, Picture]:
+    # matplotlib takes a second to import, and is needed by two options alone.
     from multirun_analysis.gallery import draw_figures, write_figures
-    from multirun_analysis.report import report_html
 
     pictures = draw_figures(study, study.effects)
     write_figures(pictures, folder)
-    write_text(
-        folder / "report.html", report_html(study_report(study, pictures, compared), to_html)
-    )
-    return f"Drawn as .png and .svg: {', '.join(pictures)}. All of it: {folder}/report.html"
+    return pictures
+
+
+def _write_report(
+    study: Study, pictures: Mapping[str, Picture], compared: Sequence[Page], folder: Path
+) -> str:
+    """Write the report; returns a sentence that says where it is."""
+    from multirun_analysis.assembly import study_report
+    from multirun_analysis.report import report_html
+
+    report = study_report(study, pictures, compared)
+    write_text(folder / "report.html", report_html(report, to_html))
+    return f"All of it: {folder}/report.html"
 
 
 def _publish(

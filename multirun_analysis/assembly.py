@@ -9,7 +9,7 @@ from multirun_analysis.gallery import Picture
 from multirun_analysis.gaps import fill_commands
 from multirun_analysis.pages import Page
 from multirun_analysis.reading import read_records
-from multirun_analysis.report import Report, design, provenance
+from multirun_analysis.report import Report, design, provenance, question
 from multirun_analysis.study import Study
 from multirun_analysis.tables import study_pages
 
@@ -26,6 +26,7 @@ def study_report(study: Study, pictures: Mapping[str, Picture], extra: Sequence[
     return Report(
         study=study.name,
         design=design(study.runs),
+        question=question(study.runs),
         provenance=provenance(study.runs, study.measurements, read_records(study.folder, [])),
         pages=(*study_pages(study), *extra),
         pictures=tuple(pictures.values()),

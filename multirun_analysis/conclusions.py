@@ -120,14 +120,12 @@ def conclusions(effects: pd.DataFrame, runs: pd.DataFrame | None = None) -> list
     return [_conclusion(rows, commands) for rows in subjects.values()]
 
 
-def conclusions_page(effects: pd.DataFrame, runs: pd.DataFrame | None = None) -> Page:
+def conclusions_page(found: Sequence[Conclusion]) -> Page:
     """The sentences of a study, by recipe and design, and the commands that more seeds need.
 
     Args:
-        effects: Frame of :func:`~multirun_analysis.effects.estimate_effects`.
-        runs: As in :func:`conclusions`.
+        found: Of :func:`conclusions`.
     """
-    found = conclusions(effects, runs)
     return Page(
         name="conclusions",
         title="What the numbers allow to say",

@@ -19,7 +19,7 @@ def effect_pages(study: Study) -> list[Page]:
     """
     if study.effects.empty:
         return []
-    return [effects_page(study.effects), conclusions_page(study.effects, study.runs)]
+    return [effects_page(study.effects), conclusions_page(study.conclusions)]
 
 
 def reference_pages(study: Study, reference: str) -> list[Page]:

@@ -68,7 +68,8 @@ def _table(section: Section) -> Table | None:
     )
 
 
-_NUMBER = re.compile(r"[-+−]?\.?\d")
+#: A number, or an interval.
+_NUMBER = re.compile(r"\[?[-+−]?\.?\d")
 
 
 def _plain(value: Any) -> str:
@@ -151,6 +152,8 @@ _LATEX_SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
 }
 _MINUS = re.compile(r"(?<![\w.])-(?=\.?\d)")
+#: What TeX may not take as it stands; most texts of a table have little of it.
+_LATEX_OTHER = re.compile(r"[^A-Za-z0-9 .,:;=()/+-]")
 #: Letters of Latin-1 that TeX's first fonts do not have.
 _FOREIGN = "ÐðÞþ"
 
@@ -158,7 +161,7 @@ _FOREIGN = "ÐðÞþ"
 def _latex(text: str) -> str:
     shown = _MINUS.sub("−", printable(text))
     # Two hyphens in a row would become a dash.
-    return "".join(_latex_character(c) for c in shown).replace("--", "-{}-")
+    return _LATEX_OTHER.sub(lambda m: _latex_character(m[0]), shown).replace("--", "-{}-")
 
 
 def _latex_character(character: str) -> str:

@@ -299,16 +299,16 @@ def _effect_pictures(recipe: _Recipe, effects: pd.DataFrame | None) -> Iterator[
                 _title(title, label if design else "", recipe.named),
                 forest(rows, shown, title, _below(recipe.title, label)),
                 f"{_EFFECT_CAPTIONS[name]} Lines: 95 % t intervals over seeds; bars at "
-                "their ends: 95 % BCa bootstrap intervals, from eight seeds on. A line that does "
-                f"not meet zero tells an effect from none, each on its own. "
-                f"{_origin(recipe.title, label)}",
+                "their ends: 95 % BCa bootstrap intervals, from eight seeds on. Each interval "
+                "stands alone, and one of many may miss zero by chance: the adjusted p in the "
+                f"table of effects decides. {_origin(recipe.title, label)}",
                 f"{title}: estimates with intervals. {_estimates(rows, shown)}",
             )
 
 
 _EFFECT_CAPTIONS = {
     "effects_headline": "To the right of zero, SAM's magnitude alone gives more of the outcome "
-    "than SAM's direction alone. n is the number of seeds, p is of the exact sign-flip test, "
+    "than SAM's direction alone. n is the number of seeds, adj. p is of the sign-flip test, "
     "adjusted by Holm over the family.",
     "effects_main": "What swapping SGD's magnitude, or direction, for SAM's changes on average, "
     "and by how much the one depends on the other.",

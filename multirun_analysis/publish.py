@@ -28,7 +28,7 @@ class PublishError(RuntimeError):
 def publish(
     study: Study, pages: Iterable[Page], folder: Path, *, project: str, mode: Mode = "offline"
 ) -> str:
-    """Push the tables, and the figures that are there, to a run named after the study.
+    """Push the tables and the figures to a run named after the study.
 
     Pushing again goes to the same run. Each page is logged as ``<page>/html`` and, where it has
     numbers, as a W&B table ``<page>/data``; each ``*.png`` of the folder as ``figures/<name>``.

@@ -67,7 +67,8 @@ def terminal_text(study: Study, shown: Sequence[Page], pages: Sequence[Page], fo
         pages: All pages.
         folder: Where :func:`write_pages` wrote them.
     """
-    tables = "".join(f"{to_markdown(page)}\n" for page in shown)
+    # Read, not rendered again: that takes a second where there are thousands of cells.
+    tables = "".join(f"{(folder / f'{page.name}.md').read_text('utf-8')}\n" for page in shown)
     answer = "".join(f"{sentence}\n\n" for sentence in study.answer)
     return (
         f"{tables}{answer}{describe_cells(study.runs, study.problems)}\n\n"

@@ -33,13 +33,20 @@ _LARGEST_SVG = 200_000
 #: Cells and files that are named; of more, the number.
 _MOST_NAMED = 50
 
+#: Of direction and magnitude, from fine to coarse.
+_GRANULARITIES = {
+    "element": "each element",
+    "tensor": "each tensor",
+    "global": "the whole gradient",
+}
+
 QUESTION = (
     "Sharpness-Aware Minimization (SAM) takes each step with the gradient h at a point uphill, "
     "w + ε, in place of the gradient g at the weights w. The two differ in direction and in "
     "magnitude. Which of the two makes the minima flat, and the networks accurate?",
     "The optimizer SAMDIRECTION takes SAM's direction with SGD's magnitude, SAMMAGNITUDE SGD's "
     "direction with SAM's magnitude. What a direction is depends on the granularity: of each "
-    "element, of each tensor, or of the whole gradient. The study asks under each of them.",
+    "element, of each tensor, or of the whole gradient.",
 )
 
 
@@ -74,6 +81,17 @@ class Report:
     conclusion_pages: Sequence[Page] = ()
     gaps: Sequence[str] = ()
     skipped: Sequence[Skipped] = ()
+
+
+def question(runs: pd.DataFrame) -> tuple[str, ...]:
+    """The question, and at which granularities a study asks it.
+
+    Args:
+        runs: Frame of :func:`~multirun_analysis.load.load_runs`.
+    """
+    hybrids = runs.loc[runs["direction"] != runs["magnitude"], "granularity"]
+    asked = [words for name, words in _GRANULARITIES.items() if name in set(hybrids.dropna())]
+    return (*QUESTION, f"This study asks it of {' and of '.join(asked)}.") if asked else QUESTION
 
 
 def report_html(report: Report, to_html: ToHtml) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from multirun_analysis.conclusions import conclusions
+from multirun_analysis.conclusions import Conclusion, conclusions
 from multirun_analysis.effects import HEADLINE, estimate_effects
 from multirun_analysis.load import Skipped, load_amplified, load_history, read_frames
 from samsweep.config import unknown_name
@@ -53,10 +53,14 @@ class Study:
         return estimate_effects(self.runs, self.measurements)
 
     @cached_property
+    def conclusions(self) -> tuple[Conclusion, ...]:
+        """Of :func:`~multirun_analysis.conclusions.conclusions`."""
+        return tuple(conclusions(self.effects, self.runs))
+
+    @property
     def answer(self) -> tuple[str, ...]:
         """A sentence for each outcome: what swapping direction and magnitude changed."""
-        found = conclusions(self.effects, self.runs)
-        return tuple(one.sentence for one in found if one.effect == HEADLINE)
+        return tuple(one.sentence for one in self.conclusions if one.effect == HEADLINE)
 
     @property
     def problems(self) -> tuple[Skipped, ...]:

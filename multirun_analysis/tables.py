@@ -106,7 +106,7 @@ def _accuracy_sections(recipes: Recipes, summary: pd.DataFrame) -> Iterator[Sect
     rows = by_recipe(summary)
     for key, title in recipes.items():
         yield Section(heading=title)
-        yield from _per_model(_grid(rows[key]), "high")
+        yield from _by_rho(rows[key], "high")
 
 
 def _sharpness_page(study: str, recipes: Recipes, joined: pd.DataFrame) -> Page:
@@ -132,7 +132,7 @@ def _sharpness_sections(
         found = [(heading, rows[key]) for heading, rows in parts if key in rows]
         yield Section(heading=title, text=() if found else ("Not measured yet.",))
         for heading, rows in found:
-            yield from _per_model(_grid(rows), _better(rows), heading)
+            yield from _by_rho(rows, _better(rows), heading)
 
 
 def _parts(
@@ -261,6 +261,22 @@ def _amplified_sections(
 
 
 # --------------------------------------------------------------------------- parts of pages
+
+
+def _by_rho(summary: pd.DataFrame, better: Better | None, label: str = "") -> Iterator[Section]:
+    """A section for each model, and one for its SGDHESS, laid out by rho.
+
+    A factor of the curvature is no radius: in one table, neither would fill the other's columns,
+    and where they happen to be equal, they would compete.
+    """
+    is_factor = np.array([_kind(name) == "factor" for name in summary["variant"]], dtype=bool)
+    yield from _per_model(_grid(summary[~is_factor]), better, label)
+    factors = _grid(summary[is_factor])
+    plain = factors._replace(texts=factors.texts.drop(columns="granularity"))
+    yield from _per_model(plain, better, ", ".join(filter(None, [label, _FACTOR])))
+
+
+_FACTOR = "SGDHESS, whose rho is a factor of the curvature"
 
 
 def _per_model(

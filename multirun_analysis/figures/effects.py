@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from multirun_analysis.effect_tables import p_text
 from multirun_analysis.figures.style import (
     BLACK,
     GREEN,
@@ -165,11 +166,19 @@ def _note(axes: Axes, row: Mapping[Any, Any], y: float) -> None:
     p = row["p_holm"]
     text = f"n = {row['n']}"
     if p is not None and not pd.isna(p):
-        text += f", p = {p:.3f}" if p >= 0.001 else ", p < 0.001"
+        text += f", adj. p = {p_text(p)}"
     axes.text(0.99, y - 0.3, text, transform=axes.get_yaxis_transform(), **_NOTE)
 
 
-_NOTE: Mapping[str, Any] = {"ha": "right", "va": "center", "fontsize": 6, "color": "#444444"}
+#: On paper of its own, so that no line runs through the digits.
+_NOTE: Mapping[str, Any] = {
+    "ha": "right",
+    "va": "center",
+    "fontsize": 6,
+    "color": "#444444",
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+    "zorder": 2,
+}
 
 
 def _share_x(column: Sequence[Axes]) -> None:

@@ -206,7 +206,8 @@ def _records(seeds: Sequence[int], shift: float) -> list[Record]:
 def _page(records: Sequence[Record]) -> tuple[list[Conclusion], Any]:
     runs = frames(records).runs
     effects = estimate_effects(runs, frames(records).measurements)
-    return conclusions(effects, runs), conclusions_page(effects, runs)
+    found = conclusions(effects, runs)
+    return found, conclusions_page(found)
 
 
 def test_from_records_to_sentences() -> None:
@@ -244,4 +245,4 @@ def test_the_command_runs_the_seeds_that_are_lacking_once_for_all_outcomes() -> 
 def test_without_runs_there_are_no_commands_and_without_effects_no_sentences() -> None:
     assert _only(TOO_FEW).command is None
     assert conclusions(_effects()) == []
-    assert conclusions_page(_effects()).sections == ()
+    assert conclusions_page(conclusions(_effects())).sections == ()

@@ -511,7 +511,7 @@ def test_ascents_have_figures_of_their_own(grid: ReadStudy) -> None:
 
 def test_the_headline_tells_seeds_and_adjusted_p() -> None:
     figure = drawn(forest(effects_frame(), HEADLINE, "title", "below"))
-    assert {text.get_text() for text in figure.axes[0].texts} == {"n = 10, p = 0.006"}
+    assert {text.get_text() for text in figure.axes[0].texts} == {"n = 10, adj. p = 0.006"}
 
 
 def test_without_an_interval_the_estimate_stands_alone() -> None:

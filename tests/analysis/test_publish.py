@@ -81,8 +81,6 @@ def test_an_offline_run_has_tables_html_and_figures(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     small_grid.add(cell(variant("sam", 0.1), seed=1, model="resnet20"), 95.0)
     out = tmp_path / "out"
-    (out / "default").mkdir(parents=True)
-    Image.new("RGB", (4, 3)).save(out / "default" / "rho.png")
     arguments = ["--root", str(root), "--out", str(out), "--quiet"]
     assert main([*arguments, "--wandb", "--wandb-project", "mine"]) == 0
     assert "wandb sync" in capsys.readouterr().out
@@ -91,8 +89,10 @@ def test_an_offline_run_has_tables_html_and_figures(
     assert (run.display_name, run.project, run.job_type) == ("default", "mine", "tables")
     study = open_study("default", root)
     pages = [*study_pages(study), *effect_pages(study)]
+    drawn = sorted(file.stem for file in (out / "default").glob("*.png"))
+    assert "accuracy_rho" in drawn
     assert {key for key in logged if not key.startswith("_")} == {
-        "figures/rho",
+        *(f"figures/{name}" for name in drawn),
         *(f"{page.name}/html" for page in pages),
         *(f"{page.name}/data" for page in pages),
     }
@@ -106,7 +106,9 @@ def test_an_offline_run_has_tables_html_and_figures(
     assert means == [None if mean != mean else mean for mean in accuracy["mean"]]
     html = (files / logged["accuracy/html"]["path"]).read_text()
     assert "<td>SAMDIRECTION</td>" in html
-    assert (logged["figures/rho"]["width"], logged["figures/rho"]["height"]) == (4, 3)
+    with Image.open(out / "default" / f"{drawn[0]}.png") as image:
+        size = logged[f"figures/{drawn[0]}"]
+        assert (size["width"], size["height"]) == image.size
 
 
 def test_a_refusal_is_told_in_one_sentence(

@@ -25,7 +25,15 @@ from multirun_analysis.gallery import Picture, draw_figures
 from multirun_analysis.load import Skipped, load_measurements, load_runs
 from multirun_analysis.pages import Page, Section
 from multirun_analysis.reading import read_records
-from multirun_analysis.report import Report, design, provenance, ranges, report_html
+from multirun_analysis.report import (
+    QUESTION,
+    Report,
+    design,
+    provenance,
+    question,
+    ranges,
+    report_html,
+)
 from multirun_analysis.study import open_study
 from multirun_analysis.tables import accuracy_table
 
@@ -189,6 +197,16 @@ def test_the_words_of_the_report_are_in_it(report: Report) -> None:
     for picture in report.pictures:
         assert picture.caption in text
     assert "sign(h) · |g|" in text and "SAMMAGNITUDE − SAMDIRECTION" in text
+
+
+def test_the_question_names_the_granularities_that_were_run(study: Study) -> None:
+    study.add(cell(variant("sam", 0.1)), 90.0)
+    assert question(load_runs(study.folder)) == QUESTION
+    study.add(cell(variant("samdirection", 0.1, granularity="global")), 90.0)
+    assert question(load_runs(study.folder))[-1] == "This study asks it of the whole gradient."
+    study.add(cell(variant("sammagnitude", 0.1)), 90.0)
+    asked = question(load_runs(study.folder))[-1]
+    assert asked == "This study asks it of each element and of the whole gradient."
 
 
 def test_headings_go_down_one_level_at_a_time(report: Report) -> None:

@@ -12,7 +12,7 @@ from multirun_analysis import accuracy_table, load_measurements, load_runs, shar
 from multirun_analysis.pages import Page, Section
 from multirun_analysis.study import open_study
 from multirun_analysis.summary import join_measurements, split_by_recipe
-from multirun_analysis.tables import sgd_table, study_pages
+from multirun_analysis.tables import accuracy_page, sgd_table, study_pages
 from samsweep.config import VARIANTS
 
 from .conftest import Study, cell, measurement, variant
@@ -74,6 +74,25 @@ def test_the_factor_of_sgdhess_is_no_radius_that_sam_lacks(study: Study) -> None
     assert _row(table, "SGDHESS")["rho=0.1"] == ""
     assert _row(table, "SGDHESS")["rho=2"] == "??"
     assert _row(table, "SGDHESS (exact)")["rho=2"] == "91.00"
+
+
+def test_sgdhess_has_a_table_of_its_own_and_competes_with_no_radius(study: Study) -> None:
+    for rho, accuracy in ((0.1, 96.0), (0.2, 97.0)):
+        study.add(cell(variant("sam", rho)), accuracy)
+        study.add(cell(variant("samdirection", rho)), accuracy - 1)
+    study.add(cell(variant("sgdhess", 0.1)), 99.0)
+    page = accuracy_page("default", load_runs(study.folder))
+    radii, factors = (section for section in page.sections if section.table is not None)
+    assert (radii.heading, factors.heading) == (
+        "resnet8",
+        "resnet8, SGDHESS, whose rho is a factor of the curvature",
+    )
+    assert radii.table is not None and radii.best is not None
+    assert radii.table["optimizer"].tolist() == ["SAM", "SAMDIRECTION"]
+    assert radii.best["rho=0.1"].tolist() == [True, False]
+    assert factors.table is not None and factors.best is not None
+    assert factors.table.to_dict("records") == [{"optimizer": "SGDHESS", "rho=0.1": "99.00"}]
+    assert not factors.best.to_numpy().any()
 
 
 def test_a_model_lacks_the_cells_that_another_has(study: Study) -> None:
@@ -239,7 +258,6 @@ def _bold(section: Section) -> dict[tuple[str, str], list[str]]:
 def test_high_accuracy_and_low_sharpness_are_best(small_grid: Study, root: Path) -> None:
     assert _bold(_page(root, "accuracy").sections[1]) == {
         ("SGD", ""): [],  # nothing else stands in its column
-        ("SGDHESS", ""): [],
         ("SAM", ""): [],
         ("SAMDIRECTION", "element"): [],  # the others at this radius have no value
         ("SAMDIRECTION", "global"): ["rho=0.1"],
