@@ -34,7 +34,7 @@ def assert_saved_and_resumed(root, undisturbed, seeds=(0, 1)):
         assert second["start_step"] == first["end_step"] > 0
 
 
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packed", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_preempted_by_an_urgent_job_and_resumed_to_the_same_bits(
     cluster, tmp_path, undisturbed, packed
 ):
@@ -122,6 +122,7 @@ def submit(cluster, options, file, *more):
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_batch_script_of_ones_own_is_preempted(cluster, tmp_path, undisturbed):
     grid = [*LONG, "num_threads=1", "hydra.launcher.workers=2", "opt=sam", "seed=0,1"]
     options, file = batch_script(cluster, tmp_path, *grid)
@@ -162,6 +163,7 @@ def test_a_cell_of_its_own_in_a_batch_script(cluster, tmp_path):
     assert records(tmp_path)[0]["attempts"][1]["start_step"] == attempt["end_step"]
 
 
+@pytest.mark.slow
 def test_nothing_of_it_needs_the_launcher(cluster, tmp_path):
     """What a batch script began, the launcher ends."""
     grid = [*LONG, "opt=sgd", "seed=0"]
