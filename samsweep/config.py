@@ -150,8 +150,67 @@ BASES: Mapping[str, tuple[str, ...]] = {
     "rmsprop": ("momentum",),
 }
 
-#: Measures of flatness: how many of the Hessian's largest eigenvalues each asks for.
-MEASURES: Mapping[str, int] = {"lambda_max": 1, "top5": 5}
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureInfo:
+    """What is known of a measure of flatness without taking it.
+
+    Args:
+        label: For people.
+        settings: The keys of :class:`SharpnessConfig` that decide its value; of those that are
+            left out, other values give the same measurement.
+        headline: The entry of its result that tables show; None where only a figure can.
+    """
+
+    label: str
+    settings: tuple[str, ...]
+    headline: str | None = None
+
+
+#: What is measured, and where: these decide every measure's value.
+_FIXED = ("num_examples", "weights", "seed")
+_EIGEN = (*_FIXED, "tolerance", "max_hvps")
+
+
+def _estimate(name: str, label: str, section: str) -> MeasureInfo:
+    return MeasureInfo(label=label, settings=(*_FIXED, section), headline=name)
+
+
+#: Measures of flatness, in the order of the tables. L is the mean loss over the fixed examples, H
+#: its Hessian, d the number of parameters.
+MEASURES: Mapping[str, MeasureInfo] = {
+    "lambda_max": MeasureInfo(label="lambda_max", settings=_EIGEN, headline="lambda_max"),
+    "top5": MeasureInfo(label="lambda_max", settings=_EIGEN, headline="lambda_max"),
+    "relative_flatness": MeasureInfo(
+        label="||w||² lambda_max", settings=_EIGEN, headline="relative_flatness"
+    ),
+    "trace": _estimate("trace", "trace of H", "trace"),
+    "ggn_trace": _estimate("ggn_trace", "trace of the Gauss-Newton matrix", "trace"),
+    "fisher_trace": _estimate("fisher_trace", "trace of the Fisher matrix", "trace"),
+    "worst_case_l2": _estimate("worst_case_l2", "worst case in an l2 ball", "worst_case"),
+    "worst_case_linf": _estimate("worst_case_linf", "worst case in an linf ball", "worst_case"),
+    "adaptive_worst_case_l2": _estimate(
+        "adaptive_worst_case_l2", "worst case in an adaptive l2 ball", "worst_case"
+    ),
+    "adaptive_worst_case_linf": _estimate(
+        "adaptive_worst_case_linf", "worst case in an adaptive linf ball", "worst_case"
+    ),
+    "average_case": _estimate("average_case", "average case", "average_case"),
+    "adaptive_average_case": _estimate(
+        "adaptive_average_case", "adaptive average case", "average_case"
+    ),
+    "sam_gap": _estimate("sam_gap", "SAM gap", "sam_gap"),
+    "spectral_density": MeasureInfo(
+        label="spectral density", settings=(*_FIXED, "spectral_density")
+    ),
+    "landscape_1d": MeasureInfo(label="landscape, a line", settings=(*_FIXED, "landscape")),
+    "landscape_2d": MeasureInfo(label="landscape, a plane", settings=(*_FIXED, "landscape")),
+    "empirical_sam": MeasureInfo(
+        label="the study's sharpness",
+        settings=("weights", "seed", "tolerance", "max_hvps", "empirical_sam"),
+        headline="empirical_sam",
+    ),
+}
 
 #: The (direction, magnitude) corners of the design, by the names of their table rows.
 CORNERS: Mapping[tuple[str, str], str] = {
@@ -391,8 +450,116 @@ class CellConfig(Frozen):
 # --------------------------------------------------------------------------- how a cell runs
 
 
+class TraceConfig(Frozen):
+    """Random probes of ``trace``, ``ggn_trace`` and ``fisher_trace``.
+
+    Args:
+        num_samples: Probes; the standard error falls with their square root.
+    """
+
+    num_samples: Annotated[int, Field(ge=2)]
+
+
+class SpectralDensityConfig(Frozen):
+    """Stochastic Lanczos quadrature.
+
+    Args:
+        num_vectors: Random starting vectors.
+        num_steps: Lanczos steps from each: nodes of its quadrature.
+    """
+
+    num_vectors: Annotated[int, Field(ge=2)]
+    num_steps: Annotated[int, Field(ge=2)]
+
+
+class WorstCaseConfig(Frozen):
+    """The balls of the worst-case measures, and the projected gradient ascent in them.
+
+    Args:
+        rho_l2: Radius, of the norm of all parameters together.
+        rho_linf: Radius, of each parameter.
+        adaptive_rho_l2: Radius where each parameter's change counts relative to its size.
+        adaptive_rho_linf: Largest relative change of a parameter.
+        num_steps: Steps of ascent on each batch.
+        batch_size: Images of a batch, m: each has its own worst perturbation.
+    """
+
+    rho_l2: Positive
+    rho_linf: Positive
+    adaptive_rho_l2: Positive
+    adaptive_rho_linf: Positive
+    num_steps: Count
+    batch_size: Count
+
+
+class AverageCaseConfig(Frozen):
+    """Gaussian noise on the parameters.
+
+    Args:
+        rho: Its standard deviation.
+        adaptive_rho: Its standard deviation relative to each parameter's size.
+        num_samples: Draws, the same for every network of one shape.
+    """
+
+    rho: Positive
+    adaptive_rho: Positive
+    num_samples: Annotated[int, Field(ge=2)]
+
+
+class SamGapConfig(Frozen):
+    """One step of SAM's ascent.
+
+    Args:
+        rho: Radius.
+        batch_size: Images of a batch, each of which has its own ascent.
+    """
+
+    rho: Positive
+    batch_size: Count
+
+
+class LandscapeConfig(Frozen):
+    """Slices of the loss along random filter-normalised directions.
+
+    Args:
+        radius: How far they reach on both sides, in filter norms.
+        num_points_1d: Points of the line; odd, so that the weights themselves are one.
+        num_points_2d: Points of each side of the plane, odd likewise.
+    """
+
+    radius: Positive
+    num_points_1d: Annotated[int, Field(ge=3)]
+    num_points_2d: Annotated[int, Field(ge=3)]
+
+    @model_validator(mode="after")
+    def _odd(self) -> Self:
+        for name in ("num_points_1d", "num_points_2d"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: choose an odd number, so that the weights "
+                    "themselves are a point"
+                )
+        return self
+
+
+class EmpiricalSamConfig(Frozen):
+    """The study's protocol: eigenvalues of single batches of augmented training images.
+
+    Args:
+        num_batches: Batches.
+        batch_size: Images of each; at most all training images.
+        num_eigenvalues: Of each batch's Hessian; those that are positive are averaged.
+    """
+
+    num_batches: Count
+    batch_size: Count
+    num_eigenvalues: Count
+
+
 class SharpnessConfig(Frozen):
     """What is measured from the final weights.
+
+    The last seven are settings of single measures.
 
     Args:
         measures: Names from :data:`MEASURES`.
@@ -400,8 +567,15 @@ class SharpnessConfig(Frozen):
         weights: ``last`` epoch's or ``best`` validation accuracy's.
         tolerance: Error bound of each eigenvalue, relative to the largest.
         max_hvps: Hessian-vector products after which the bound reached is reported as it is.
-        seed: Of the starting vector.
+        seed: Of everything that is drawn: starting vectors, probes, noise, directions.
         physical_batch_size: Images per micro-batch; changes memory and speed, not the value.
+        trace: Of ``trace``, ``ggn_trace`` and ``fisher_trace``.
+        spectral_density: Of ``spectral_density``.
+        worst_case: Of the four balls.
+        average_case: Of ``average_case`` and ``adaptive_average_case``.
+        sam_gap: Of ``sam_gap``.
+        landscape: Of ``landscape_1d`` and ``landscape_2d``.
+        empirical_sam: Of ``empirical_sam``.
     """
 
     measures: Annotated[tuple[MeasureName, ...], Field(strict=False)]
@@ -411,6 +585,13 @@ class SharpnessConfig(Frozen):
     max_hvps: Count
     seed: Seed
     physical_batch_size: Count
+    trace: TraceConfig
+    spectral_density: SpectralDensityConfig
+    worst_case: WorstCaseConfig
+    average_case: AverageCaseConfig
+    sam_gap: SamGapConfig
+    landscape: LandscapeConfig
+    empirical_sam: EmpiricalSamConfig
 
 
 class TrackingConfig(Frozen):

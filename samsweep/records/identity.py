@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from samsweep.config import CellConfig, SharpnessConfig
+from samsweep.config import MEASURES, CellConfig, SharpnessConfig
 
 #: Bump this when a change of the code alters what equal configurations train.
 RESULTS_VERSION = 1
@@ -42,9 +42,14 @@ def slug(cell: CellConfig) -> str:
     return "-".join([*parts, cell.dataset.name, f"seed{cell.seed}"])
 
 
-def measurement_settings(config: SharpnessConfig) -> dict[str, Any]:
-    """What decides a measurement's value: not its name, and not how its batches are cut."""
-    return config.model_dump(mode="json", exclude={"measures", "physical_batch_size"})
+def measurement_settings(config: SharpnessConfig, name: str) -> dict[str, Any]:
+    """What decides the value of one measure: not how its batches are cut, nor other measures' keys.
+
+    Args:
+        config: What is asked for.
+        name: A key of :data:`~samsweep.config.MEASURES`.
+    """
+    return config.model_dump(mode="json", include=set(MEASURES[name].settings))
 
 
 def wanted_measurements(config: SharpnessConfig) -> dict[str, str]:
@@ -52,5 +57,4 @@ def wanted_measurements(config: SharpnessConfig) -> dict[str, str]:
 
     A key is the measure's name and a hash of its settings.
     """
-    settings = short_hash(measurement_settings(config))
-    return {f"{name}-{settings}": name for name in config.measures}
+    return {f"{name}-{short_hash(measurement_settings(config, name))}": name for name in config.measures}

@@ -403,7 +403,7 @@ class CellRun:
             raise self._failure(f"measuring {name}", error) from error
         measurement = Measurement(
             name=name,
-            settings=measurement_settings(self.config.sharpness),
+            settings=measurement_settings(self.config.sharpness, name),
             result=result,
             measured=now(),
             provenance=self._provenance(),
