@@ -593,6 +593,19 @@ class SharpnessConfig(Frozen):
     landscape: LandscapeConfig
     empirical_sam: EmpiricalSamConfig
 
+    def fitted(self, num_train: int) -> SharpnessConfig:
+        """The same, asking for no more images than there are.
+
+        Args:
+            num_train: Training images.
+        """
+        batch_size = min(self.empirical_sam.batch_size, num_train)
+        empirical_sam = self.empirical_sam.model_copy(update={"batch_size": batch_size})
+        num_examples = min(self.num_examples, num_train)
+        return self.model_copy(
+            update={"num_examples": num_examples, "empirical_sam": empirical_sam}
+        )
+
 
 class TrackingConfig(Frozen):
     """Where progress is reported beside the record.
@@ -787,9 +800,7 @@ class Options(Frozen):
             data_path=None if self.dataset.path is None else Path(self.dataset.path).absolute(),
             device=self.device,
             num_threads=self.num_threads,
-            sharpness=self.sharpness.model_copy(
-                update={"num_examples": min(self.sharpness.num_examples, info.num_train)}
-            ),
+            sharpness=self.sharpness.fitted(info.num_train),
             tracking=self.tracking,
             checkpoint=CheckpointConfig(
                 every_steps=self.checkpoint_every_steps,

@@ -17,30 +17,35 @@ from torch.nn import functional as F
 class Conv2d(nn.Conv2d):
     """``nn.Conv2d``, as a dense linear map where the image has fewer pixels than the kernel taps.
 
-    For square kernels, strides and zero paddings without bias, groups or dilation, which is what
+    For square kernels, strides and zero paddings without groups or dilation, which is what
     :func:`use_dense_convolutions` gives it.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Features (N, out_channels, H', W') of features (N, in_channels, H, W)."""
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """What ``nn.Conv2d.forward`` calls with its parameters."""
         height, width = input.shape[-2:]
         if height * width >= self.kernel_size[0] * self.kernel_size[1]:
-            return super().forward(input)
+            plain: Tensor = super()._conv_forward(input, weight, bias)
+            return plain
         rows, columns = self._num_outputs(height), self._num_outputs(width)
-        taps = [self._taps(r, c, height, width) for r in range(rows) for c in range(columns)]
+        taps = [
+            self._taps(weight, r, c, height, width) for r in range(rows) for c in range(columns)
+        ]
         matrix = torch.stack(taps, dim=1).flatten(2).flatten(0, 1)
-        return F.linear(input.flatten(1), matrix).view(-1, self.out_channels, rows, columns)
+        biases = None if bias is None else bias.repeat_interleave(rows * columns)
+        outputs = F.linear(input.flatten(1), matrix, biases)
+        return outputs.view(-1, self.out_channels, rows, columns)
 
     def _num_outputs(self, size: int) -> int:
         return (size + 2 * int(self.padding[0]) - self.kernel_size[0]) // self.stride[0] + 1
 
-    def _taps(self, row: int, column: int, height: int, width: int) -> Tensor:
+    def _taps(self, weight: Tensor, row: int, column: int, height: int, width: int) -> Tensor:
         """The kernel as one output pixel lays it over the image, (out, in, height, width)."""
         top = row * self.stride[0] - int(self.padding[0])
         left = column * self.stride[0] - int(self.padding[0])
         size = self.kernel_size[0]
         # A negative padding crops the taps that lie outside the image.
-        return F.pad(self.weight, (left, width - left - size, top, height - top - size))
+        return F.pad(weight, (left, width - left - size, top, height - top - size))
 
 
 def use_dense_convolutions(network: nn.Module) -> None:

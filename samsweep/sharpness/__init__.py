@@ -4,25 +4,57 @@
 """
 
 from samsweep.sharpness.conditions import measuring
+from samsweep.sharpness.density import SpectralDensity, spectral_density
 from samsweep.sharpness.eigenvalues import Eigenvalues, lambda_max, top_eigenvalues
-from samsweep.sharpness.hvp import HVP, BatchLoss, HessianOperator, LossFn, double_backward
-from samsweep.sharpness.lanczos import Lanczos, lanczos
+from samsweep.sharpness.empirical_sam import EmpiricalSam, empirical_sam
+from samsweep.sharpness.estimate import Estimate
+from samsweep.sharpness.folding import Folding, find_folding
+from samsweep.sharpness.hvp import HVP, HessianOperator, double_backward, forward_over_reverse
+from samsweep.sharpness.lanczos import Lanczos, lanczos, quadrature
+from samsweep.sharpness.landscape import Landscape, filter_normalized, landscape
 from samsweep.sharpness.measure import measure
+from samsweep.sharpness.objective import BatchLoss, LossFn, MeanLoss
+from samsweep.sharpness.perturbations import average_case, sam_gap, worst_case
+from samsweep.sharpness.relative import RelativeFlatness, relative_flatness
+from samsweep.sharpness.trace import fisher_trace, ggn_trace, hessian_trace
 
 __all__ = [
-    # Measures of a model
+    # Eigenvalues of a model's Hessian
     "lambda_max",
     "top_eigenvalues",
     "Eigenvalues",
-    # The Hessian as an operator
-    "HessianOperator",
-    "double_backward",
+    "spectral_density",
+    "SpectralDensity",
+    "relative_flatness",
+    "RelativeFlatness",
+    "empirical_sam",
+    "EmpiricalSam",
+    # Traces
+    "hessian_trace",
+    "ggn_trace",
+    "fisher_trace",
+    # The loss at other weights
+    "worst_case",
+    "average_case",
+    "sam_gap",
+    "landscape",
+    "Landscape",
+    "filter_normalized",
+    "Estimate",
+    # The loss and its Hessian as an operator
+    "MeanLoss",
     "BatchLoss",
-    "HVP",
     "LossFn",
+    "HessianOperator",
+    "HVP",
+    "double_backward",
+    "forward_over_reverse",
+    "find_folding",
+    "Folding",
     # Eigenvalues of any symmetric operator
     "lanczos",
     "Lanczos",
+    "quadrature",
     # Conditions under which all of it is measured
     "measuring",
     # By name, for a record

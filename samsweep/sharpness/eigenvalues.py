@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.hvp import HessianOperator, LossFn
-from samsweep.sharpness.lanczos import lanczos
+from samsweep.sharpness.hvp import HessianOperator
+from samsweep.sharpness.lanczos import Lanczos, lanczos
+from samsweep.sharpness.objective import LossFn, MeanLoss
+
+#: The warm start: its share of the examples, as one in so many, and the fewest that it takes; the
+#: tolerance of its own search; the norm of the random vector that is added.
+_SHARE = 16
+_FEWEST_EXAMPLES = 16
+_ROUGH = 0.1
+_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -23,10 +33,12 @@ class Eigenvalues:
         values: Largest algebraic first.
         errors: Bound on each value's error (:func:`~samsweep.sharpness.lanczos`).
         residuals: ||H x - theta x|| of each Ritz pair.
-        num_hvps: Hessian-vector products over all examples.
+        num_hvps: Hessian-vector products over all examples; those over a part count as such.
         converged: Whether every error is within the tolerance.
         loss: Mean loss over the same examples: cross-entropy's curvature vanishes with it.
         seconds: Wall time.
+        eigenvectors: If asked for, unit vectors as rows, shape (k, dim): the trainable parameters
+            in the model's order, each flattened.
     """
 
     values: tuple[float, ...]
@@ -36,6 +48,7 @@ class Eigenvalues:
     converged: bool
     loss: float
     seconds: float
+    eigenvectors: Tensor | None = None
 
 
 def top_eigenvalues(
@@ -49,12 +62,16 @@ def top_eigenvalues(
     seed: int = 0,
     physical_batch_size: int = 256,
     loss_fn: LossFn = cross_entropy,
+    eigenvectors: bool = False,
 ) -> Eigenvalues:
     """The k largest (algebraic) eigenvalues of the Hessian of the mean loss.
 
     Conditions: eval mode (BatchNorm's running statistics), the examples as they are given, full
     precision, all trainable parameters, no weight decay unless ``loss_fn`` adds it. The model is
     left as it was found.
+
+    For one eigenvalue of many examples, Lanczos starts at the top eigenvector of a sixteenth of
+    them, which saves about a third of the products; the error bound holds for any start.
 
     PyHessian's power iteration finds the eigenvalues largest in modulus instead.
 
@@ -68,6 +85,7 @@ def top_eigenvalues(
         seed: Of the starting vector.
         physical_batch_size: Examples per micro-batch; changes memory and speed, not the value.
         loss_fn: Mean loss over examples of (outputs, labels).
+        eigenvectors: Whether to return them as well.
 
     Returns:
         Eigenvalues with their error bounds.
@@ -76,35 +94,98 @@ def top_eigenvalues(
         ValueError: If an argument is out of range.
         FloatingPointError: If the loss or a product is not finite.
     """
-    start = time.perf_counter()
-    hessian = HessianOperator(
+    started = time.perf_counter()
+    objective = MeanLoss(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    loss = hessian.loss()
-    if not math.isfinite(loss):
-        raise FloatingPointError(
-            f"the mean loss is {loss}: the Hessian of a diverged network cannot be measured"
-        )
-    with measuring(model):  # for Lanczos' own products with its basis
-        result = lanczos(
-            hessian.matvec,
+    loss = objective.finite_value()
+    hessian = HessianOperator.of(objective)
+    settings = Search(k=k, tolerance=tolerance, max_hvps=max_hvps, seed=seed)
+    start, cost = _warm_start(objective, settings) if k == 1 else (None, 0.0)
+    found = search(hessian, hessian.matvec, settings, start=start, eigenvectors=eigenvectors)
+    return Eigenvalues(
+        values=tuple(found.eigenvalues.tolist()),
+        errors=tuple(found.errors.tolist()),
+        residuals=tuple(found.residuals.tolist()),
+        num_hvps=hessian.num_hvps + math.ceil(cost),
+        converged=found.converged,
+        loss=loss,
+        seconds=time.perf_counter() - started,
+        eigenvectors=found.eigenvectors,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What eigenvalues are looked for, and how far.
+
+    Args:
+        k: Number of eigenvalues.
+        tolerance: Error bound to reach, relative to the largest eigenvalue's absolute value.
+        max_hvps: Products after which the bounds reached are reported as they are.
+        seed: Of the starting vector.
+    """
+
+    k: int
+    tolerance: float
+    max_hvps: int
+    seed: int
+
+
+def search(
+    hessian: HessianOperator,
+    matvec: Callable[[Tensor], Tensor],
+    settings: Search,
+    *,
+    start: Tensor | None = None,
+    eigenvectors: bool = False,
+) -> Lanczos:
+    """Lanczos on a Hessian, or on an operator made of one.
+
+    Args:
+        hessian: Tells size, type, device and model.
+        matvec: The operator.
+        settings: What to look for.
+        start: Starting vector, shape (dim,); None is a random one.
+        eigenvectors: Whether to return Ritz vectors.
+    """
+    with measuring(hessian.objective.model):  # for Lanczos' own products with its basis
+        return lanczos(
+            matvec,
             hessian.dim,
-            k=k,
-            tolerance=tolerance,
-            max_matvecs=max_hvps,
-            seed=seed,
+            k=settings.k,
+            tolerance=settings.tolerance,
+            max_matvecs=settings.max_hvps,
+            seed=settings.seed,
             dtype=hessian.dtype,
             device=hessian.device,
+            eigenvectors=eigenvectors,
+            start=start,
         )
-    return Eigenvalues(
-        values=tuple(result.eigenvalues.tolist()),
-        errors=tuple(result.errors.tolist()),
-        residuals=tuple(result.residuals.tolist()),
-        num_hvps=hessian.num_hvps,
-        converged=result.converged,
-        loss=loss,
-        seconds=time.perf_counter() - start,
-    )
+
+
+def _warm_start(objective: MeanLoss, settings: Search) -> tuple[Tensor | None, float]:
+    """The top eigenvector of a few of the examples, which points roughly where that of all does.
+
+    Some of a random vector is added, so that no eigenvector is missing from it. Which examples are
+    taken depends on their number alone, not on how they are cut into micro-batches.
+
+    Returns:
+        The vector, shape (dim,), or None where there are too few examples to save anything; and
+        what it cost, in products over all examples.
+    """
+    count = max(_FEWEST_EXAMPLES, len(objective) // _SHARE)
+    if len(objective) < 4 * count:
+        return None, 0.0
+    few = objective.spread(count)
+    hessian = HessianOperator.of(few)
+    rough = replace(settings, tolerance=max(_ROUGH, settings.tolerance))
+    found = search(hessian, hessian.matvec, rough, eigenvectors=True)
+    assert found.eigenvectors is not None
+    generator = torch.Generator().manual_seed(settings.seed)
+    noise = torch.randn(hessian.dim, generator=generator, dtype=hessian.dtype).to(hessian.device)
+    start = found.eigenvectors[0] + _NOISE * normalize(noise, dim=0)
+    return start, hessian.num_hvps * len(few) / len(objective)
 
 
 def lambda_max(

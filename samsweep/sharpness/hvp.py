@@ -1,47 +1,47 @@
-"""The Hessian of a model's mean loss over fixed examples, as products with vectors."""
+"""The Hessian of a model's mean loss over fixed examples, as products with vectors.
+
+Three ways lead to a product, all to the same: :func:`double_backward`, the plain one that works for
+every model; :func:`forward_over_reverse`, which keeps no graph of a graph and takes less memory and
+time; and a graph of the gradient that is kept from product to product. BatchNorm can be folded away
+in each of them (:mod:`samsweep.sharpness.folding`). :class:`HessianOperator` chooses:
+
+* the kept graph where all examples are one micro-batch, since it saves a forward and a backward
+  pass per product and its memory is that of one micro-batch;
+* else forward over reverse, or double backward for a model whose operations lack a forward mode;
+* BatchNorms folded, where the model has any that can be.
+
+The choice is compared with the plain way on a few examples before it is trusted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep import vectors
 from samsweep.sharpness.conditions import measuring
+from samsweep.sharpness.draws import signs
+from samsweep.sharpness.folding import Folding, find_folding
+from samsweep.sharpness.objective import BatchLoss, LossFn, MeanLoss
 from samsweep.vectors import Vector
 
-#: ``loss_fn(outputs, labels)``: the mean over examples, 0-d.
-LossFn = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class BatchLoss:
-    """The mean loss of one micro-batch.
-
-    Args:
-        model: Maps ``inputs`` to outputs.
-        loss_fn: Of outputs and labels.
-        inputs: Shape (n, ...).
-        labels: Shape (n, ...).
-    """
-
-    model: Module
-    loss_fn: LossFn
-    inputs: Tensor
-    labels: Tensor
-
-    def __call__(self) -> Tensor:
-        """The loss, 0-d, differentiable in the model's parameters."""
-        return self.loss_fn(self.model(self.inputs), self.labels)
-
+log = logging.getLogger(__name__)
 
 #: ``hvp(loss, params, v)``: the Hessian of one micro-batch's loss times ``v``, both shaped like
 #: ``params``.
 HVP = Callable[[BatchLoss, Vector, Vector], Vector]
+
+#: Examples on which a fast way is compared with the plain one.
+_NUM_COMPARED = 2
+#: How far the two may be apart, relative to the product: rounding, by a wide margin.
+_AGREEMENT = {torch.float32: 1e-2, torch.float64: 1e-6}
 
 
 def double_backward(loss: BatchLoss, params: Vector, v: Vector) -> Vector:
@@ -58,10 +58,48 @@ def double_backward(loss: BatchLoss, params: Vector, v: Vector) -> Vector:
         H v, shaped like ``params``.
     """
     grads = torch.autograd.grad(loss(), params, create_graph=True, materialize_grads=True)
-    slope = vectors.dot(grads, v)
-    if not slope.requires_grad:  # a loss that is linear in every parameter
+    return _derivative_along(grads, params, v)
+
+
+def forward_over_reverse(loss: BatchLoss, params: Vector, v: Vector) -> Vector:
+    """Hessian-vector product as the derivative of the gradient along ``v``.
+
+    H v = d/dt grad(L)(w + t v): forward mode through the backward pass, for which no second graph
+    is recorded.
+
+    Args:
+        loss: L.
+        params: What L is differentiated in.
+        v: Shaped like ``params``.
+
+    Returns:
+        H v, shaped like ``params``.
+
+    Raises:
+        NotImplementedError: If an operation of the model has no forward mode.
+    """
+    with forward_ad.dual_level():
+        duals = {
+            id(p): forward_ad.make_dual(p.detach().requires_grad_(), x)  # type: ignore[no-untyped-call]
+            for p, x in zip(params, v, strict=True)
+        }
+        weights = {n: duals[id(p)] for n, p in loss.model.named_parameters() if id(p) in duals}
+        grads = torch.autograd.grad(loss(weights), list(duals.values()), materialize_grads=True)
+        tangents = [forward_ad.unpack_dual(g).tangent for g in grads]  # type: ignore[no-untyped-call]
+    return [torch.zeros_like(p) if t is None else t for p, t in zip(params, tangents, strict=True)]
+
+
+def _derivative_along(
+    grads: Vector, params: Vector, v: Vector, *, keep_graph: bool = False
+) -> Vector:
+    """The derivative of gradᵀ v, from gradients with a graph."""
+    linked = [(g, x) for g, x in zip(grads, v, strict=True) if g.requires_grad]
+    if not linked:  # a loss that is linear in every parameter
         return [torch.zeros_like(p) for p in params]
-    return torch.autograd.grad(slope, params, materialize_grads=True)
+    outputs, directions = zip(*linked, strict=True)
+    return torch.autograd.grad(
+        outputs, params, grad_outputs=directions, retain_graph=keep_graph, materialize_grads=True
+    )
 
 
 class HessianOperator:
@@ -73,6 +111,8 @@ class HessianOperator:
     :func:`~samsweep.sharpness.measuring`: eval mode and full precision. Weight decay is not part
     of the loss unless ``loss_fn`` adds it.
 
+    The parameters are to stay as they are while the operator is in use.
+
     Args:
         model: Any classifier; ``model(inputs)`` gives the outputs.
         inputs: The fixed examples, shape (N, ...). Moved to the model's device by micro-batch.
@@ -80,7 +120,8 @@ class HessianOperator:
         loss_fn: Mean loss over examples of (outputs, labels).
         physical_batch_size: Examples per micro-batch; changes memory and speed, and the result
             only by rounding.
-        hvp: How one micro-batch's product is computed.
+        hvp: How one micro-batch's product is computed, without any folding; None chooses as
+            :mod:`samsweep.sharpness.hvp` says.
 
     Raises:
         ValueError: If there are no examples, labels do not match, the micro-batch is empty, or
@@ -95,21 +136,27 @@ class HessianOperator:
         *,
         loss_fn: LossFn = cross_entropy,
         physical_batch_size: int = 256,
-        hvp: HVP = double_backward,
+        hvp: HVP | None = None,
     ) -> None:
-        self.params: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
-        _check_parameters(self.params)
-        _check_examples(inputs, labels, physical_batch_size)
-        self.dim = vectors.numel(self.params)
-        self.dtype = self.params[0].dtype
-        self.device = self.params[0].device
+        objective = MeanLoss(
+            model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
+        )
+        self._set(objective, hvp)
+
+    @classmethod
+    def of(cls, objective: MeanLoss, hvp: HVP | None = None) -> HessianOperator:
+        """The Hessian of a mean loss."""
+        operator = cls.__new__(cls)
+        operator._set(objective, hvp)
+        return operator
+
+    def _set(self, objective: MeanLoss, hvp: HVP | None) -> None:
+        self.objective = objective
+        self.params = objective.params
+        self.dim, self.dtype, self.device = objective.dim, objective.dtype, objective.device
         self.num_hvps = 0
-        self._model = model
-        self._inputs = inputs
-        self._labels = labels
-        self._loss_fn = loss_fn
-        self._physical_batch_size = physical_batch_size
-        self._hvp = hvp
+        self._way = _choose(objective) if hvp is None else _Way(hvp)
+        self._kept_grads: Vector | None = None
 
     def matvec(self, v: Tensor) -> Tensor:
         """The product H v.
@@ -124,47 +171,86 @@ class HessianOperator:
             ValueError: If ``v`` has another size.
         """
         parts = vectors.unflatten(v, self.params)
-        product = torch.zeros_like(v)
-        with measuring(self._model):
-            for weight, loss in self._micro_batches():
-                product += weight * vectors.flatten(self._hvp(loss, self.params, parts))
+        with measuring(self.objective.model), self._way.folding.applied():
+            product = self._kept(parts) if self._way.keeps_graph else self._summed(parts)
         self.num_hvps += 1
         return product
 
     def loss(self) -> float:
         """The mean loss over all examples, from a forward pass."""
-        with measuring(self._model), torch.no_grad():
-            return sum(weight * loss().item() for weight, loss in self._micro_batches())
+        return self.objective.value()
 
-    def _micro_batches(self) -> Iterator[tuple[float, BatchLoss]]:
-        """Each micro-batch's share of the examples, and its loss."""
-        inputs = torch.split(self._inputs, self._physical_batch_size)
-        labels = torch.split(self._labels, self._physical_batch_size)
-        for x, y in zip(inputs, labels, strict=True):
-            batch = BatchLoss(self._model, self._loss_fn, x.to(self.device), y.to(self.device))
-            yield len(x) / len(self._inputs), batch
+    # ------------------------------------------------------------------ ways to a product
 
+    def _summed(self, v: Vector) -> Tensor:
+        """Micro-batch by micro-batch; memory is that of one."""
+        product = torch.zeros(self.dim, dtype=self.dtype, device=self.device)
+        for share, loss in self.objective.micro_batches():
+            product += share * vectors.flatten(self._way.hvp(loss, self.params, v))
+        return product
 
-def _check_parameters(params: Vector) -> None:
-    if not params:
-        raise ValueError(
-            "the model has no trainable parameter: set requires_grad=True on those to measure"
-        )
-    kinds = {(p.dtype, p.device) for p in params}
-    if len(kinds) > 1 or params[0].dtype not in (torch.float32, torch.float64):
-        found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
-        raise ValueError(
-            f"trainable parameters are {found}: they must all be float32 or all float64 on one "
-            "device; convert a copy of the model with model.float().to(device)"
-        )
+    def _kept(self, v: Vector) -> Tensor:
+        """From the gradient's graph, made once."""
+        if self._kept_grads is None:
+            [(_, loss)] = self.objective.micro_batches()
+            self._kept_grads = torch.autograd.grad(
+                loss(), self.params, create_graph=True, materialize_grads=True
+            )
+        return vectors.flatten(_derivative_along(self._kept_grads, self.params, v, keep_graph=True))
 
 
-def _check_examples(inputs: Tensor, labels: Tensor, physical_batch_size: int) -> None:
-    if len(inputs) == 0:
-        raise ValueError("inputs has 0 examples: give at least one")
-    if len(inputs) != len(labels):
-        raise ValueError(
-            f"inputs has {len(inputs)} examples, labels has {len(labels)}: give one label each"
-        )
-    if physical_batch_size < 1:
-        raise ValueError(f"physical_batch_size={physical_batch_size}: choose at least 1")
+# --------------------------------------------------------------------------- choosing a way
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How products are computed.
+
+    Args:
+        hvp: Of one micro-batch.
+        folding: What is folded meanwhile.
+        keeps_graph: Whether the graph of the gradient is kept instead, for ``double_backward``.
+    """
+
+    hvp: HVP
+    folding: Folding = Folding()
+    keeps_graph: bool = False
+
+
+def _choose(objective: MeanLoss) -> _Way:
+    """The quickest way that gives what the plain one gives; see the module's docstring."""
+    keeps_graph = len(objective) <= objective.physical_batch_size
+    loss = objective.first(_NUM_COMPARED)
+    with measuring(objective.model):
+        v = _comparison_vector(objective.params)
+        plain = vectors.flatten(double_backward(loss, objective.params, v))
+        folding = find_folding(objective.model, loss.inputs)
+        if keeps_graph:
+            ways = [_Way(double_backward, folding, True), _Way(double_backward, keeps_graph=True)]
+        else:
+            ways = [
+                _Way(forward_over_reverse, folding),
+                _Way(double_backward, folding),
+                _Way(forward_over_reverse),
+                _Way(double_backward),
+            ]
+        return next((way for way in ways[:-1] if _agrees(way, loss, v, plain)), ways[-1])
+
+
+def _agrees(way: _Way, loss: BatchLoss, v: Vector, plain: Tensor) -> bool:
+    """Whether a way gives the plain product, up to rounding."""
+    params: list[Tensor] = [p for p in loss.model.parameters() if p.requires_grad]
+    try:
+        with way.folding.applied():
+            product = vectors.flatten(way.hvp(loss, params, v))
+    except (NotImplementedError, RuntimeError) as error:
+        log.debug("%s cannot be used for this model: %s", way.hvp, error)
+        return False
+    apart = torch.linalg.vector_norm(product - plain)
+    return bool(apart <= _AGREEMENT[plain.dtype] * torch.linalg.vector_norm(plain))
+
+
+def _comparison_vector(params: Vector) -> Vector:
+    """Random signs: every parameter has its part in the product."""
+    generator = torch.Generator().manual_seed(0)
+    return [signs(tuple(p.shape), p.detach(), generator) for p in params]

@@ -44,6 +44,7 @@ from samsweep.training.device import (
     resolve_device,
 )
 from samsweep.training.evaluate import Score, evaluate
+from samsweep.training.examples import measured_examples
 from samsweep.training.memory import keep_freed_memory
 from samsweep.training.progress import TrainingProgress
 from samsweep.training.trainer import Trainer, initial_model
@@ -423,8 +424,8 @@ class CellRun:
         files = {"last": self.folder.weights_file, "best": self.folder.best_weights_file}
         model = initial_model(self.cell, self._data)
         model.load_state_dict(read_weights(files[settings.weights]))
-        images, labels = self._data.train.batch(torch.arange(settings.num_examples))
-        return measure(name, settings, model.to(self._device), self._data.normalize(images), labels)
+        inputs, labels = measured_examples(name, settings, self.cell, self._data)
+        return measure(name, settings, model.to(self._device), inputs, labels)
 
     # ------------------------------------------------------------------ telling
 

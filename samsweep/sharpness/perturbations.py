@@ -1,0 +1,233 @@
+"""How much the loss rises when the weights are moved: at worst, on average, by one step of SAM."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import fmean
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.functional import cross_entropy
+
+from samsweep import vectors
+from samsweep.sharpness.draws import normal
+from samsweep.sharpness.estimate import Estimate, standard_error
+from samsweep.sharpness.objective import LossFn, MeanLoss
+from samsweep.vectors import Vector
+
+Norm = Literal["l2", "linf"]
+
+#: A step of ascent, in radii, is this over the number of steps: enough to cross the ball.
+_REACH = 2.5
+
+
+def worst_case(
+    model: Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    rho: float,
+    norm: Norm = "l2",
+    adaptive: bool = False,
+    num_steps: int = 20,
+    batch_size: int = 256,
+    physical_batch_size: int = 256,
+    loss_fn: LossFn = cross_entropy,
+) -> Estimate:
+    """Max L(w + delta) - L(w) over ||delta / c|| <= rho, mean over batches of m examples.
+
+    c is 1, or abs(w) if adaptive (Andriushchenko et al. 2023, arXiv 2302.07011, section 3). The
+    maximum is what projected gradient ascent finds from delta = 0: a lower bound of the true one,
+    and never below 0. Each batch has its own worst perturbation: m is ``batch_size``.
+
+    Conditions: eval mode, full precision, all trainable parameters.
+
+    Args:
+        model: Any classifier.
+        inputs: The fixed examples, shape (N, ...); an incomplete last batch is left out.
+        labels: Shape (N,).
+        rho: Radius.
+        norm: Of all parameters together, ``l2``, or the largest of any, ``linf``.
+        adaptive: Whether changes count relative to each parameter's size.
+        num_steps: Steps of ascent.
+        batch_size: Examples of a batch, m.
+        physical_batch_size: Examples per micro-batch; changes memory and speed, not the value.
+        loss_fn: Mean loss over examples of (outputs, labels).
+
+    Raises:
+        ValueError: If an argument is out of range.
+        FloatingPointError: If the loss is not finite.
+    """
+    if norm not in ("l2", "linf"):
+        raise ValueError(f"norm={norm!r}: choose l2 or linf")
+    _check_positive(rho=rho, num_steps=num_steps, batch_size=batch_size)
+    step = _REACH * rho / num_steps
+
+    def rise(batch: MeanLoss) -> float:
+        scale = _scale(batch.params, adaptive)
+        position = [torch.zeros_like(p) for p in batch.params]
+        losses = []
+        for _ in range(num_steps):
+            loss, gradient = batch.gradient(_moved(batch.params, position, scale))
+            losses.append(loss)
+            uphill = torch._foreach_mul(gradient, scale)
+            torch._foreach_add_(position, _unit(uphill, norm), alpha=step)
+            _project(position, rho, norm)
+        losses.append(batch.value(_moved(batch.params, position, scale)))
+        return max(losses) - losses[0]
+
+    return _over_batches(
+        MeanLoss(model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size),
+        batch_size,
+        rise,
+        num_gradients=num_steps,
+        num_forwards=1,
+    )
+
+
+def sam_gap(
+    model: Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    rho: float,
+    batch_size: int = 128,
+    physical_batch_size: int = 256,
+    loss_fn: LossFn = cross_entropy,
+) -> Estimate:
+    """L(w + rho g / ||g||) - L(w) with g = grad L(w), mean over batches (Foret et al. 2021, eq. 2).
+
+    What SAM's own step finds of the worst case; g is a batch's own gradient, in eval mode.
+
+    Args and errors are those of :func:`worst_case`.
+    """
+    _check_positive(rho=rho, batch_size=batch_size)
+
+    def rise(batch: MeanLoss) -> float:
+        loss, gradient = batch.gradient()
+        step = torch._foreach_mul(_unit(gradient, "l2"), rho)
+        return batch.value(_moved(batch.params, step)) - loss
+
+    return _over_batches(
+        MeanLoss(model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size),
+        batch_size,
+        rise,
+        num_gradients=1,
+        num_forwards=1,
+    )
+
+
+def average_case(
+    model: Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    rho: float,
+    adaptive: bool = False,
+    num_samples: int = 50,
+    seed: int = 0,
+    physical_batch_size: int = 256,
+    loss_fn: LossFn = cross_entropy,
+) -> Estimate:
+    """E L(w + delta) - L(w), delta ~ N(0, rho² diag(c²)), over all examples.
+
+    c is 1, or abs(w) if adaptive (Andriushchenko et al. 2023, arXiv 2302.07011, section 3). The
+    draws of a seed are the same for all networks of one shape, so that differences between them
+    are not of the draws.
+
+    Args:
+        model: Any classifier.
+        inputs: The fixed examples, shape (N, ...).
+        labels: Shape (N,).
+        rho: Standard deviation of the noise, relative to the parameter's size if adaptive.
+        adaptive: Whether it is.
+        num_samples: Draws, at least 2.
+        seed: Of the draws.
+        physical_batch_size: Examples per micro-batch; changes memory and speed, not the value.
+        loss_fn: Mean loss over examples of (outputs, labels).
+
+    Raises:
+        ValueError: If an argument is out of range.
+        FloatingPointError: If the loss is not finite.
+    """
+    _check_positive(rho=rho, num_samples=num_samples - 1)
+    started = time.perf_counter()
+    objective = MeanLoss(
+        model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
+    )
+    loss = objective.finite_value()
+    scale = _scale(objective.params, adaptive)
+    generator = torch.Generator().manual_seed(seed)
+    rises = []
+    for _ in range(num_samples):
+        noise = torch._foreach_mul(normal(objective.params, generator), rho)
+        rises.append(objective.value(_moved(objective.params, noise, scale)) - loss)
+    return Estimate(
+        value=fmean(rises),
+        standard_error=standard_error(rises),
+        num_samples=num_samples,
+        num_forwards=num_samples + 1,
+        loss=loss,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _over_batches(
+    objective: MeanLoss,
+    batch_size: int,
+    rise: Callable[[MeanLoss], float],
+    *,
+    num_gradients: int,
+    num_forwards: int,
+) -> Estimate:
+    """The mean of a rise over batches, at so many passes over each."""
+    started = time.perf_counter()
+    loss = objective.finite_value()
+    rises = [rise(batch) for batch in objective.batches(batch_size)]
+    return Estimate(
+        value=fmean(rises),
+        standard_error=standard_error(rises),
+        num_samples=len(rises),
+        num_gradients=num_gradients,
+        num_forwards=num_forwards + 1,
+        loss=loss,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _scale(params: Vector, adaptive: bool) -> list[Tensor]:
+    """What one unit of change means for each parameter."""
+    return [p.detach().abs() if adaptive else torch.ones_like(p) for p in params]
+
+
+def _moved(params: Vector, by: Vector, scale: Vector | None = None) -> list[Tensor]:
+    """Parameters at another place; they themselves stay."""
+    step = by if scale is None else torch._foreach_mul(by, scale)
+    return list(torch._foreach_add([p.detach() for p in params], step))
+
+
+def _unit(gradient: Vector, norm: Norm) -> list[Tensor]:
+    """The direction of steepest ascent in a norm; zero where the gradient is zero."""
+    if norm == "linf":
+        return list(torch._foreach_sign(gradient))
+    length = vectors.norm(gradient)
+    return [torch.where(length > 0, g / length, torch.zeros_like(g)) for g in gradient]
+
+
+def _project(position: list[Tensor], rho: float, norm: Norm) -> None:
+    """Back into the ball, in place."""
+    if norm == "linf":
+        torch._foreach_clamp_min_(position, -rho)
+        torch._foreach_clamp_max_(position, rho)
+        return
+    length = vectors.norm(position)
+    torch._foreach_mul_(position, torch.where(length > rho, rho / length, 1.0).item())
+
+
+def _check_positive(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value}: choose a larger number, above 0")

@@ -1,0 +1,230 @@
+"""Traces of the Hessian, of the Gauss-Newton matrix and of the Fisher matrix.
+
+All are estimated from random probes without bias, each with its standard error.
+"""
+
+from __future__ import annotations
+
+import time
+from statistics import fmean
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.functional import cross_entropy, one_hot, softmax
+
+from samsweep.sharpness.conditions import measuring
+from samsweep.sharpness.draws import signs
+from samsweep.sharpness.estimate import Estimate, standard_error
+from samsweep.sharpness.hvp import HessianOperator
+from samsweep.sharpness.objective import LossFn, MeanLoss
+
+
+def hessian_trace(
+    model: Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    num_samples: int = 100,
+    seed: int = 0,
+    physical_batch_size: int = 256,
+    loss_fn: LossFn = cross_entropy,
+) -> Estimate:
+    """The trace of the Hessian of the mean loss, by Hutch++ (Meyer et al. 2021, arXiv 2010.09649).
+
+    A third of the products finds a basis Q of what the largest eigenvalues span, a third takes the
+    trace there exactly, and the rest is Hutchinson's estimate zᵀHz of what is left outside. The
+    standard error is that of the last part; Q takes a third of ``num_samples`` vectors of memory.
+
+    Conditions: those of :func:`~samsweep.sharpness.top_eigenvalues`.
+
+    Args:
+        model: Any classifier.
+        inputs: The fixed examples, shape (N, ...).
+        labels: Shape (N,).
+        num_samples: Hessian-vector products, at least 2.
+        seed: Of the probes.
+        physical_batch_size: Examples per micro-batch; changes memory and speed, not the value.
+        loss_fn: Mean loss over examples of (outputs, labels).
+
+    Raises:
+        ValueError: If an argument is out of range.
+        FloatingPointError: If the loss or a product is not finite.
+    """
+    _check_samples(num_samples)
+    started = time.perf_counter()
+    objective = MeanLoss(
+        model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
+    )
+    loss = objective.finite_value()
+    hessian = HessianOperator.of(objective)
+    generator = torch.Generator().manual_seed(seed)
+    with measuring(model):
+        basis = _range_of(hessian, num_samples // 3, generator)
+        inside = sum(torch.dot(q, hessian.matvec(q)).item() for q in basis)
+        outside = []
+        for _ in range(num_samples - hessian.num_hvps):
+            z = signs((hessian.dim,), objective.params[0], generator)
+            z = z - basis.T @ (basis @ z)
+            outside.append(torch.dot(z, hessian.matvec(z)).item())
+    value = inside + fmean(outside)
+    if not torch.tensor(value).isfinite():
+        raise FloatingPointError(
+            "a product of the Hessian is not finite: the weights may have diverged"
+        )
+    return Estimate(
+        value=value,
+        standard_error=standard_error(outside),
+        num_samples=num_samples,
+        num_hvps=hessian.num_hvps,
+        loss=loss,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _range_of(hessian: HessianOperator, size: int, generator: torch.Generator) -> Tensor:
+    """Orthonormal rows that span the Hessian's images of random vectors, shape (size, dim)."""
+    size = min(size, hessian.dim)
+    like = hessian.params[0]
+    images = torch.zeros(size, hessian.dim, dtype=like.dtype, device=like.device)
+    for row in images:
+        row.copy_(hessian.matvec(signs((hessian.dim,), like, generator)))
+    basis: Tensor = torch.linalg.qr(images.T).Q.T
+    return basis
+
+
+def ggn_trace(
+    model: Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    num_samples: int = 100,
+    seed: int = 0,
+    physical_batch_size: int = 256,
+) -> Estimate:
+    """The trace of the Gauss-Newton matrix of the mean cross-entropy.
+
+    G = 1/N sum_i J_iᵀ (diag(p_i) - p_i p_iᵀ) J_i with the outputs' Jacobian J_i and the predicted
+    probabilities p_i; for cross-entropy G is the Fisher matrix. The inner matrix is S_i S_iᵀ with
+    S_i = diag(sqrt(p_i)) - p_i sqrt(p_i)ᵀ, and for independent signs e_i
+
+        tr G = 1/N E || sum_i J_iᵀ S_i e_i ||²,
+
+    which is Hutchinson's estimate of the Gram matrix's trace: one backward pass per probe.
+
+    Args, conditions and errors are those of :func:`hessian_trace`, without a ``loss_fn``.
+    """
+    objective = MeanLoss(model, inputs, labels, physical_batch_size=physical_batch_size)
+    return _gram_trace(objective, _GaussNewton(), num_samples, seed)
+
+
+def fisher_trace(
+    model: Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    num_samples: int = 100,
+    seed: int = 0,
+    physical_batch_size: int = 256,
+) -> Estimate:
+    """The trace of the Fisher matrix: the mean squared norm of the gradient of one example.
+
+    Labels are drawn from the predicted probabilities; with the true ones it would be the empirical
+    Fisher matrix, which is another. For independent signs s_i
+
+        tr F = 1/N E || sum_i s_i grad log p(y_i | x_i) ||²,
+
+    so that one backward pass over the batch takes the place of one for each example.
+
+    Args, conditions and errors are those of :func:`hessian_trace`, without a ``loss_fn``; the given
+    labels only tell of the loss.
+    """
+    objective = MeanLoss(model, inputs, labels, physical_batch_size=physical_batch_size)
+    return _gram_trace(objective, _Fisher(), num_samples, seed)
+
+
+class _Probe(Protocol):
+    """A random vector in the space of all examples' outputs.
+
+    Numbers are drawn for all examples at once, so that micro-batches do not matter.
+    """
+
+    def draw(self, num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
+        """Random numbers on the CPU, a row for each example."""
+
+    def cotangents(self, probabilities: Tensor, drawn: Tensor) -> Tensor:
+        """What is propagated back from some examples' outputs, shape (n, classes).
+
+        Args:
+            probabilities: Predicted, shape (n, classes).
+            drawn: Those examples' rows, on the same device.
+        """
+
+
+class _GaussNewton:
+    """S_i e_i, see :func:`ggn_trace`."""
+
+    def draw(self, num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
+        return signs((num_examples, num_classes), torch.empty(0), generator)
+
+    def cotangents(self, probabilities: Tensor, drawn: Tensor) -> Tensor:
+        root = probabilities.sqrt()
+        along = root * drawn.to(root.dtype)
+        return along - probabilities * along.sum(dim=1, keepdim=True)
+
+
+class _Fisher:
+    """s_i (p_i - y_i) with a drawn label y_i, one-hot; see :func:`fisher_trace`."""
+
+    def draw(self, num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
+        chosen = torch.rand((num_examples, 1), generator=generator, dtype=torch.float64)
+        return torch.cat([chosen, signs((num_examples, 1), chosen, generator)], dim=1)
+
+    def cotangents(self, probabilities: Tensor, drawn: Tensor) -> Tensor:
+        chosen, sign = drawn[:, :1], drawn[:, 1:]
+        num_classes = probabilities.shape[1]
+        below = probabilities.double().cumsum(dim=1) < chosen
+        label = below.sum(dim=1).clamp(max=num_classes - 1)
+        return sign.to(probabilities.dtype) * (probabilities - one_hot(label, num_classes))
+
+
+def _gram_trace(objective: MeanLoss, probe: _Probe, num_samples: int, seed: int) -> Estimate:
+    """1/N E || sum_i J_iᵀ c_i ||² over random cotangents c_i."""
+    _check_samples(num_samples)
+    started = time.perf_counter()
+    loss = objective.finite_value()
+    generator = torch.Generator().manual_seed(seed)
+    with measuring(objective.model):
+        num_classes = objective.first(1).outputs().shape[1]
+        samples = []
+        for _ in range(num_samples):
+            drawn = probe.draw(len(objective), num_classes, generator)
+            samples.append(_squared_norm(objective, probe, drawn) / len(objective))
+    return Estimate(
+        value=fmean(samples),
+        standard_error=standard_error(samples),
+        num_samples=num_samples,
+        num_gradients=num_samples,
+        loss=loss,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _squared_norm(objective: MeanLoss, probe: _Probe, drawn: Tensor) -> float:
+    """|| sum_i J_iᵀ c_i ||², summed over micro-batches before the square is taken."""
+    total = [torch.zeros_like(p) for p in objective.params]
+    rows = torch.split(drawn, objective.physical_batch_size)
+    for (_, batch), row in zip(objective.micro_batches(), rows, strict=True):
+        outputs = batch.outputs()
+        weights = probe.cotangents(softmax(outputs.detach(), dim=1), row.to(outputs.device))
+        parts = torch.autograd.grad(
+            outputs, objective.params, grad_outputs=weights, materialize_grads=True
+        )
+        torch._foreach_add_(total, parts)
+    return sum(part.double().square().sum().item() for part in total)
+
+
+def _check_samples(num_samples: int) -> None:
+    if num_samples < 2:
+        raise ValueError(f"num_samples={num_samples}: choose at least 2, for a standard error")

@@ -1,0 +1,49 @@
+"""The images on which a trained network is measured."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from samsweep.config import CellConfig, SharpnessConfig
+from samsweep.data.augment import augment, draw
+from samsweep.data.images import ImageData
+from samsweep.seeding import generator
+
+
+def measured_examples(
+    name: str, settings: SharpnessConfig, cell: CellConfig, data: ImageData
+) -> tuple[Tensor, Tensor]:
+    """Normalised training images, with the labels that were trained on.
+
+    Args:
+        name: Of the measure. ``empirical_sam`` takes shuffled and augmented batches, one after the
+            other, every other measure the first ``num_examples`` images as they are.
+        settings: How many.
+        cell: The cell, for its augmentation.
+        data: Its images.
+
+    Returns:
+        Images of shape (N, C, H, W) and labels of shape (N,), on the data's device.
+    """
+    if name == "empirical_sam":
+        return _augmented_batches(settings, cell, data)
+    images, labels = data.train.batch(torch.arange(settings.num_examples))
+    return data.normalize(images), labels
+
+
+def _augmented_batches(
+    settings: SharpnessConfig, cell: CellConfig, data: ImageData
+) -> tuple[Tensor, Tensor]:
+    """Batches as training has them: shuffled anew for every pass over the images."""
+    num_batches, batch_size = settings.empirical_sam.num_batches, settings.empirical_sam.batch_size
+    per_pass = len(data.train) // batch_size
+    draws = generator(settings.seed, "empirical_sam")
+    order = [
+        torch.randperm(len(data.train), generator=draws)[: per_pass * batch_size]
+        for _ in range(-(-num_batches // per_pass))
+    ]
+    images, labels = data.train.batch(torch.cat(order)[: num_batches * batch_size])
+    config = cell.dataset.augment
+    changes = draw(config, len(images), images.shape[-1], draws)
+    return augment(images, changes, config, data.mean, data.std), labels
