@@ -102,6 +102,27 @@ def _derivative_along(
     )
 
 
+@dataclass(frozen=True)
+class Way:
+    """How an operator's products are computed.
+
+    Args:
+        hvp: Of one micro-batch.
+        folding: What is folded meanwhile.
+        keeps_graph: Whether the graph of the gradient is kept instead, for ``double_backward``.
+    """
+
+    hvp: HVP
+    folding: Folding = Folding()
+    keeps_graph: bool = False
+
+    def __str__(self) -> str:
+        """In words."""
+        name = "kept graph" if self.keeps_graph else self.hvp.__name__.replace("_", " ")
+        num_folded = len(self.folding.pairs) + len(self.folding.lone)
+        return f"{name}, {num_folded} BatchNorms folded"
+
+
 class HessianOperator:
     """Hessian of the mean loss over all examples, in the model's trainable parameters.
 
@@ -126,6 +147,10 @@ class HessianOperator:
     Raises:
         ValueError: If there are no examples, labels do not match, the micro-batch is empty, or
             the trainable parameters are not of one floating type and device.
+
+    Attributes:
+        way: What was chosen.
+        num_hvps: Products that were taken.
     """
 
     def __init__(
@@ -155,7 +180,7 @@ class HessianOperator:
         self.params = objective.params
         self.dim, self.dtype, self.device = objective.dim, objective.dtype, objective.device
         self.num_hvps = 0
-        self._way = _choose(objective) if hvp is None else _Way(hvp)
+        self.way = _choose(objective) if hvp is None else Way(hvp)
         self._kept_grads: Vector | None = None
 
     def matvec(self, v: Tensor) -> Tensor:
@@ -171,8 +196,8 @@ class HessianOperator:
             ValueError: If ``v`` has another size.
         """
         parts = vectors.unflatten(v, self.params)
-        with measuring(self.objective.model), self._way.folding.applied():
-            product = self._kept(parts) if self._way.keeps_graph else self._summed(parts)
+        with measuring(self.objective.model), self.way.folding.applied():
+            product = self._kept(parts) if self.way.keeps_graph else self._summed(parts)
         self.num_hvps += 1
         return product
 
@@ -186,7 +211,7 @@ class HessianOperator:
         """Micro-batch by micro-batch; memory is that of one."""
         product = torch.zeros(self.dim, dtype=self.dtype, device=self.device)
         for share, loss in self.objective.micro_batches():
-            product += share * vectors.flatten(self._way.hvp(loss, self.params, v))
+            product += share * vectors.flatten(self.way.hvp(loss, self.params, v))
         return product
 
     def _kept(self, v: Vector) -> Tensor:
@@ -202,22 +227,7 @@ class HessianOperator:
 # --------------------------------------------------------------------------- choosing a way
 
 
-@dataclass(frozen=True)
-class _Way:
-    """How products are computed.
-
-    Args:
-        hvp: Of one micro-batch.
-        folding: What is folded meanwhile.
-        keeps_graph: Whether the graph of the gradient is kept instead, for ``double_backward``.
-    """
-
-    hvp: HVP
-    folding: Folding = Folding()
-    keeps_graph: bool = False
-
-
-def _choose(objective: MeanLoss) -> _Way:
+def _choose(objective: MeanLoss) -> Way:
     """The quickest way that gives what the plain one gives; see the module's docstring."""
     keeps_graph = len(objective) <= objective.physical_batch_size
     loss = objective.first(_NUM_COMPARED)
@@ -226,18 +236,18 @@ def _choose(objective: MeanLoss) -> _Way:
         plain = vectors.flatten(double_backward(loss, objective.params, v))
         folding = find_folding(objective.model, loss.inputs)
         if keeps_graph:
-            ways = [_Way(double_backward, folding, True), _Way(double_backward, keeps_graph=True)]
+            ways = [Way(double_backward, folding, True), Way(double_backward, keeps_graph=True)]
         else:
             ways = [
-                _Way(forward_over_reverse, folding),
-                _Way(double_backward, folding),
-                _Way(forward_over_reverse),
-                _Way(double_backward),
+                Way(forward_over_reverse, folding),
+                Way(double_backward, folding),
+                Way(forward_over_reverse),
+                Way(double_backward),
             ]
         return next((way for way in ways[:-1] if _agrees(way, loss, v, plain)), ways[-1])
 
 
-def _agrees(way: _Way, loss: BatchLoss, v: Vector, plain: Tensor) -> bool:
+def _agrees(way: Way, loss: BatchLoss, v: Vector, plain: Tensor) -> bool:
     """Whether a way gives the plain product, up to rounding."""
     params: list[Tensor] = [p for p in loss.model.parameters() if p.requires_grad]
     try:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from samsweep.sharpness import HessianOperator, measuring
+from samsweep.sharpness import HessianOperator, double_backward, measuring
 
 MATMUL, CONV = torch.backends.cuda.matmul, torch.backends.cudnn.conv
 
@@ -71,9 +71,12 @@ def test_a_product_leaves_the_model_as_it_was(mixed):
 def test_a_product_that_fails_leaves_the_model_as_it_was(mixed):
     model, inputs, labels = mixed
     before = state_of(model)
-    operator = HessianOperator(model, inputs[..., 0], labels)
+    operator = HessianOperator(model, inputs[..., 0], labels, hvp=double_backward)
     with pytest.raises(RuntimeError):
         operator.matvec(torch.ones(operator.dim, dtype=torch.float64))
+    assert_same_state(before, state_of(model))
+    with pytest.raises(RuntimeError):
+        HessianOperator(model, inputs[..., 0], labels)
     assert_same_state(before, state_of(model))
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from samsweep.sharpness import HessianOperator
+from samsweep.sharpness import HessianOperator, double_backward, forward_over_reverse
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 SEEDS = st.integers(0, 2**31)
@@ -134,3 +134,121 @@ def test_says_what_is_wrong(problem):
         HessianOperator(model.bfloat16(), inputs, labels)
     with pytest.raises(ValueError, match="no trainable parameter: set requires_grad=True"):
         HessianOperator(model.requires_grad_(False), inputs, labels)
+
+
+WAYS = [
+    {"hvp": double_backward, "physical_batch_size": 4},
+    {"hvp": forward_over_reverse, "physical_batch_size": 4},
+    {"physical_batch_size": 4},
+    {"physical_batch_size": 11},
+]
+
+
+@pytest.mark.parametrize("batchnorm", [True, False])
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_gives_the_dense_hessian(problem, dense_hessian, batchnorm, way):
+    model, inputs, labels = problem(batchnorm=batchnorm)
+    operator = HessianOperator(model, inputs, labels, **way)
+    columns = [operator.matvec(e) for e in torch.eye(operator.dim, dtype=torch.float64)]
+    torch.testing.assert_close(
+        torch.stack(columns), dense_hessian(model, inputs, labels).T, **EXACT
+    )
+
+
+def test_what_is_chosen(problem):
+    model, inputs, labels = problem()
+    one = HessianOperator(model, inputs, labels, physical_batch_size=11)
+    assert str(one.way) == "kept graph, 2 BatchNorms folded"
+    several = HessianOperator(model, inputs, labels, physical_batch_size=10)
+    assert str(several.way) == "forward over reverse, 2 BatchNorms folded"
+    assert not HessianOperator(problem(batchnorm=False)[0], inputs, labels).way.folding.pairs
+
+
+class NoForwardMode(torch.autograd.Function):
+    """x², without a forward mode."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * ctx.saved_tensors[0] * grad
+
+
+def test_a_model_without_a_forward_mode_takes_double_backward(problem, dense_hessian):
+    model, inputs, labels = problem()
+
+    class Squared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return NoForwardMode.apply(self.model(x))
+
+    squared = Squared()
+    operator = HessianOperator(squared, inputs, labels, physical_batch_size=4)
+    assert operator.way.hvp is double_backward and operator.way.folding.pairs
+    plain = HessianOperator(squared, inputs, labels, hvp=double_backward)
+    v = random_vector(operator.dim, 0)
+    torch.testing.assert_close(operator.matvec(v), plain.matvec(v), **EXACT)
+
+
+class Wrong(torch.autograd.Function):
+    """The identity, with a forward mode that is wrong."""
+
+    @staticmethod
+    def forward(x):
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return 2 * tangent
+
+
+def test_a_way_that_disagrees_with_the_plain_one_is_not_taken(problem):
+    model, inputs, labels = problem()
+    wrong = nn.Sequential(model, nn.Identity())
+    wrong[1].forward = Wrong.apply
+    operator = HessianOperator(wrong, inputs, labels, physical_batch_size=4)
+    assert operator.way.hvp is double_backward
+
+
+@pytest.mark.parametrize("size", [4, 11])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_small_penalty_counts_on_every_way(problem, size, dtype):
+    """Too small for the comparison with the plain way to notice it missing in float32."""
+    model, inputs, labels = problem(dtype=dtype)
+
+    def decayed(outputs, labels):
+        penalty = sum(p.square().sum() for p in model.parameters())
+        return cross_entropy(outputs, labels) + 5e-4 / 2 * penalty
+
+    v = torch.ones(sum(p.numel() for p in model.parameters()), dtype=dtype)
+    plain, shifted = (
+        HessianOperator(model, inputs, labels, physical_batch_size=size, loss_fn=loss_fn)
+        for loss_fn in (cross_entropy, decayed)
+    )
+    difference = shifted.matvec(v) - plain.matvec(v)
+    torch.testing.assert_close(difference, 5e-4 * v, rtol=0, atol=2e-5)
+
+
+def test_agrees_with_curvlinops(problem):
+    curvlinops = pytest.importorskip("curvlinops")
+    model, inputs, labels = problem()
+    operator = HessianOperator(model, inputs, labels, physical_batch_size=4)
+    reference = curvlinops.HessianLinearOperator(
+        model.eval(), nn.CrossEntropyLoss(), operator.params, [(inputs, labels)]
+    )
+    v = random_vector(operator.dim, 0)
+    torch.testing.assert_close(operator.matvec(v), (reference @ v).detach(), **EXACT)

@@ -1,45 +1,128 @@
 import json
+import math
 
 import pytest
 import torch
+import yaml
 from torch import nn
+from torch.nn.functional import cross_entropy
 
-from samsweep.config import MEASURES, ConfigError, SharpnessConfig
-from samsweep.sharpness import measure, top_eigenvalues
-
-SETTINGS = SharpnessConfig(
-    measures=("lambda_max",),
-    num_examples=11,
-    weights="last",
-    tolerance=1e-4,
-    max_hvps=100,
-    seed=0,
-    physical_batch_size=4,
+from samsweep.config import MEASURES, ConfigError, SharpnessConfig, conf_dir
+from samsweep.sharpness import (
+    average_case,
+    empirical_sam,
+    fisher_trace,
+    ggn_trace,
+    hessian_trace,
+    landscape,
+    measure,
+    relative_flatness,
+    sam_gap,
+    spectral_density,
+    top_eigenvalues,
+    worst_case,
 )
-KEYS = {
-    *("lambda_max", "eigenvalues", "errors", "residuals", "num_hvps", "converged"),
-    *("loss", "weight_norm", "seconds"),
-}
+
+SETTINGS = SharpnessConfig.parse(
+    {
+        **yaml.safe_load((conf_dir() / "sharpness/lambda_max.yaml").read_text()),
+        "num_examples": 11,
+        "max_hvps": 100,
+        "physical_batch_size": 4,
+        "trace": {"num_samples": 4},
+        "spectral_density": {"num_vectors": 2, "num_steps": 5},
+        "average_case": {"rho": 0.01, "adaptive_rho": 0.1, "num_samples": 3},
+        "sam_gap": {"rho": 0.1, "batch_size": 5},
+        "landscape": {"radius": 1.0, "num_points_1d": 5, "num_points_2d": 3},
+        "empirical_sam": {"num_batches": 2, "batch_size": 5, "num_eigenvalues": 3},
+    }
+)
+SEARCH = {"tolerance": 1e-4, "max_hvps": 100, "physical_batch_size": 4}
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_every_measure_gives_plain_json(problem, name):
-    values = measure(name, SETTINGS, *problem())
-    assert json.loads(json.dumps(values, allow_nan=False)) == values
-    assert KEYS <= values.keys()
-    assert len(values["eigenvalues"]) == len(values["errors"]) == MEASURES[name]
-    assert values["lambda_max"] == values["eigenvalues"][0]
-
-
-def test_values_are_those_of_top_eigenvalues(problem):
+def test_every_measure_gives_plain_json_with_its_error_and_cost(problem, name):
     model, inputs, labels = problem()
-    values = measure("top5", SETTINGS, model, inputs, labels)
-    found = top_eigenvalues(
-        model, inputs, labels, k=5, tolerance=1e-4, max_hvps=100, physical_batch_size=4
+    values = measure(name, SETTINGS, model, inputs, labels)
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
+    assert any(key in values for key in ("num_hvps", "num_gradients", "num_forwards"))
+    assert values["seconds"] > 0
+    # The study's is a mean over batches of 5, 5 and 1 examples.
+    if name != "empirical_sam":
+        loss = cross_entropy(model.eval()(inputs), labels).item()
+        assert values["loss"] == pytest.approx(loss, rel=1e-9)
+    headline = MEASURES[name].headline
+    if headline is not None:
+        assert math.isfinite(values[headline])
+        assert "standard_error" in values or len(values["errors"]) > 0
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_same_again_and_the_model_as_it_was(problem, name):
+    model, inputs, labels = problem()
+    model.branch.eval()
+    modes = [module.training for module in model.modules()]
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    first, again = (measure(name, SETTINGS, model, inputs, labels) for _ in range(2))
+    assert {**first, "seconds": 0} == {**again, "seconds": 0}
+    assert modes == [module.training for module in model.modules()]
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+EXPECTED = {
+    "lambda_max": lambda *p: top_eigenvalues(*p, k=1, **SEARCH).values[0],
+    "top5": lambda *p: top_eigenvalues(*p, k=5, **SEARCH).values[0],
+    "relative_flatness": lambda *p: relative_flatness(*p, **SEARCH).scaled,
+    "trace": lambda *p: hessian_trace(*p, num_samples=4).value,
+    "ggn_trace": lambda *p: ggn_trace(*p, num_samples=4).value,
+    "fisher_trace": lambda *p: fisher_trace(*p, num_samples=4).value,
+    "worst_case_l2": lambda *p: worst_case(*p, rho=0.1).value,
+    "worst_case_linf": lambda *p: worst_case(*p, rho=0.001, norm="linf").value,
+    "adaptive_worst_case_l2": lambda *p: worst_case(*p, rho=0.5, adaptive=True).value,
+    "adaptive_worst_case_linf": lambda *p: (
+        worst_case(*p, rho=0.01, norm="linf", adaptive=True).value
+    ),
+    "average_case": lambda *p: average_case(*p, rho=0.01, num_samples=3).value,
+    "adaptive_average_case": lambda *p: (
+        average_case(*p, rho=0.1, adaptive=True, num_samples=3).value
+    ),
+    "sam_gap": lambda *p: sam_gap(*p, rho=0.1, batch_size=5).value,
+    "empirical_sam": lambda *p: empirical_sam(*p, batch_size=5, k=3, **SEARCH).value,
+}
+
+
+@pytest.mark.parametrize("name", [n for n, info in MEASURES.items() if info.headline])
+def test_headlines_are_those_of_the_functions(problem, name):
+    value = measure(name, SETTINGS, *problem())[MEASURES[name].headline]
+    assert value == pytest.approx(EXPECTED[name](*problem()), rel=1e-6)
+
+
+def test_figures_have_their_data(problem):
+    found = spectral_density(*problem(), num_vectors=2, num_steps=5)
+    values = measure("spectral_density", SETTINGS, *problem())
+    assert values["nodes"][1] == pytest.approx(found.nodes[1], rel=1e-6)
+    assert [len(weights) for weights in values["weights"]] == [5, 5]
+    assert values["dim"] == 143
+    line, plane = (measure(f"landscape_{n}d", SETTINGS, *problem()) for n in (1, 2))
+    assert line["alphas"] == [-1.0, -0.5, 0.0, 0.5, 1.0] and "betas" not in line
+    assert plane["alphas"] == plane["betas"] == [-1.0, 0.0, 1.0]
+    expected = landscape(*problem(), num_directions=2, num_points=3).losses
+    assert plane["losses"] == [pytest.approx(row) for row in expected.tolist()]
+
+
+def test_a_loss_that_overflows_is_none_in_a_slice(problem):
+    settings = SETTINGS.model_copy(
+        update={"landscape": SETTINGS.landscape.model_copy(update={"radius": 1e200})}
     )
-    assert values["eigenvalues"] == list(found.values)
-    assert values["bulk_outlier_ratio"] == found.values[0] / found.values[4]
-    assert values["loss"] == found.loss
+    values = measure("landscape_1d", settings, *problem())
+    assert values["losses"][0] is None and values["losses"][2] is not None
+
+
+def test_top5_has_the_ratio_of_bulk_and_outlier(problem):
+    values = measure("top5", SETTINGS, *problem())
+    assert len(values["eigenvalues"]) == len(values["errors"]) == 5
+    assert values["bulk_outlier_ratio"] == values["eigenvalues"][0] / values["eigenvalues"][4]
 
 
 def test_settings_are_used(problem):
@@ -76,8 +159,9 @@ def test_an_unknown_name_is_refused_with_the_valid_ones(problem):
         measure("lambda_min", SETTINGS, *problem())
 
 
-def test_a_diverged_network_is_an_arithmetic_error(problem):
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_diverged_network_is_an_arithmetic_error(problem, name):
     model, inputs, labels = problem()
     nn.init.constant_(model.head.bias, float("nan"))
     with pytest.raises(ArithmeticError, match="the mean loss is nan"):
-        measure("lambda_max", SETTINGS, model, inputs, labels)
+        measure(name, SETTINGS, model, inputs, labels)
