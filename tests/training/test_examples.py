@@ -26,7 +26,7 @@ def test_the_studys_batches_are_shuffled_and_augmented():
     pixels = data.normalize(data.train.images).flatten(1)
     distances = torch.cdist(images.flatten(1), pixels)
     found = distances.argmin(dim=1)
-    assert distances.min(dim=1).values.max() < 1e-3
+    assert distances.min(dim=1).values.max() < 0.02  # cdist rounds
     # Four batches of 200 are a pass over the 898 images: none of them comes twice in it.
     one_pass = found[:800]
     assert len(one_pass.unique()) > 780  # a few digits of the data set are alike
