@@ -70,7 +70,7 @@ typecheck: $(INSTALLED) ## mypy, strict
 bench: $(INSTALLED) ## seconds per step of each optimizer (JSON in benchmarks/results)
 	$(BIN)/python benchmarks/steps.py
 
-bench-sharpness: $(INSTALLED) ## lambda_max and top 5 beside other libraries (about an hour and a half)
+bench-sharpness: $(INSTALLED) ## lambda_max and top 5 beside other libraries (over an hour)
 	$(BIN)/python -W ignore::FutureWarning benchmarks/sharpness.py $(ARGS)
 
 clean: ## delete what the tools left behind; never results

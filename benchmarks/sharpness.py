@@ -65,7 +65,7 @@ STUDY = "bench_sharpness"
 DATA = Path("data/cifar100-mini")
 LIBRARIES = ("PyHessian", "curvlinops-for-pytorch", "hessian-eigenthings")
 
-#: On two cores ResNet-20 trains for half an hour, ResNet-18 for ten minutes.
+#: On two cores ResNet-20 trains for a quarter of an hour, ResNet-18 for five minutes.
 EPOCHS = {"resnet8": 15, "resnet20": 15, "resnet18": 2}
 
 #: The truth's starting vector is none of those measured.
@@ -94,7 +94,8 @@ class Case:
     memory: tuple[int, ...] = ()
 
 
-#: curvlinops with scipy's own ncv takes 21 products, on 2,048 images a quarter of an hour.
+#: Little more than an hour on two cores. On 2,048 images curvlinops is left out with scipy's own
+#: ncv, which takes 21 products of half a minute each.
 PLAN = (
     Case("resnet20", images=128, ks=(1, 5), memory=(128, 512, 2048)),
     Case(
