@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tables report status test test-all test-gpu test-slurm test-slurm-quick lint format typecheck bench clean
+.PHONY: help install demo tables report status test test-all test-gpu test-slurm test-slurm-quick lint format typecheck bench bench-sharpness clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
@@ -69,6 +69,9 @@ typecheck: $(INSTALLED) ## mypy, strict
 
 bench: $(INSTALLED) ## seconds per step of each optimizer (JSON in benchmarks/results)
 	$(BIN)/python benchmarks/steps.py
+
+bench-sharpness: $(INSTALLED) ## lambda_max and top 5 beside other libraries (over an hour)
+	$(BIN)/python -W ignore::FutureWarning benchmarks/sharpness.py $(ARGS)
 
 clean: ## delete what the tools left behind; never results
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
