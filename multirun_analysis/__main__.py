@@ -22,7 +22,7 @@ from samsweep.config import unknown_name
 from samsweep.records.store import write_text
 
 if TYPE_CHECKING:
-    from multirun_analysis.gallery import Picture
+    from multirun_analysis.pictures import Picture
 
 _DESCRIPTION = """\
 Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness, SGD
