@@ -141,11 +141,12 @@ def _told(cells: Cells, told: Callable[[pd.DataFrame], str]) -> str:
 
 
 def _spectra_caption(cells: Cells) -> str:
-    shown = ", ".join(f"{width:.2g}" for width in widths(cells))
+    shown = [f"{width:.2g}" for width in widths(cells)]
+    said = ", ".join(shown) + ", from the top" * (len(shown) > 1)
     return (
         "Share of the Hessian's eigenvalues per unit, by stochastic Lanczos quadrature: each node "
         f"is a Gaussian whose standard deviation is {100 * WIDTH:g} % of the range of the "
-        f"eigenvalues in its row of panels ({shown}, from the top). The axis is logarithmic: the "
+        f"eigenvalues in its row of panels ({said}). The axis is logarithmic: the "
         f"bulk at zero is nearly all of them, each peak to the right a few. {_MEANS}."
     )
 

@@ -94,6 +94,10 @@ def spectral_density(
     return finished(figure)
 
 
+def _most_seeds(row: Row, cells: Cells) -> int:
+    return max(len(cells[key]) for panel in row.panels for key in panel.lines)
+
+
 def _draw_row(line: list[Axes], row: Row, cells: Cells, palette: Palette) -> None:
     """Panels of one scale and one width of the Gaussians."""
     spectra = _spectra(row, cells)
@@ -105,14 +109,14 @@ def _draw_row(line: list[Axes], row: Row, cells: Cells, palette: Palette) -> Non
         for panel in row.panels
         for key in panel.lines
     }
-    # The highest that a curve can be, and how high a single eigenvalue is.
+    # The highest that a curve can be, and how high a single eigenvalue of one of the seeds is.
     top = 1 / (np.sqrt(2 * np.pi) * width)
-    lowest = top / max(spectrum.dim for spectrum in spectra)
+    lowest = top / max(spectrum.dim for spectrum in spectra) / _most_seeds(row, cells)
     for panel, axes in zip(row.panels, line, strict=True):
         for k, (series, rho) in enumerate(panel.lines):
             look, place = palette.look(*series), (k, len(panel.lines))
             draw_line(axes, at, curves[series, rho], look, series.label, place, markers=12)
         axes.set_xlim(at[0], at[-1])
-        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         powers_axis(axes, min(lowest / 5, top / 100), 3 * top)
         axes.tick_params(labelleft=axes is line[0])
