@@ -1,6 +1,7 @@
 """Made-up studies: records and histories in the form a run writes, with numbers from formulas.
 
-    python benchmarks/made_up.py 1000 FOLDER    # FOLDER/multirun/made-up, 1,000 cells
+    python benchmarks/made_up.py 1000 FOLDER           # FOLDER/multirun/made-up, 1,000 cells
+    python benchmarks/made_up.py 1000 FOLDER --full    # with a measurement of every measure
 
 The grid has four models, SGD and seven perturbing optimizers at three radii, and ten seeds. What is
 beyond these 880 cells has other learning rates, so that the number of tables grows with the cells.
@@ -12,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count, islice, product
 from pathlib import Path
 from typing import Any
 
 from samsweep.config import (
+    MEASURES,
     AugmentConfig,
     CellConfig,
     DatasetConfig,
@@ -99,12 +101,15 @@ def cells() -> Iterator[CellConfig]:
             )
 
 
-def record(cell: CellConfig, number: int, noise: random.Random) -> Record:
-    """A record as a finished run leaves it."""
+def record(cell: CellConfig, number: int, noise: random.Random, full: bool = False) -> Record:
+    """A record as a finished run leaves it; of every measure where it is full."""
     status: Status = (
         "diverged" if number % 50 == 49 else "failed" if number % 70 == 69 else "complete"
     )
     complete = status == "complete"
+    # Without the others, what is drawn of the noise is the same.
+    measured = list(measurements(noise)) if complete else []
+    measured += list(other_measurements(number)) if complete and full else []
     return Record(
         results_version=RESULTS_VERSION,
         cell_id=cell_id(cell),
@@ -116,7 +121,7 @@ def record(cell: CellConfig, number: int, noise: random.Random) -> Record:
             epoch=EPOCHS, num_epochs=EPOCHS, steps_per_epoch=175, train_loss=0.1, updated=TIME
         ),
         metrics=metrics(noise) if complete else None,
-        measurements=dict(measurements(noise)) if complete else {},
+        measurements=dict(measured) if complete else {},
         attempts=(Attempt(started=TIME, ended=TIME, seconds=3600.0, provenance=PROVENANCE),),
         error=None if complete else "Traceback (most recent call last):\n  ...\nRuntimeError: no",
     )
@@ -164,6 +169,92 @@ def measurements(noise: random.Random) -> Iterator[tuple[str, Measurement]]:
         )
 
 
+def other_measurements(number: int) -> Iterator[tuple[str, Measurement]]:
+    """Every measure but those of :func:`measurements`, of a cell that is told by its number."""
+    noise = random.Random(number)
+    size = noise.lognormvariate(0, 0.3)
+    fixed = {"num_examples": 2048, "weights": "last", "seed": 0}
+    common = {"loss": 0.01, "seconds": 30.0}
+    for name, info in MEASURES.items():
+        if info.headline == "lambda_max":
+            continue
+        section = info.settings[-1]
+        settings = fixed | {section: SECTIONS.get(section, 1e-4)}
+        result = common | (
+            {info.headline: size * noise.gauss(1, 0.1), "standard_error": 0.01}
+            if info.headline is not None
+            else ARRAYS[name](size, noise)
+        )
+        yield (
+            f"{name}-{short_hash(settings)}",
+            Measurement(
+                name=name, settings=settings, result=result, measured=TIME, provenance=PROVENANCE
+            ),
+        )
+
+
+def spectrum(size: float, noise: random.Random) -> dict[str, Any]:
+    """A bulk at zero and ten outliers, whose eigenvalues weigh 1 / dim each."""
+    dim = 270_000
+    outliers = [50 * size / (1 + k / 2) for k in range(10)]
+    nodes = [
+        [*(noise.gauss(0, 0.3) for _ in range(50)), *(x + noise.gauss(0, 0.01) for x in outliers)]
+        for _ in range(8)
+    ]
+    weights = [[(1 - 10 / dim) / 50] * 50 + [1 / dim] * 10] * 8
+    everything = [node for row in nodes for node in row]
+    return {
+        "nodes": nodes,
+        "weights": weights,
+        "largest": max(everything),
+        "smallest": min(everything),
+        "mean": sum(outliers) / dim,
+        "mean_standard_error": 1e-5,
+        "dim": dim,
+        "num_hvps": 480,
+    }
+
+
+def along_line(size: float, noise: random.Random) -> dict[str, Any]:
+    """A parabola with its minimum beside the weights."""
+    alphas = [-1 + k / 20 for k in range(41)]
+    beside = noise.gauss(0, 0.02)
+    losses = [0.01 + 3 * size * (alpha - beside) ** 2 for alpha in alphas]
+    return {"alphas": alphas, "losses": losses, "num_forwards": 41}
+
+
+def over_plane(size: float, noise: random.Random) -> dict[str, Any]:
+    """A valley; the farthest corner has no number."""
+    places = [-1 + k / 8 for k in range(17)]
+    slant = noise.gauss(0, 0.3)
+    losses: list[list[float | None]] = [
+        [0.01 + size * (3 * a * a + b * b + slant * a * b) for b in places] for a in places
+    ]
+    losses[-1][-1] = None
+    return {"alphas": places, "betas": places, "losses": losses, "num_forwards": 289}
+
+
+ARRAYS: Mapping[str, Callable[[float, random.Random], dict[str, Any]]] = {
+    "spectral_density": spectrum,
+    "landscape_1d": along_line,
+    "landscape_2d": over_plane,
+}
+
+#: The sections of the settings, as conf/sharpness has them.
+SECTIONS: Mapping[str, dict[str, Any]] = {
+    "trace": {"num_samples": 100},
+    "spectral_density": {"num_vectors": 8, "num_steps": 60},
+    "worst_case": {
+        "rho_l2": 0.1, "rho_linf": 0.001, "adaptive_rho_l2": 0.5, "adaptive_rho_linf": 0.01,
+        "num_steps": 20, "batch_size": 256,
+    },
+    "average_case": {"rho": 0.01, "adaptive_rho": 0.1, "num_samples": 50},
+    "sam_gap": {"rho": 0.1, "batch_size": 128},
+    "landscape": {"radius": 1.0, "num_points_1d": 41, "num_points_2d": 17},
+    "empirical_sam": {"num_batches": 40, "batch_size": 256, "num_eigenvalues": 5},
+}  # fmt: skip
+
+
 def histories(noise: random.Random, number: int = 50) -> list[str]:
     """Some histories of a second gradient's training, to be shared among the cells."""
     return [
@@ -185,8 +276,13 @@ def history_line(epoch: int, noise: random.Random) -> str:
     return json.dumps(row) + "\n"
 
 
-def write_study(root: Path, number: int) -> Path:
+def write_study(root: Path, number: int, full: bool = False) -> Path:
     """Write a study of ``number`` cells below ``root``; the same one each time.
+
+    Args:
+        root: Gets a folder ``multirun``.
+        number: Of cells.
+        full: Whether every measure was taken, not the largest eigenvalues alone.
 
     Returns:
         Folder of all studies.
@@ -194,7 +290,7 @@ def write_study(root: Path, number: int) -> Path:
     noise = random.Random(0)
     shared = histories(noise)
     for index, cell in enumerate(islice(cells(), number)):
-        written = record(cell, index, noise)
+        written = record(cell, index, noise, full)
         folder = root / "multirun" / STUDY / "cells" / written.cell_id
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(written.model_dump_json(indent=1) + "\n")
@@ -206,8 +302,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("number", type=int, help="of cells")
     parser.add_argument("folder", type=Path, help="where multirun/ goes")
+    parser.add_argument("--full", action="store_true", help="with a measurement of every measure")
     arguments = parser.parse_args()
-    print(write_study(arguments.folder, arguments.number) / STUDY)
+    print(write_study(arguments.folder, arguments.number, arguments.full) / STUDY)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@
 * :mod:`multirun_analysis.effects` estimates the effects of direction and magnitude by
   :mod:`multirun_analysis.statistics`, :mod:`multirun_analysis.conclusions` says what they allow to
   say, :mod:`multirun_analysis.gaps` which commands train what a study lacks.
-* :mod:`multirun_analysis.gallery` draws the figures (:mod:`multirun_analysis.figures`),
+* :mod:`multirun_analysis.gallery` draws the figures (:mod:`multirun_analysis.figures`), those of
+  spectra and landscapes from :mod:`multirun_analysis.arrays`;
   :mod:`multirun_analysis.report` lays everything out as one HTML file.
 * :mod:`multirun_analysis.formats` turns pages of tables into Markdown, LaTeX, HTML and CSV,
   :mod:`multirun_analysis.export` writes the frames themselves.
-* :mod:`multirun_analysis.labels` names recipes, optimizers and measurements for people.
+* :mod:`multirun_analysis.labels` names recipes, optimizers and measurements for people,
+  :mod:`multirun_analysis.measures` says what each measure of sharpness is.
 
 Only ``record.json`` and ``history.jsonl`` are read: no logs are parsed, nothing is unpickled and
 nothing found in a run folder is executed. Neither torch nor Hydra is needed.

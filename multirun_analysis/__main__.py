@@ -22,12 +22,13 @@ from samsweep.config import unknown_name
 from samsweep.records.store import write_text
 
 if TYPE_CHECKING:
-    from multirun_analysis.gallery import Picture
+    from multirun_analysis.pictures import Picture
 
 _DESCRIPTION = """\
-Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness, SGD
-beside SGDHESS, the share of amplified elements, the effects of direction and magnitude and what
-they allow to say, each per model and training recipe, as Markdown, CSV, LaTeX and HTML. The tables
+Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness by every
+measure that was taken, SGD beside SGDHESS, the share of amplified elements, the effects of
+direction and magnitude and what they allow to say, each per model and training recipe, as Markdown,
+CSV, LaTeX and HTML. The tables
 are also printed, with the answer to the study's question and the cells that have no result. With
 --report, figures and one self-contained report.html are written, too. Only records and histories
 are read: it can run at any time, from any shell, also while cells train.

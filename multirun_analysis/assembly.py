@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from multirun_analysis.effect_pages import effect_pages
-from multirun_analysis.gallery import Picture
 from multirun_analysis.gaps import fill_commands
 from multirun_analysis.pages import Page
+from multirun_analysis.pictures import Picture
 from multirun_analysis.reading import read_records
 from multirun_analysis.report import Report, design, provenance, question
 from multirun_analysis.study import Study

@@ -101,7 +101,7 @@ RUNS: Mapping[str, Column] = {
 
 #: What decides a measurement's value.
 SETTINGS: Mapping[str, Column] = {
-    "name": Column("string", "name of the measure, such as lambda_max or top5"),
+    "name": Column("string", "name of the measure, such as lambda_max or trace"),
     "settings_key": Column("string", "name and hash of the settings"),
     "settings_label": Column("string", "the settings that matter, for people"),
 }
@@ -109,14 +109,16 @@ SETTINGS: Mapping[str, Column] = {
 #: What a measurement found.
 VALUES: Mapping[str, Column] = {
     "measurement": Column("string", "key under which the record keeps it"),
-    "quantity": Column("string", "what `value` is: lambda_max, or the measure's own name"),
-    "value": Column("float64", "the measure's headline number"),
+    "quantity": Column("string", "what `value` is: the entry of the result that tables show"),
+    "value": Column("float64", "the measure's headline number; missing for spectra and landscapes"),
     "lambda_max": Column("float64", "largest eigenvalue of the Hessian of the training loss"),
-    "error": Column("float64", "error bound of lambda_max"),
+    "error": Column("float64", "error bound of an eigenvalue; standard error of an estimate"),
     "converged": Column("boolean", "whether the tolerance was reached"),
     "eigenvalues": Column("object", "list of floats, largest first"),
     "bulk_outlier_ratio": Column("float64", "first by fifth eigenvalue"),
     "num_hvps": Column("Int64", "Hessian-vector products taken"),
+    "num_gradients": Column("Int64", "gradients taken, each over all examples"),
+    "num_forwards": Column("Int64", "forward passes alone, each over all examples"),
     "loss": Column("float64", "training loss on the examples measured", "nats"),
     "measured_weight_norm": Column("float64", "norm of the weights measured"),
     "measured_seconds": Column("float64", "duration of the measurement", "s"),

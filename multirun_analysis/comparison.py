@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from multirun_analysis.labels import Values, number, setting_text
+from multirun_analysis.measures import gives_largest_eigenvalue
 from multirun_analysis.pages import Page, Section
 from multirun_analysis.references import load_reference
 from multirun_analysis.study import Study
@@ -140,9 +141,12 @@ def _ours(study: Study, published: pd.DataFrame) -> Iterator[Ours]:
 def _our_sharpness(
     title: str, measured: pd.DataFrame, same_measure: str, notes: tuple[str, ...]
 ) -> Iterator[Ours]:
-    if measured.empty:
+    # A trace, say, is too unlike the published sharpness to stand beside it.
+    names = [name for name in measured["name"].unique() if gives_largest_eigenvalue(name)]
+    shown = measured[measured["name"].isin([*names, same_measure])]
+    if shown.empty:
         yield Ours(title, "sharpness", notes=(*notes, "Sharpness is not measured yet."))
-    for label, rows in measured.groupby("settings_label"):
+    for label, rows in shown.groupby("settings_label"):
         same = bool((rows["name"] == same_measure).all())
         other = (
             f"Ours is another quantity than the published sharpness ({label}, not "

@@ -28,6 +28,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from multirun_analysis.labels import recipe_titles
+from multirun_analysis.measures import of_largest_eigenvalue
 from multirun_analysis.statistics import (
     ALPHA,
     Array,
@@ -221,7 +222,8 @@ def _outcomes(cells: pd.DataFrame, measurements: pd.DataFrame) -> Iterator[_Outc
     for name in TRAINING_OUTCOMES:
         values = cells[name].where(complete).to_numpy(dtype=float)
         yield _Outcome(name, _finite(values), np.zeros(len(cells), dtype=bool))
-    for (recipe_key, settings_key), rows in measurements.groupby(["recipe_key", "settings_key"]):
+    eigenvalues = of_largest_eigenvalue(measurements)
+    for (recipe_key, settings_key), rows in eigenvalues.groupby(["recipe_key", "settings_key"]):
         found = rows.drop_duplicates("cell_id").set_index("cell_id")
         found = found[["lambda_max", "converged"]].reindex(cells["cell_id"])
         lambda_max = found["lambda_max"].to_numpy(dtype=float)

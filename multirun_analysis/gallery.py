@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
+from multirun_analysis.array_pictures import array_pictures
 from multirun_analysis.figures.cells import models_of
 from multirun_analysis.figures.effects import HEADLINE, MAIN, SIMPLE, forest
 from multirun_analysis.figures.epochs import (
@@ -32,48 +30,19 @@ from multirun_analysis.figures.rho import (
 from multirun_analysis.figures.scatter import accuracy_sharpness
 from multirun_analysis.figures.style import Palette, png_bytes, svg_bytes
 from multirun_analysis.labels import number
+from multirun_analysis.measures import of_largest_eigenvalue
+from multirun_analysis.pictures import (
+    Picture,
+    Recipe,
+    full_title,
+    joined,
+    make_picture,
+    origin_of,
+    slug,
+)
 from multirun_analysis.study import Study
 from multirun_analysis.summary import join_measurements, split_by_recipe, summarize
 from samsweep.records.store import atomic_path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A figure with its words.
-
-    Args:
-        name: Of its files, without suffix.
-        title: In plain text, different from those of the study's other figures.
-        figure: To be saved by :func:`write_figures`.
-        caption: How to read it, in plain text.
-        alt: What is to be seen, for those who do not see it, in plain text.
-    """
-
-    name: str
-    title: str
-    figure: Figure
-    caption: str
-    alt: str
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """One recipe of the study.
-
-    Args:
-        title: For people.
-        suffix: Of the names of its figures; empty where there is one recipe.
-        named: What tells the titles of its figures apart; empty likewise.
-        runs: Its cells.
-        measured: Its cells with their measurements.
-    """
-
-    title: str
-    suffix: str
-    named: str
-    runs: pd.DataFrame
-    measured: pd.DataFrame
-
 
 # --------------------------------------------------------------------------- public
 
@@ -97,6 +66,7 @@ def draw_figures(study: Study, effects: pd.DataFrame | None = None) -> dict[str,
         for picture in (
             *_effect_pictures(recipe, effects),
             *_rho_pictures(recipe, palette),
+            *array_pictures(recipe, study, palette),
             *_epoch_pictures(recipe, epochs, palette),
         )
     ]
@@ -127,16 +97,16 @@ def write_figures(pictures: Mapping[str, Picture], folder: Path) -> list[Path]:
 # --------------------------------------------------------------------------- recipes
 
 
-def _recipes(study: Study) -> list[_Recipe]:
-    joined = join_measurements(study.runs, study.measurements)
+def _recipes(study: Study) -> list[Recipe]:
+    measured = join_measurements(study.runs, of_largest_eigenvalue(study.measurements))
     split = split_by_recipe(study.runs)
     return [
-        _Recipe(
+        Recipe(
             title,
             f"-{runs['recipe_key'].iloc[0]}" if len(split) > 1 else "",
             title if len(split) > 1 else "",
             runs,
-            joined[joined["cell_id"].isin(runs["cell_id"])],
+            measured[measured["cell_id"].isin(runs["cell_id"])],
         )
         for title, runs in split
     ]
@@ -147,7 +117,7 @@ def _by_settings(rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
     having = rows[rows["lambda_max"].notna()]["settings_key"]
     groups = rows[rows["settings_key"].isin(having)].groupby("settings_label")
     return [
-        (f"-{_slug(group['settings_key'].iloc[0])}" * (len(groups) > 1), str(label), group)
+        (f"-{slug(group['settings_key'].iloc[0])}" * (len(groups) > 1), str(label), group)
         for label, group in groups
     ]
 
@@ -155,7 +125,7 @@ def _by_settings(rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 # --------------------------------------------------------------------------- pictures
 
 
-def _rho_pictures(recipe: _Recipe, palette: Palette) -> Iterator[Picture]:
+def _rho_pictures(recipe: Recipe, palette: Palette) -> Iterator[Picture]:
     yield from _outcome(
         recipe, recipe.runs, TEST_ACCURACY, palette, "accuracy_rho", "Test accuracy, last epoch"
     )
@@ -172,15 +142,15 @@ def _rho_pictures(recipe: _Recipe, palette: Palette) -> Iterator[Picture]:
         )
     for suffix, label, rows in _by_settings(recipe.measured):
         title = "Test accuracy against sharpness, a point per cell"
-        figure = accuracy_sharpness(rows, palette, title, _below(recipe.title, label))
-        yield from _picture(
+        figure = accuracy_sharpness(rows, palette, title, joined(recipe.title, label))
+        yield from make_picture(
             f"accuracy_sharpness{suffix}{recipe.suffix}",
-            _title(title, label if suffix else "", recipe.named),
+            full_title(title, label if suffix else "", recipe.named),
             figure,
             "Test accuracy of the last epoch against the natural logarithm of the largest Hessian "
             "eigenvalue; every point is one trained network. The marker tells the optimizer, the "
             f"shade rho: the darker, the larger.{_not_positive(rows)} "
-            f"{_origin(recipe.title, label)}",
+            f"{origin_of(recipe.title, label)}",
             _alt_scatter(rows),
         )
     yield from _outcome(
@@ -194,7 +164,7 @@ def _rho_pictures(recipe: _Recipe, palette: Palette) -> Iterator[Picture]:
 
 
 def _outcome(
-    recipe: _Recipe,
+    recipe: Recipe,
     rows: pd.DataFrame,
     outcome: Outcome,
     palette: Palette,
@@ -204,51 +174,51 @@ def _outcome(
     apart: str = "",
 ) -> Iterator[Picture]:
     title = f"{title}, against ρ"
-    figure = against_rho(rows, outcome, palette, title, _below(recipe.title, label))
+    figure = against_rho(rows, outcome, palette, title, joined(recipe.title, label))
     scale = " The axis is logarithmic." if outcome.log else ""
     lost = int(rows["status"].isin(["diverged", "failed"]).sum())
     crosses = f" Crosses at the foot: seeds that diverged or failed, {lost} in all." if lost else ""
-    yield from _picture(
+    yield from make_picture(
         f"{name}{recipe.suffix}",
-        _title(title, apart, recipe.named),
+        full_title(title, apart, recipe.named),
         figure,
         "Every seed is a faint point; beside them mean and one sample standard deviation. SGD is "
         "the dotted line, its standard deviation the grey band, its seeds the faint crosses at "
-        f"the left.{scale}{crosses} {_origin(recipe.title, label)}",
+        f"the left.{scale}{crosses} {origin_of(recipe.title, label)}",
         f"{title}. Means in the order of rho: {_means(rows, outcome)}.",
     )
 
 
-def _epoch_pictures(recipe: _Recipe, epochs: pd.DataFrame, palette: Palette) -> Iterator[Picture]:
+def _epoch_pictures(recipe: Recipe, epochs: pd.DataFrame, palette: Palette) -> Iterator[Picture]:
     here = epochs[epochs["recipe_key"] == recipe.runs["recipe_key"].iloc[0]]
     models = models_of(here)
     layers = "Cosine of g and h in each layer"
     seeds = "Means over seeds of complete cells, with bands of one standard deviation."
-    yield from _picture(
+    yield from make_picture(
         f"amplified_share{recipe.suffix}",
-        _title("Amplified share over the epochs", recipe.named),
+        full_title("Amplified share over the epochs", recipe.named),
         amplified_share(here, palette, "Amplified share over the epochs", recipe.title),
         "Share of the gradient's elements that the perturbation makes larger, |h| > |g|; above "
-        f"one half, most grow. {seeds}{_left_out(here)} {_origin(recipe.title)}",
+        f"one half, most grow. {seeds}{_left_out(here)} {origin_of(recipe.title)}",
         f"Amplified share over the epochs. {_amplified_ends(here)}",
     )
     for model in models:
         of_model = here[here["model"] == model]
-        suffix = (f"-{_slug(model)}" if len(models) > 1 else "") + recipe.suffix
-        below = _below(model, recipe.title)
-        said = f"{seeds}{_left_out(of_model)} Model: {model}. {_origin(recipe.title)}"
+        suffix = (f"-{slug(model)}" if len(models) > 1 else "") + recipe.suffix
+        below = joined(model, recipe.title)
+        said = f"{seeds}{_left_out(of_model)} Model: {model}. {origin_of(recipe.title)}"
         for name, curves, title, caption in _CURVES:
-            yield from _picture(
+            yield from make_picture(
                 f"{name}{suffix}",
-                _title(title, model if len(models) > 1 else "", recipe.named),
+                full_title(title, model if len(models) > 1 else "", recipe.named),
                 over_epochs(of_model, curves, palette, title, below),
                 f"{caption} {said}",
                 f"{title}: small panels of curves over the epochs, a row per number and a column "
                 f"per radius, of {model}.",
             )
-        yield from _picture(
+        yield from make_picture(
             f"layer_cosines{suffix}",
-            _title(layers, model if len(models) > 1 else "", recipe.named),
+            full_title(layers, model if len(models) > 1 else "", recipe.named),
             layer_cosines(of_model, layers, below),
             "Cosine of the gradients g and h in each weight tensor, from the input at the top to "
             f"the output, over the epochs: the brighter, the more alike. {said}",
@@ -284,7 +254,7 @@ _CURVES = (
 )
 
 
-def _effect_pictures(recipe: _Recipe, effects: pd.DataFrame | None) -> Iterator[Picture]:
+def _effect_pictures(recipe: Recipe, effects: pd.DataFrame | None) -> Iterator[Picture]:
     if effects is None or effects.empty:
         return
     here = effects[effects["recipe_key"] == recipe.runs["recipe_key"].iloc[0]]
@@ -294,14 +264,14 @@ def _effect_pictures(recipe: _Recipe, effects: pd.DataFrame | None) -> Iterator[
             ("effects_main", MAIN, "Effects of magnitude and of direction"),
             ("effects_simple", SIMPLE, "Simple effects"),
         ):
-            yield from _picture(
+            yield from make_picture(
                 f"{name}{design}{recipe.suffix}",
-                _title(title, label if design else "", recipe.named),
-                forest(rows, shown, title, _below(recipe.title, label)),
+                full_title(title, label if design else "", recipe.named),
+                forest(rows, shown, title, joined(recipe.title, label)),
                 f"{_EFFECT_CAPTIONS[name]} Lines: 95 % t intervals over seeds; bars at "
                 "their ends: 95 % BCa bootstrap intervals, from eight seeds on. Each interval "
                 "stands alone, and one of many may miss zero by chance: the adjusted p in the "
-                f"table of effects decides. {_origin(recipe.title, label)}",
+                f"table of effects decides. {origin_of(recipe.title, label)}",
                 f"{title}: estimates with intervals. {_estimates(rows, shown)}",
             )
 
@@ -334,40 +304,12 @@ def _designs(effects: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
         for key in keys or [""]:
             rows = effects[here & (unnamed | (effects["settings_key"] == key))]
             labels = rows["settings_label"].dropna().astype(str).unique().tolist()
-            suffix = f"-{_slug(name)}" * (len(names) > 1) + f"-{_slug(key)}" * (len(keys) > 1)
+            suffix = f"-{slug(name)}" * (len(names) > 1) + f"-{slug(key)}" * (len(keys) > 1)
             said = [f"ascent {name}"] * (len(names) > 1) + labels
             yield suffix, rows, "; ".join(said)
 
 
 # --------------------------------------------------------------------------- words
-
-
-def _picture(
-    name: str, title: str, figure: Figure | None, caption: str, alt: str
-) -> Iterator[Picture]:
-    """The picture, or nothing where there is no figure."""
-    if figure is not None:
-        words = {"caption": " ".join(caption.split()), "alt": " ".join(alt.split())}
-        yield Picture(name=name, title=title, figure=figure, **words)
-
-
-def _slug(text: str) -> str:
-    """A part of a file's name."""
-    return re.sub(r"[^0-9A-Za-z_]+", "-", text)
-
-
-def _title(title: str, *apart: str) -> str:
-    """A title, and what tells it from that of another figure of its kind."""
-    return "; ".join([title, *filter(None, apart)])
-
-
-def _below(*parts: str) -> str:
-    return "; ".join(part for part in parts if part)
-
-
-def _origin(recipe: str, measurement: str = "") -> str:
-    """Where a figure's numbers come from."""
-    return f"Recipe: {recipe}." + (f" Measurement: {measurement}." if measurement else "")
 
 
 def _left_out(summary: pd.DataFrame) -> str:

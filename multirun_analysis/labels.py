@@ -209,9 +209,52 @@ _SETTINGS_CORE = {
     "tolerance": "tolerance {}",
 }
 
+#: Settings of single measures without which their numbers say little, as phrases.
+_SECTIONS_CORE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    **{
+        f"{ball}worst_case_{norm}": {
+            "rho {}": (f"worst_case.{ball}rho_{norm}",),
+            "batches of {}": ("worst_case.batch_size",),
+        }
+        for ball in ("", "adaptive_")
+        for norm in ("l2", "linf")
+    },
+    "average_case": {"rho {}": ("average_case.rho",)},
+    "adaptive_average_case": {"rho {}": ("average_case.adaptive_rho",)},
+    "sam_gap": {"rho {}": ("sam_gap.rho",), "batches of {}": ("sam_gap.batch_size",)},
+    "empirical_sam": {
+        "{} batches of {}": ("empirical_sam.num_batches", "empirical_sam.batch_size"),
+        "{} eigenvalues": ("empirical_sam.num_eigenvalues",),
+    },
+}
+
+#: Of the phrases of a section, beside the settings: no setting's name.
+_SECTION = None
+
 
 def _setting_phrase(name: str, template: str) -> Phrase:
     return lambda values: template.format(setting_text(values[name])) if name in values else ""
+
+
+def _described(name: str, settings: Values) -> dict[Any, Any]:
+    """Settings of a measurement, those aside that its phrases say."""
+    flat = _flat(settings)
+    phrases = []
+    for template, keys in _SECTIONS_CORE.get(name, {}).items():
+        if all(key in flat for key in keys):
+            phrases.append(template.format(*(setting_text(flat.pop(key)) for key in keys)))
+    return {**flat, "name": name, _SECTION: ", ".join(phrases)}
+
+
+def _flat(settings: Values) -> dict[str, Any]:
+    """Settings with those of a section named after it: ``trace.num_samples``."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{name}.{inner}": setting for inner, setting in value.items()})
+        else:
+            flat[name] = value
+    return flat
 
 
 def settings_labels(measurements: Mapping[str, tuple[str, Values]]) -> dict[str, str]:
@@ -220,14 +263,16 @@ def settings_labels(measurements: Mapping[str, tuple[str, Values]]) -> dict[str,
     Args:
         measurements: Name and settings of each, by a key that is unique to both.
     """
-    items = {key: {**settings, "name": name} for key, (name, settings) in measurements.items()}
-    others = sorted({name for item in items.values() for name in item} - {*_SETTINGS_CORE, "name"})
+    items = {key: _described(name, settings) for key, (name, settings) in measurements.items()}
+    known = {*_SETTINGS_CORE, "name", _SECTION}
+    others = sorted({name for item in items.values() for name in item} - known)
     return tell_apart(
         items,
         within="name",
         core=(
             lambda item: printable(item["name"], _MOST_SHOWN),
             *(_setting_phrase(name, template) for name, template in _SETTINGS_CORE.items()),
+            lambda item: item[_SECTION],
         ),
         extra={name: _as_template(name) for name in others},
     )
@@ -235,5 +280,5 @@ def settings_labels(measurements: Mapping[str, tuple[str, Values]]) -> dict[str,
 
 def _as_template(name: str) -> str:
     """The name of a setting before its value; braces in it are no fields to fill in."""
-    shown = printable(name.replace("_", " "), _MOST_SHOWN)
+    shown = printable(name.replace("_", " ").replace(".", " "), _MOST_SHOWN)
     return shown.replace("{", "{{").replace("}", "}}") + " {}"

@@ -30,6 +30,7 @@ from multirun_analysis.columns import (
     VALUE_COLUMNS,
 )
 from multirun_analysis.labels import optimizer_label, settings_labels
+from multirun_analysis.measures import LARGEST, settings_key
 from multirun_analysis.reading import (
     Skipped,
     cell_names,
@@ -38,7 +39,7 @@ from multirun_analysis.reading import (
     read_records,
     skip,
 )
-from samsweep.config import DatasetConfig, ModelConfig, RecipeConfig, Variant
+from samsweep.config import MEASURES, DatasetConfig, ModelConfig, RecipeConfig, Variant
 from samsweep.records.identity import short_hash
 from samsweep.records.schema import Measurement, Record
 
@@ -61,7 +62,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-#: Records, or epochs, that are Python objects at one time: memory grows by the frames alone.
+#: Rows that are Python objects at one time: memory grows by the frames alone.
 _CHUNK = 2_000
 #: Columns of a history, at most: a network has some dozens of tensors.
 _MOST_COLUMNS = 2_000
@@ -169,14 +170,18 @@ def read_frames(study_folder: Path | str) -> Frames:
         study_folder: ``multirun/<study>``.
     """
     skipped: list[Skipped] = []
-    records = _once_each(Path(study_folder), skipped)
     settings: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    # A record is let go of at once: spectra and landscapes make it large.
+    rows = (
+        (row, list(_measured_rows(record, settings, skipped)))
+        for record, row in _once_each(Path(study_folder), skipped)
+    )
     runs, found = [_typed([], RUN_COLUMNS)], [_typed([], _FOUND)]
     with _no_garbage_collection():
-        for chunk in _chunks(records):
-            runs.append(_typed([row for _, row in chunk], RUN_COLUMNS))
-            rows = [row for record, _ in chunk for row in _measured_rows(record, settings, skipped)]
-            found.append(_typed(rows, _FOUND))
+        for chunk in _chunks(rows):
+            runs.append(_typed([row for row, _ in chunk], RUN_COLUMNS))
+            measured = [row for _, of_cell in chunk for row in of_cell]
+            found.append(_typed(measured, _FOUND))
     frame = pd.concat(runs, ignore_index=True)
     return Frames(frame, _with_cells(pd.concat(found, ignore_index=True), frame, settings), skipped)
 
@@ -288,7 +293,7 @@ def _measured_rows(
 ) -> Iterator[Row]:
     for stored_as, measurement in record.measurements.items():
         try:
-            key = f"{measurement.name}-{short_hash(measurement.settings)}"
+            key = settings_key(measurement)
         except ValueError as error:
             skip(skipped, Path(record.cell_id), f"measurement {stored_as}: {error}")
             continue
@@ -304,24 +309,38 @@ def _measured_rows(
 
 def _values(measurement: Measurement) -> Row:
     result = measurement.result
-    errors = result.get("errors") or [None]
     converged = result.get("converged")
     eigenvalues = result.get("eigenvalues")
-    quantity = "lambda_max" if "lambda_max" in result else measurement.name
+    quantity = _quantity(measurement)
     return {
         "quantity": quantity,
         "value": _float(result.get(quantity)),
-        "lambda_max": _float(result.get("lambda_max")),
-        "error": _float(errors[0] if isinstance(errors, list) else errors),
+        "lambda_max": _float(result.get(LARGEST)),
+        "error": _error(result),
         "converged": converged if isinstance(converged, bool) else None,
         "eigenvalues": [_float(x) for x in eigenvalues] if isinstance(eigenvalues, list) else None,
         "bulk_outlier_ratio": _float(result.get("bulk_outlier_ratio")),
-        "num_hvps": _int(result.get("num_hvps")),
+        **{name: _int(result.get(name)) for name in ("num_hvps", "num_gradients", "num_forwards")},
         "loss": _float(result.get("loss")),
         "measured_weight_norm": _float(result.get("weight_norm")),
         "measured_seconds": _float(result.get("seconds")),
         "measured_on": measurement.provenance.device,
     }
+
+
+def _quantity(measurement: Measurement) -> str:
+    """What the headline number is; of a measure that is unknown, what its result suggests."""
+    if measurement.name in MEASURES:
+        return MEASURES[measurement.name].headline or measurement.name
+    return LARGEST if LARGEST in measurement.result else measurement.name
+
+
+def _error(result: Mapping[str, Any]) -> float | None:
+    """The bound of the first eigenvalue, or the standard error of an estimate."""
+    errors = result.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else errors
+    bound = _float(first)
+    return _float(result.get("standard_error")) if bound is None else bound
 
 
 def _float(value: Any) -> float | None:

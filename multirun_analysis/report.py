@@ -19,10 +19,10 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from multirun_analysis.figures.style import DPI, png_bytes, svg_bytes
-from multirun_analysis.gallery import Picture
 from multirun_analysis.labels import number
 from multirun_analysis.load import Skipped
 from multirun_analysis.pages import Page, Section
+from multirun_analysis.pictures import Picture
 from multirun_analysis.summary import split_by_recipe
 from samsweep.records.schema import FINISHED, Record
 

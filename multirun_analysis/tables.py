@@ -13,8 +13,15 @@ import numpy as np
 import pandas as pd
 
 from multirun_analysis.columns import SETTINGS_COLUMNS
-from multirun_analysis.labels import number, recipe_titles
+from multirun_analysis.labels import number, ranking, recipe_titles
 from multirun_analysis.load import middle_epoch
+from multirun_analysis.measures import (
+    LARGEST,
+    MEANINGS,
+    gives_largest_eigenvalue,
+    of_largest_eigenvalue,
+    with_numbers,
+)
 from multirun_analysis.pages import Page, Section
 from multirun_analysis.study import Study
 from multirun_analysis.summary import (
@@ -25,6 +32,7 @@ from multirun_analysis.summary import (
     summarize,
 )
 from multirun_analysis.text import MISSING, or_blank, significant, two_decimals, with_texts
+from samsweep.config import MEASURES
 
 NO_RHO = "no rho"
 
@@ -65,14 +73,18 @@ class Grid(NamedTuple):
 def study_pages(study: Study) -> list[Page]:
     """Every table of a study: accuracy, sharpness, SGD beside SGDHESS, amplified share.
 
+    The largest eigenvalue is the page ``sharpness``; of every other quantity that was measured
+    there is a page with the name of its measure.
+
     Args:
         study: The study, as :func:`~multirun_analysis.study.open_study` reads it.
     """
     recipes = ordered_recipes(study.runs)
-    joined = join_measurements(study.runs[list(NEEDED)], study.measurements)
+    joined = join_measurements(study.runs[list(NEEDED)], with_numbers(study.measurements))
     return [
         *(_accuracy_page(study.name, recipes, study.runs, column) for column in _ACCURACIES),
-        _sharpness_page(study.name, recipes, joined),
+        _sharpness_page(study.name, recipes, of_largest_eigenvalue(joined)),
+        *_measure_pages(study.name, recipes, joined),
         _sgd_page(study.name, recipes, study.runs, joined),
         _amplified_page(study.name, recipes, _with_shares(study)),
     ]
@@ -109,19 +121,28 @@ def _accuracy_sections(recipes: Recipes, summary: pd.DataFrame) -> Iterator[Sect
         yield from _by_rho(rows[key], "high")
 
 
-def _sharpness_page(study: str, recipes: Recipes, joined: pd.DataFrame) -> Page:
+def _sharpness_page(
+    study: str, recipes: Recipes, joined: pd.DataFrame, name: str = "sharpness"
+) -> Page:
+    """Page of the measurements of one quantity, and of those of which too little is known."""
     measured = _measured(joined)
     summaries = [summary for _, summary in measured] or [summarize(joined, "value")]
+    label = MEASURES[name].label if name in MEASURES else "Sharpness"
     return Page(
-        name="sharpness",
-        title=f"Sharpness: study {study}",
-        legend=(
-            f"{_LEGEND} lambda_max is the largest eigenvalue of the Hessian of the training loss. "
-            f"{_LOWEST}"
-        ),
+        name=name,
+        title=f"{label[0].upper()}{label[1:]}: study {study}",
+        legend=f"{_LEGEND} {MEANINGS[name if name in MEASURES else LARGEST]} {_LOWEST}",
         sections=tuple(_sharpness_sections(recipes, measured)),
         data=_long(recipes, *summaries),
     )
+
+
+def _measure_pages(study: str, recipes: Recipes, joined: pd.DataFrame) -> Iterator[Page]:
+    """A page of each quantity that was measured but the largest eigenvalue."""
+    for name in MEASURES:
+        rows = joined[joined["name"] == name]
+        if len(rows) and not gives_largest_eigenvalue(name):
+            yield _sharpness_page(study, recipes, rows, name)
 
 
 def _sharpness_sections(
@@ -145,15 +166,22 @@ def _parts(
 def _measured(joined: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """A summary of each quantity of each measurement, with its heading."""
     found = []
-    for label, rows in joined.groupby("settings_label"):
+    for label, rows in _in_order(joined):
         quantity = _quantity(rows)
-        named = quantity in (rows["name"].iloc[0], "lambda_max")
+        named = quantity in (rows["name"].iloc[0], LARGEST)
         heading = str(label) if named else f"{label}: {quantity}"
         found.append((heading, summarize(rows, "value", quantity)))
         if rows["bulk_outlier_ratio"].notna().any():
             ratio = summarize(rows, "bulk_outlier_ratio")
             found.append((f"{label}: bulk-outlier ratio", ratio))
     return found
+
+
+def _in_order(joined: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Label and rows of each measurement, in the order of the measures, then by label."""
+    groups = {str(label): rows for label, rows in joined.groupby("settings_label")}
+    rank = ranking(MEASURES)
+    return sorted(groups.items(), key=lambda group: (rank(group[1]["name"].iloc[0]), group[0]))
 
 
 def _quantity(rows: pd.DataFrame) -> str:
@@ -354,8 +382,9 @@ def sharpness_table(measurements: pd.DataFrame) -> pd.DataFrame:
     Returns:
         As :func:`accuracy_table`, after a column ``measurement`` where there are several.
     """
-    grid = _grid(with_texts(summarize(measurements, "lambda_max"), significant))
-    return _named_recipes(grid.texts, measurements)
+    rows = of_largest_eigenvalue(measurements)
+    grid = _grid(with_texts(summarize(rows, LARGEST), significant))
+    return _named_recipes(grid.texts, rows)
 
 
 def sgd_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -370,8 +399,7 @@ def sgd_table(runs: pd.DataFrame) -> pd.DataFrame:
         ``recipe`` and ``measurement`` where there are several.
     """
     rows = _sgd_rows(runs)
-    if "value" not in rows:
-        rows = rows.assign(value=np.nan)
+    rows = with_numbers(rows) if "value" in rows else rows.assign(value=np.nan)
     grid = _sgd_grid(
         with_texts(summarize(rows, "test_accuracy"), two_decimals),
         with_texts(summarize(rows, "value"), significant),

@@ -3,7 +3,9 @@
 * :mod:`multirun_analysis.figures.style` says how a series looks, the same in every figure.
 * :mod:`multirun_analysis.figures.cells` says which cells make a series and which share a panel.
 * :mod:`~multirun_analysis.figures.rho`, :mod:`~multirun_analysis.figures.epochs`,
-  :mod:`~multirun_analysis.figures.scatter` and :mod:`~multirun_analysis.figures.effects` draw.
+  :mod:`~multirun_analysis.figures.scatter`, :mod:`~multirun_analysis.figures.effects`,
+  :mod:`~multirun_analysis.figures.spectrum` and :mod:`~multirun_analysis.figures.landscape` draw;
+  the last two in the panels of :mod:`~multirun_analysis.figures.panels`.
 
 Only matplotlib's objects are used: nothing is kept in ``pyplot``, and no display is needed.
 """

@@ -308,6 +308,23 @@ def log_axis(axes: Axes, low: float, high: float) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
+def powers_axis(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic y axis over many powers of ten, with some of them as ticks."""
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(LogLocator(numticks=6))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def power_of_ten(value: float) -> str:
+    """A power of ten as text, without mathematics: 10⁻³."""
+    return f"10{str(round(math.log10(value))).translate(_SUPERSCRIPTS)}"
+
+
 def thinned(values: Sequence[float], most: int) -> list[float]:
     """At most some values of a sequence, evenly, with the first and the last."""
     if len(values) <= most:

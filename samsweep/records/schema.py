@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from samsweep.config import CellConfig, RunConfig
+from samsweep.config import MEASURES, CellConfig, RunConfig
 from samsweep.records.identity import RESULTS_VERSION, cell_id
 
 #: Version of this form; readers refuse a newer one and convert older ones.
@@ -20,6 +20,10 @@ Status = Literal["planned", "running", "complete", "diverged", "failed", "interr
 
 #: A cell in one of these states has a result: running it again would change nothing.
 FINISHED: frozenset[Status] = frozenset({"complete", "diverged"})
+
+
+#: Measurements that a summary tells.
+_MOST_HEADLINES = 3
 
 
 class CellFailed(RuntimeError):
@@ -195,16 +199,24 @@ class Record(_Part):
         parts: list[str] = [self.status]
         if self.metrics is not None:
             parts.append(f"test {self.metrics.test_accuracy:.2f} %")
-        parts += [
-            f"{measurement.name} {measurement.result['lambda_max']:.4g}"
-            for measurement in self.measurements.values()
-            if "lambda_max" in measurement.result
-        ]
+        parts += self._headlines()
         if self.error:
             parts.append(_last_line(self.error))
         if self.measuring_error:
             parts.append(f"measuring failed: {_last_line(self.measuring_error)}")
         return "  ".join(parts)
+
+    def _headlines(self) -> list[str]:
+        """Each measurement's name and number; of many the first few, and how many more."""
+        told = []
+        for measurement in self.measurements.values():
+            info = MEASURES.get(measurement.name)
+            value = measurement.result.get(info.headline or "") if info else None
+            if isinstance(value, float):
+                told.append(f"{measurement.name} {value:.4g}")
+        more = len(self.measurements) - _MOST_HEADLINES
+        shown = told[:_MOST_HEADLINES]
+        return [*shown, f"and {more} more measures"] if more > 0 else shown
 
     @property
     def seconds(self) -> float:

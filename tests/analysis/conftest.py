@@ -121,6 +121,52 @@ def measurement(lambda_max: float | None, name: str = "lambda_max", **settings: 
     )
 
 
+#: Settings of the measures that take no eigenvalues.
+FIXED = {"num_examples": 2048, "weights": "last", "seed": 0}
+
+
+def taken(name: str, result: Mapping[str, Any], **settings: Any) -> Measurement:
+    """A measurement of any measure."""
+    return Measurement(
+        name=name,
+        settings=FIXED | settings,
+        result=dict(result),
+        measured="2025-01-01T00:00:00+00:00",
+        provenance=provenance(),
+    )
+
+
+def spectrum(*eigenvalues: float, **changes: Any) -> Measurement:
+    """A spectral density of two starting vectors, on which all eigenvalues weigh the same."""
+    count = len(eigenvalues)
+    result: dict[str, Any] = {
+        "nodes": [list(eigenvalues)] * 2,
+        "weights": [[1 / count] * count] * 2,
+        "largest": max(eigenvalues),
+        "smallest": min(eigenvalues),
+        "mean": sum(eigenvalues) / count,
+        "dim": 1000,
+        "num_hvps": 2 * count,
+        "loss": 1.4,
+    }
+    return taken("spectral_density", result | changes)
+
+
+def line(curvature: float, floor: float = 0.1, **changes: Any) -> Measurement:
+    """A landscape_1d that is a parabola."""
+    alphas = [-1.0, -0.5, 0.0, 0.5, 1.0]
+    losses = [floor + curvature * a**2 for a in alphas]
+    return taken("landscape_1d", {"alphas": alphas, "losses": losses, "num_forwards": 5} | changes)
+
+
+def plane(slope: float = 1.0, **changes: Any) -> Measurement:
+    """A landscape_2d that rises along alpha, and faster along beta; it is not symmetric."""
+    alphas, betas = [-1.0, 0.0, 1.0], [-1.0, -0.5, 0.0, 0.5, 1.0]
+    losses = [[slope * (4 + a + 2 * b) for b in betas] for a in alphas]
+    result = {"alphas": alphas, "betas": betas, "losses": losses, "num_forwards": 15}
+    return taken("landscape_2d", result | changes)
+
+
 def provenance(**changes: Any) -> Provenance:
     """Where and by what work was done."""
     usual: dict[str, Any] = {

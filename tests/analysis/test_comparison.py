@@ -13,8 +13,9 @@ from multirun_analysis.pages import Page, Section
 from multirun_analysis.references import load_reference
 from multirun_analysis.study import open_study
 from samsweep.config import AugmentConfig, CellConfig
+from samsweep.records.schema import Measurement
 
-from .conftest import Study, cell, measurement, variant
+from .conftest import Study, cell, measurement, spectrum, taken, variant
 
 CIFAR100 = {
     "name": "cifar100",
@@ -129,8 +130,14 @@ def test_another_recipe_says_in_what_it_differs(study: Study, root: Path) -> Non
     assert own_notes == ("Our recipe is the published one, as far as that is stated.",)
 
 
+def _study_sharpness(value: float | None, **others: float) -> Measurement:
+    """A measurement of the study's own protocol."""
+    section = {"num_batches": 40, "batch_size": 256, "num_eigenvalues": 5}
+    return taken("empirical_sam", {"empirical_sam": value, **others}, empirical_sam=section)
+
+
 def test_another_sharpness_has_no_difference(study: Study, root: Path) -> None:
-    same = measurement(70.0, "empirical_sam")
+    same = _study_sharpness(70.0)
     study.add(_cell("sam", 0.1), 78.0, measurement(50.0), same)
     page = _page(root)
     other = _row(_section(page, "Sharpness: lambda_max"), "SAM", "0.1")
@@ -142,6 +149,35 @@ def test_another_sharpness_has_no_difference(study: Study, root: Path) -> None:
     )
     notes = [text for section in page.sections for text in section.text]
     assert sum("another quantity than the published sharpness" in note for note in notes) == 1
+
+
+def test_the_published_sharpness_is_compared_with_the_studys_own_value(
+    study: Study, root: Path
+) -> None:
+    # An eigenvalue in the same result is another number, and never compared in its place.
+    study.add(_cell("sam", 0.1), 78.0, _study_sharpness(70.0, lambda_max=500.0))
+    study.add(_cell("sam", 0.2), 78.0, _study_sharpness(None, lambda_max=500.0))
+    page = _page(root)
+    section = _section(page, "Sharpness: empirical_sam")
+    assert _row(section, "SAM", "0.1")["ours, by name"] == "70.00"
+    assert _row(section, "SAM", "0.2")["ours, by name"] == "??"
+    ours = page.data[(page.data["quantity"] == "sharpness") & page.data["mean"].notna()]
+    assert set(ours["mean"]) == {70.0}
+    assert ours.loc[ours["variant"] == "sam", "difference"].tolist() == pytest.approx([-1.04] * 2)
+    assert "40 batches of 256, 5 eigenvalues" in ours["settings_label"].iloc[0]
+    assert not any("another quantity" in text for s in page.sections for text in s.text)
+
+
+def test_what_is_no_eigenvalue_stands_beside_no_published_sharpness(
+    study: Study, root: Path
+) -> None:
+    trace, curve = taken("trace", {"trace": 900.0}, trace={"num_samples": 100}), spectrum(0.0, 1.0)
+    study.add(_cell("sam", 0.1), 78.0, measurement(50.0), _study_sharpness(70.0), trace, curve)
+    headings = [s.heading for s in _page(root).sections if s.heading.startswith("Sharpness")]
+    assert [heading.split(",")[0] for heading in headings] == [
+        "Sharpness: empirical_sam",
+        "Sharpness: lambda_max",
+    ]
 
 
 def test_sgd_and_sgdhess_stand_beside_theirs(study: Study, root: Path) -> None:

@@ -19,13 +19,14 @@ from multirun_analysis.effects import (
     estimate_effects,
     published_effects,
 )
+from multirun_analysis.load import read_frames
 from multirun_analysis.references import load_reference
 from multirun_analysis.statistics import holm, seeds_needed
 from samsweep.config import CellConfig
 from samsweep.records.identity import RESULTS_VERSION, cell_id, short_hash
 from samsweep.records.schema import Record, Status
 
-from .conftest import cell, measurement, metrics, variant
+from .conftest import Study, cell, measurement, metrics, spectrum, taken, variant
 from .grids import frames
 
 #: Outcomes of the corners (sgd, sam, samdirection, sammagnitude) by seed, for hand calculation.
@@ -479,3 +480,15 @@ def test_numbers_keep_two_digits_of_their_interval(
     numbers: tuple[float, float, float], text: str
 ) -> None:
     assert interval_text(dict(zip(("estimate", "t_low", "t_high"), numbers, strict=True))) == text
+
+
+def test_what_is_no_eigenvalue_is_no_outcome(study: Study) -> None:
+    for name in ("sgd", "sam", "samdirection", "sammagnitude"):
+        rho = None if name == "sgd" else 0.1
+        others = taken("trace", {"trace": 5.0, "lambda_max": 3.0}), spectrum(0.0, 1.0)
+        study.add(cell(variant(name, rho)), 90.0, measurement(50.0), *others)
+    read = read_frames(study.folder)
+    effects = estimate_effects(read.runs, read.measurements)
+    measured = effects[effects["outcome"] == "log_lambda_max"]
+    assert measured["settings_key"].nunique() == 1
+    assert measured["settings_key"].iloc[0].startswith("lambda_max-")

@@ -153,6 +153,8 @@ def test_a_result_of_another_form_has_no_numbers(good: Study, result: dict[str, 
         {"num_examples": 10**400, "tolerance": [1] * 10_000},
         {EVIL: EVIL},
         {"name": "another"},
+        {"worst_case": {"{0.__class__}": {"a": [1]}, "rho_l2": {"b": 1}}, "worst_case.rho_l2": 3},
+        {"trace": {EVIL: {EVIL: EVIL}}, f"trace.{EVIL}": 1},
     ],
 )
 def test_settings_are_no_templates(good: Study, settings: dict[str, Any]) -> None:

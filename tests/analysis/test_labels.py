@@ -74,3 +74,29 @@ def test_what_no_phrase_tells_apart_ends_in_its_key() -> None:
     items = {"a1": {"name": "x", "odd": 1}, "b2": {"name": "x", "odd": 2}}
     found = labels.tell_apart(items, within="name", core=[lambda item: item["name"]], extra={})
     assert found == {"a1": "x [a1]", "b2": "x [b2]"}
+
+
+def test_labels_say_the_settings_of_a_measure() -> None:
+    fixed = {"num_examples": 2048, "weights": "last", "seed": 0}
+    balls = {"rho_l2": 0.1, "rho_linf": 0.001, "num_steps": 20, "batch_size": 256}
+    found = labels.settings_labels(
+        {
+            "a": ("worst_case_l2", {**fixed, "worst_case": balls}),
+            "b": ("worst_case_l2", {**fixed, "worst_case": {**balls, "rho_l2": 0.2}}),
+            "c": ("worst_case_linf", {**fixed, "worst_case": balls}),
+            "d": ("trace", {**fixed, "trace": {"num_samples": 100}}),
+            "e": ("trace", {**fixed, "trace": {"num_samples": 10}}),
+            "f": ("worst_case_linf", {**fixed, "worst_case": {**balls, "rho_l2": 0.2}}),
+            "g": ("sam_gap", {**fixed, "sam_gap": 3}),
+        }
+    )
+    tail = "2048 examples, last weights"
+    assert found == {
+        "a": f"worst_case_l2, {tail}, rho 0.1, batches of 256",
+        "b": f"worst_case_l2, {tail}, rho 0.2, batches of 256",
+        "c": f"worst_case_linf, {tail}, rho 0.001, batches of 256, worst case rho l2 0.1",
+        "d": f"trace, {tail}, trace num samples 100",
+        "e": f"trace, {tail}, trace num samples 10",
+        "f": f"worst_case_linf, {tail}, rho 0.001, batches of 256, worst case rho l2 0.2",
+        "g": f"sam_gap, {tail}",
+    }

@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -19,10 +20,11 @@ from multirun_analysis.load import (
     RUN_COLUMNS,
     load_amplified,
 )
+from samsweep.config import MEASURES
 from samsweep.records.schema import Metrics
 from samsweep.records.store import CellFolder
 
-from .conftest import Study, attempt, cell, measurement, provenance, variant
+from .conftest import Study, attempt, cell, measurement, provenance, taken, variant
 
 
 def _dtypes(frame: pd.DataFrame) -> dict[str, str]:
@@ -235,3 +237,51 @@ def test_no_value_without_a_number(study: Study) -> None:
     row = load_measurements(study.folder).iloc[0]
     assert (row["quantity"], row["value"]) == ("trace", 12.0)
     assert pd.isna(row["loss"]) and pd.isna(row["lambda_max"])
+
+
+@pytest.mark.parametrize("name", [name for name, info in MEASURES.items() if info.headline])
+def test_the_value_of_a_measure_is_its_headline(study: Study, name: str) -> None:
+    headline = MEASURES[name].headline
+    result = {"loss": 1.4, str(headline): 12, "lambda_max": 12.0, "adaptive_lambda_max": 3.0}
+    study.add(cell(variant("sgd")), 92.4, taken(name, result))
+    row = load_measurements(study.folder).iloc[0]
+    assert (row["quantity"], row["value"]) == (headline, 12.0)
+
+
+def test_a_measure_has_no_value_but_its_headline(study: Study) -> None:
+    study.add(
+        cell(variant("sgd")),
+        92.4,
+        taken("trace", {"lambda_max": 5.0}),
+        taken("x", {"lambda_max": 5.0}),
+    )
+    found = load_measurements(study.folder).set_index("name")
+    assert found.loc["trace", "quantity"] == "trace" and pd.isna(found.loc["trace", "value"])
+    assert found.loc["x", "quantity"] == "lambda_max" and found.loc["x", "value"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("result", "error"),
+    [
+        ({"errors": [0.25, 0.5], "standard_error": 9.0}, 0.25),
+        ({"standard_error": 0.5}, 0.5),
+        ({"errors": [], "standard_error": 0.5}, 0.5),
+        ({"errors": [None], "standard_error": 0.5}, 0.5),
+        ({"standard_error": None}, None),
+        ({"standard_error": [0.5]}, None),
+        ({"errors": {"a": 1}, "standard_error": "small"}, None),
+    ],
+)
+def test_the_error_is_a_bound_or_a_standard_error(
+    study: Study, result: dict[str, Any], error: float | None
+) -> None:
+    study.add(cell(variant("sgd")), 92.4, taken("trace", {"trace": 1.0, **result}))
+    found = load_measurements(study.folder)["error"].iloc[0]
+    assert pd.isna(found) if error is None else found == error
+
+
+def test_the_costs_of_a_measurement_are_kept(study: Study) -> None:
+    result = {"sam_gap": 0.1, "num_gradients": 4, "num_forwards": 2}
+    study.add(cell(variant("sgd")), 92.4, taken("sam_gap", result))
+    row = load_measurements(study.folder).iloc[0]
+    assert (row["num_gradients"], row["num_forwards"]) == (4, 2) and pd.isna(row["num_hvps"])

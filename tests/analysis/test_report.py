@@ -21,9 +21,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from multirun_analysis.figures.style import styled
-from multirun_analysis.gallery import Picture, draw_figures
+from multirun_analysis.gallery import draw_figures
 from multirun_analysis.load import Skipped, load_measurements, load_runs
 from multirun_analysis.pages import Page, Section
+from multirun_analysis.pictures import Picture
 from multirun_analysis.reading import read_records
 from multirun_analysis.report import (
     QUESTION,

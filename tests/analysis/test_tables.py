@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from multirun_analysis import accuracy_table, load_measurements, load_runs, sharpness_table
+from multirun_analysis.measures import MEANINGS
 from multirun_analysis.pages import Page, Section
 from multirun_analysis.study import open_study
 from multirun_analysis.summary import join_measurements, split_by_recipe
 from multirun_analysis.tables import accuracy_page, sgd_table, study_pages
-from samsweep.config import VARIANTS
+from samsweep.config import MEASURES, VARIANTS
 
-from .conftest import Study, cell, measurement, variant
+from .conftest import Study, cell, line, measurement, plane, spectrum, taken, variant
 
 
 def _row(table: pd.DataFrame, optimizer: str, granularity: str = "") -> dict[str, Any]:
@@ -309,23 +310,95 @@ def test_each_model_and_recipe_has_a_best_of_its_own(study: Study, root: Path) -
 # --------------------------------------------------------------------------- measurements
 
 
+def _texts(page: Page) -> dict[str, list[str]]:
+    """The column without a rho of each table."""
+    return {s.heading: s.table["no rho"].tolist() for s in page.sections if s.table is not None}
+
+
 def test_every_measurement_and_quantity_has_a_table(study: Study, root: Path) -> None:
     top5 = measurement(50.0, "top5")
     top5.result["bulk_outlier_ratio"] = 4.0
-    trace = measurement(None, "trace").model_copy(update={"result": {"trace": 1234.5}})
-    study.add(cell(variant("sgd")), 90.0, measurement(51.0), top5, trace)
+    trace = taken("trace", {"trace": 1234.5}, trace={"num_samples": 100})
+    newer = taken("later", {"later": 7.0})
+    study.add(cell(variant("sgd")), 90.0, newer, trace, measurement(51.0), top5)
     page = _page(root, "sharpness")
-    tail = "2048 examples, last weights, tolerance 1e-4"
-    found = {s.heading: s.table["no rho"].tolist() for s in page.sections if s.table is not None}
-    assert found == {
-        f"resnet8, lambda_max, {tail}": ["51.00"],
-        f"resnet8, top5, {tail}": ["50.00"],
-        f"resnet8, top5, {tail}: bulk-outlier ratio": ["4.000"],
-        f"resnet8, trace, {tail}": ["1234"],
-    }
+    tail = "2048 examples, last weights"
+    found = _texts(page)
+    assert list(found.items()) == [
+        (f"resnet8, lambda_max, {tail}, tolerance 1e-4", ["51.00"]),
+        (f"resnet8, top5, {tail}, tolerance 1e-4", ["50.00"]),
+        (f"resnet8, top5, {tail}, tolerance 1e-4: bulk-outlier ratio", ["4.000"]),
+        (f"resnet8, later, {tail}", ["7.000"]),
+    ]
     assert page.data["quantity"].tolist() == [
-        "lambda_max", "lambda_max", "bulk_outlier_ratio", "trace"
+        "lambda_max", "lambda_max", "bulk_outlier_ratio", "later"
     ]  # fmt: skip
+    assert _texts(_page(root, "trace")) == {f"resnet8, trace, {tail}": ["1234"]}
+
+
+#: A result of each measure as a run writes it: the headline is the number of the measure's place.
+RESULTS = {
+    info.headline: {info.headline: float(place), "standard_error": 0.5, "loss": 1.4}
+    for place, info in enumerate(MEASURES.values(), start=1)
+    if info.headline not in (None, "lambda_max")
+}
+
+
+def test_every_measure_with_a_number_has_a_page_in_the_order_of_the_registry(
+    study: Study, root: Path
+) -> None:
+    others = [taken(name, RESULTS[name]) for name in sorted(RESULTS)]
+    curves = [spectrum(0.0, 1.0), line(1.0), plane()]
+    study.add(cell(variant("sgd")), 90.0, *others, measurement(53.0), *curves)
+    pages = {page.name: page for page in study_pages(open_study("default", root))}
+    assert list(pages) == [
+        "accuracy", "accuracy_best", "sharpness",
+        "relative_flatness", "trace", "ggn_trace", "fisher_trace",
+        "worst_case_l2", "worst_case_linf", "adaptive_worst_case_l2", "adaptive_worst_case_linf",
+        "average_case", "adaptive_average_case", "sam_gap", "empirical_sam",
+        "sgdhess", "amplified",
+    ]  # fmt: skip
+    for name, result in RESULTS.items():
+        page = pages[name]
+        assert page.data["mean"].tolist() == [result[name]]
+        assert page.data["quantity"].tolist() == [name]
+        [texts] = _texts(page).values()
+        assert [float(text) for text in texts] == [result[name]]
+        assert MEANINGS[name] in page.legend
+    assert len({page.title for page in pages.values()}) == len(pages)
+    assert _texts(pages["sharpness"]) == {
+        "resnet8, lambda_max, 2048 examples, last weights, tolerance 1e-4": ["53.00"]
+    }
+    assert set(pages["sgdhess"].data["quantity"]) == {"test_accuracy", "lambda_max", *RESULTS}
+
+
+def test_the_lowest_of_every_measure_is_best_and_no_settings_are_mixed(
+    study: Study, root: Path
+) -> None:
+    for name, low in (("sam", -0.25), ("samdirection", 0.5)):
+        gaps = [
+            taken("sam_gap", {"sam_gap": low + rho}, sam_gap={"rho": rho, "batch_size": 128})
+            for rho in (0.1, 0.2)
+        ]
+        study.add(cell(variant(name, 0.1)), 90.0, *gaps)
+    tables = [s for s in _page(root, "sam_gap").sections if s.table is not None]
+    tail = "2048 examples, last weights"
+    assert [section.heading for section in tables] == [
+        f"resnet8, sam_gap, {tail}, rho {rho}, batches of 128" for rho in (0.1, 0.2)
+    ]
+    for section, texts in zip(tables, (["-0.1500", "0.6000"], ["-0.05000", "0.7000"]), strict=True):
+        assert section.table is not None and section.table["rho=0.1"].tolist() == texts
+        assert _bold(section) == {("SAM", ""): ["rho=0.1"], ("SAMDIRECTION", "element"): []}
+
+
+def test_spectra_and_landscapes_are_in_no_table(study: Study, root: Path) -> None:
+    study.add(cell(variant("sgd")), 90.0, spectrum(0.0, 1.0), line(1.0), plane())
+    read = open_study("default", root)
+    [section] = _page(root, "sharpness").sections
+    assert section.text == ("Not measured yet.",)
+    for table in (sharpness_table(_joined(study)), sgd_table(_joined(study))):
+        assert table.empty
+    assert len(read.measurements) == 3
 
 
 # --------------------------------------------------------------------------- amplified share

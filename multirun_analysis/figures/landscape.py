@@ -1,0 +1,227 @@
+"""The loss around the weights, along one random direction and over the plane of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from multirun_analysis.arrays import Array, Line, Plane
+from multirun_analysis.figures.cells import Series
+from multirun_analysis.figures.panels import (
+    MOST_COLUMNS,
+    NO_RHO,
+    Cells,
+    Panel,
+    Row,
+    by_line,
+    draw_line,
+    panel_figure,
+    panel_legend,
+    panel_rows,
+)
+from multirun_analysis.figures.style import (
+    BLACK,
+    VERMILLION,
+    WIDTH,
+    Palette,
+    add_title,
+    finished,
+    log_axis,
+    styled,
+    thinned,
+)
+from multirun_analysis.labels import number
+
+#: Largest by smallest loss beyond which an axis, or the levels of contours, are logarithmic.
+_LOGARITHMIC = 20.0
+#: Levels of contours, and the largest of them by the smallest.
+_LEVELS = 13
+_MOST_RATIO = 1e4
+
+
+# --------------------------------------------------------------------------- along a line
+
+
+@styled
+def loss_along_line(found: pd.DataFrame, palette: Palette, title: str, below: str) -> Figure | None:
+    """The loss along a direction, of one model: a row per granularity, a column per radius.
+
+    Args:
+        found: Rows of :func:`~multirun_analysis.arrays.load_arrays` with lines, of one recipe,
+            model and measurement.
+        palette: Of the study.
+        title: Of the figure.
+        below: The recipe and the model.
+
+    Returns:
+        None where there is no line.
+    """
+    cells = by_line(found)
+    rows = panel_rows(cells)
+    if not rows:
+        return None
+    figure, grid = panel_figure(rows, 2.1, "α, in filter norms", "loss (nats)")
+    for row, line in zip(rows, grid, strict=True):
+        for panel, axes in zip(row.panels, line, strict=True):
+            _draw_lines(axes, panel, cells, palette)
+            axes.tick_params(labelleft=axes is line[0])
+    _share_scale([axes for line in grid for axes in line], found)
+    panel_legend(figure, rows, palette)
+    add_title(figure, title, below)
+    return finished(figure)
+
+
+def _draw_lines(axes: Axes, panel: Panel, cells: Cells, palette: Palette) -> None:
+    for k, (series, rho) in enumerate(panel.lines):
+        lines: list[Line] = list(cells[series, rho]["array"])
+        # The mean is left open where a seed has no number.
+        mean = np.mean([line.losses for line in lines], axis=0)
+        look, place = palette.look(*series), (k, len(panel.lines))
+        draw_line(axes, lines[0].alphas, mean, look, series.label, place, markers=6)
+        for line in lines if len(lines) > 1 else ():
+            axes.plot(line.alphas, line.losses, color=look.colour, linewidth=0.6, alpha=0.35)
+    axes.axvline(0, color=BLACK, linewidth=0.5, zorder=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+
+
+def _share_scale(panels: Sequence[Axes], found: pd.DataFrame) -> None:
+    low, high = _extent([line.losses for line in found["array"]])
+    for axes in panels:
+        if high > _LOGARITHMIC * low:
+            log_axis(axes, low / 1.5, high * 1.5)
+        else:
+            room = 0.05 * (high - low) or 1.0
+            axes.set_ylim(low - room, high + room)
+
+
+def _extent(losses: Sequence[Array]) -> tuple[float, float]:
+    """The smallest loss above zero and the largest one."""
+    known = np.concatenate([loss.ravel() for loss in losses])
+    known = known[np.isfinite(known) & (known > 0)]
+    return (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
+
+
+# --------------------------------------------------------------------------- over a plane
+
+
+@styled
+def loss_over_plane(found: pd.DataFrame, title: str, below: str) -> Figure | None:
+    """Contours of the loss over a plane, of one model: a row per optimizer, a column per rho.
+
+    Each panel is of one network, that of the lowest seed.
+
+    Args:
+        found: Rows of :func:`~multirun_analysis.arrays.load_arrays` with planes, of one recipe,
+            model and measurement.
+        title: Of the figure.
+        below: The recipe and the model.
+
+    Returns:
+        None where there is no plane.
+    """
+    cells = by_line(found)
+    rows = plane_rows(cells)
+    if not rows:
+        return None
+    figure, grid = panel_figure(rows, 1.9, "α", "β")
+    figure.set_figwidth(min(WIDTH, 1.8 + 2.0 * max(map(len, grid))))
+    keys = [key for row in rows for panel in row.panels for key in panel.lines]
+    drawn = [cells[key]["array"].iloc[0] for key in keys]
+    levels = contour_levels([plane.losses for plane in drawn])
+    contours = None
+    for row, line in zip(rows, grid, strict=True):
+        for panel, axes in zip(row.panels, line, strict=True):
+            [key] = panel.lines
+            contours = _draw_plane(axes, cells[key]["array"].iloc[0], levels)
+    if contours is not None:
+        _add_bar(figure, grid, contours, levels)
+    add_title(figure, title, below)
+    return finished(figure)
+
+
+def plane_rows(cells: Cells) -> list[Row]:
+    """A row per series, a panel per rho."""
+    rhos: dict[Series, list[float]] = {}
+    for series, rho in cells:
+        rhos.setdefault(series, []).append(rho)
+    return [
+        Row(
+            series.label.replace(", ", "\n"),
+            [
+                Panel("" if rho == NO_RHO else f"ρ = {number(rho)}", [(series, rho)])
+                for rho in thinned(sorted(values), MOST_COLUMNS)
+            ],
+        )
+        for series, values in rhos.items()
+    ]
+
+
+def contour_levels(losses: Sequence[Array]) -> Array:
+    """Levels that are the same in several panels.
+
+    They reach from the smallest loss to that below which nine tenths of the numbers are: a few
+    corners of a plane, where the loss has no bound, must not take all colours.
+
+    Args:
+        losses: Of each panel.
+
+    Returns:
+        Of shape (levels,), rising.
+    """
+    known = np.concatenate([loss[np.isfinite(loss)] for loss in losses])
+    low, high = float(known.min()), float(np.quantile(known, 0.9))
+    if high > _LOGARITHMIC * low and high > 0:
+        return np.geomspace(max(low, high / _MOST_RATIO), high, _LEVELS)
+    if high - low < 1e-9 * abs(high) or high == low:
+        high = low + max(1.0, abs(low))
+    return np.linspace(low, high, _LEVELS)
+
+
+def _draw_plane(axes: Axes, plane: Plane, levels: Array) -> ContourSet:
+    heights, steps = _heights(plane.losses, levels), _heights(levels, levels)
+    places = plane.alphas, plane.betas, heights.T
+    shades = axes.contourf(*places, levels=steps, cmap="cividis", extend="max")
+    axes.contour(*places, levels=steps, colors="white", linewidths=0.3, linestyles="solid")
+    axes.plot(
+        0, 0, marker="o", markersize=4, color=VERMILLION, markeredgecolor="white",
+        markeredgewidth=0.6, label="weights",
+    )  # fmt: skip
+    axes.set_aspect("equal")
+    axes.grid(visible=False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(2, min_n_ticks=3))
+    axes.tick_params(labelsize=6.5, length=2)
+    return shades
+
+
+def _heights(losses: Array, levels: Array) -> Array:
+    """What is drawn: the logarithm where the levels are geometric, with all numbers in sight."""
+    known = np.where(np.isfinite(losses), losses, np.inf)
+    if not _geometric(levels):
+        return np.clip(known, levels[0], 2 * levels[-1] - levels[0])
+    return np.asarray(np.log10(np.clip(known, levels[0], 10 * levels[-1])), dtype=np.float64)
+
+
+def _geometric(levels: Array) -> bool:
+    return bool(levels[0] > 0 and levels[-1] > _LOGARITHMIC * levels[0])
+
+
+def _add_bar(figure: Figure, grid: list[list[Axes]], shades: ContourSet, levels: Array) -> None:
+    bar = figure.colorbar(
+        shades,
+        ax=[axes for line in grid for axes in line],
+        shrink=min(0.8, 4 / figure.get_figheight()),
+        aspect=25,
+        pad=0.01,
+    )
+    bar.set_ticks([float(step) for step in _heights(levels, levels)[::3]])
+    bar.set_ticklabels([number(float(f"{level:.2g}")) for level in levels[::3]])
+    bar.minorticks_off()
+    bar.set_label("loss (nats)")
+    bar.outline.set_visible(False)

@@ -1,0 +1,152 @@
+"""Panels by granularity and rho, in each of which the optimizers stand beside each other."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from multirun_analysis.arrays import Array
+from multirun_analysis.figures.cells import Series, by_series, granularity_panels
+from multirun_analysis.figures.style import Look, Palette, add_legend, handle, new_figure, thinned
+from multirun_analysis.labels import number
+
+#: Radii, or factors, that are drawn beside each other; of more, an even choice.
+MOST_COLUMNS = 5
+
+#: In place of SGD's rho: NaN is not equal to itself.
+NO_RHO = -1.0
+
+#: The seeds of one optimizer at one rho.
+Cells = Mapping[tuple[Series, float], pd.DataFrame]
+
+
+class Panel(NamedTuple):
+    """What one panel shows.
+
+    Args:
+        title: Its rho.
+        lines: Series and rho of each of its lines.
+    """
+
+    title: str
+    lines: list[tuple[Series, float]]
+
+
+class Row(NamedTuple):
+    """The panels of one granularity, or of the factors of SGDHESS.
+
+    Args:
+        title: Empty where there is nothing to tell apart.
+        panels: By rho.
+    """
+
+    title: str
+    panels: list[Panel]
+
+
+def by_line(rows: pd.DataFrame) -> dict[tuple[Series, float], pd.DataFrame]:
+    """The seeds of each series at each rho, in their order.
+
+    Args:
+        rows: Of cells, of one recipe and model.
+    """
+    return {
+        (series, float(rho)): cells.sort_values(["seed", "cell_id"])
+        for series, of_series in by_series(rows).items()
+        for rho, cells in of_series.groupby(of_series["rho"].astype(float).fillna(NO_RHO))
+    }
+
+
+def panel_rows(cells: Cells) -> list[Row]:
+    """Rows of panels: a row per granularity and one of SGDHESS, a panel per rho, SGD in each.
+
+    Args:
+        cells: Of :func:`by_line`.
+    """
+    sgd = [(series, rho) for series, rho in cells if series.variant == "sgd"]
+    others = [series for series, _ in cells if series.variant != "sgd"]
+    rows = []
+    for group in granularity_panels(list(dict.fromkeys(others))):
+        lines = [(series, rho) for series, rho in cells if series in group.series]
+        shown = thinned(sorted({rho for _, rho in lines}), MOST_COLUMNS)
+        panels = [
+            Panel(_rho(rho), [*sgd, *(line for line in lines if line[1] == rho)]) for rho in shown
+        ]
+        rows.append(Row(group.title, panels))
+    return rows or [Row("", [Panel("", sgd)])] * bool(sgd)
+
+
+def rhos_left_out(rows: Iterable[Row], cells: Cells) -> list[float]:
+    """The rhos of :func:`by_line` that have no panel, since there are too many."""
+    drawn = {line for row in rows for panel in row.panels for line in panel.lines}
+    return sorted({rho for _, rho in cells.keys() - drawn})
+
+
+def _rho(rho: float) -> str:
+    return "" if rho == NO_RHO else f"ρ = {number(rho)}"
+
+
+def panel_figure(
+    rows: list[Row], row_height: float, x_label: str, y_label: str
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with an axes per panel; the places without a panel stay empty.
+
+    Args:
+        rows: Of panels.
+        row_height: In inches.
+        x_label: Below the lowest panel of each column.
+        y_label: At the left of each row, after the row's title.
+    """
+    columns = max(len(row.panels) for row in rows)
+    figure, grid = new_figure(len(rows), columns, row_height=row_height)
+    used = [line[: len(row.panels)] for row, line in zip(rows, grid, strict=True)]
+    for row, line, places in zip(rows, used, grid, strict=True):
+        for axes in places[len(line) :]:
+            axes.set_axis_off()
+        for panel, axes in zip(row.panels, line, strict=True):
+            axes.set_title(panel.title)
+        title = [textwrap.fill(part, 20) for part in row.title.split("\n")]
+        line[0].set_ylabel("\n".join(filter(None, [*title, y_label])))
+    for column in range(columns):
+        [line[column] for line in used if len(line) > column][-1].set_xlabel(x_label)
+    figure.align_ylabels([line[0] for line in used])
+    return figure, used
+
+
+def panel_legend(figure: Figure, rows: Iterable[Row], palette: Palette) -> None:
+    """A sample of each series' line."""
+    lines = [line for row in rows for panel in row.panels for line in panel.lines]
+    drawn = dict.fromkeys(series for series, _ in lines)
+    add_legend(figure, {one.label: handle(palette.look(*one)) for one in drawn})
+
+
+def draw_line(
+    axes: Axes, x: Array, y: Array, look: Look, label: str, place: tuple[int, int], markers: int
+) -> None:
+    """A line with some markers, which do not stand where the other lines have theirs.
+
+    Args:
+        axes: To draw in.
+        x: Of shape (points,).
+        y: Of the same shape.
+        look: Of the series.
+        label: Of the line.
+        place: The line's number in the panel, and of how many.
+        markers: How many, about.
+    """
+    step, (k, of) = max(1, len(x) // markers), place
+    axes.plot(
+        x,
+        y,
+        markevery=(k * step // max(1, of), step),
+        linewidth=1.1,
+        label=label,
+        zorder=3,
+        **look.line_style,
+        **{**look.marker_style, "markersize": 3.6, "markeredgewidth": 0.8},
+    )
