@@ -28,7 +28,8 @@ def tell(plan: Plan, outlook: Outlook | None = None) -> None:
     """
     cost = outlook.cost if outlook is not None else None
     out = console()
-    out.print(plan_table(plan, cost))
+    # Zeros in the column of work would say that what nobody knows takes no time.
+    out.print(plan_table(plan, cost if cost is not None and cost.source else None))
     out.print(f"{plan}.", soft_wrap=True, highlight=False)
     if outlook is not None and cost is not None and plan.to_do:
         workers = None if outlook.slots is None else len(outlook.slots)

@@ -57,4 +57,6 @@ def wanted_measurements(config: SharpnessConfig) -> dict[str, str]:
 
     A key is the measure's name and a hash of its settings.
     """
-    return {f"{name}-{short_hash(measurement_settings(config, name))}": name for name in config.measures}
+    return {
+        f"{name}-{short_hash(measurement_settings(config, name))}": name for name in config.measures
+    }
