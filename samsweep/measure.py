@@ -331,7 +331,7 @@ with the same settings is not measured again.
     python -m samsweep.measure study=demo sharpness=full
     python -m samsweep.measure study=demo sharpness=top5 model=resnet8 opt=sam rho=0.1,0.2 seed=0
 
-what to measure; several with commas, lambda_max unless told otherwise:
+what to measure, sharpness=; several with commas, lambda_max unless told otherwise:
 {measures}
   and sharpness.KEY=VALUE, such as sharpness.trace.num_samples=50, of conf/sharpness/lambda_max.yaml
 
@@ -350,7 +350,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m samsweep.measure",
         usage="%(prog)s [study=NAME] [sharpness=OPTION] [KEY=VALUE ...] [--config-dir FOLDER]",
         description=_HELP.format(
-            measures=listed(f"sharpness={name}" for name in _sharpness()),
+            measures=listed(_sharpness()),
             keys=listed(KEYS),
             settings=listed(
                 [*_SETTINGS[len(_SWEPT) :], _PATH, "hydra/launcher=local|slurm", "hydra.launcher.*"]
