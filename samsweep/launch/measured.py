@@ -16,8 +16,8 @@ from samsweep.records.identity import measurement_settings, wanted_measurements
 from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder, RecordError
 
-#: Measures beside each other; more make a further table.
-_MOST_COLUMNS = 6
+#: Characters of the headers beside each other; more make a further table.
+_MOST_WIDTH = 80
 
 #: What stands for a value that is not there.
 _MISSING = "??"
@@ -41,6 +41,16 @@ class _Column:
     name: str
     note: str
 
+    @property
+    def header(self) -> str:
+        """Name and note, on lines of their own."""
+        return f"{self.name}\n{self.note}".strip()
+
+    @property
+    def width(self) -> int:
+        """Of the header, with the space beside it."""
+        return max(map(len, self.header.splitlines())) + 2
+
 
 def measurement_tables(
     asked: Mapping[CellFolder, Sequence[RunConfig]], settings: Sequence[SharpnessConfig]
@@ -55,12 +65,11 @@ def measurement_tables(
     rows = {folder: _row(folder, runs, columns) for folder, runs in asked.items()}
     marked = any(text.endswith(_MARK) for row in rows.values() for text in row)
     parts: list[Table | Text] = []
-    for start in range(0, len(columns), _MOST_COLUMNS):
-        shown = slice(start, start + _MOST_COLUMNS)
+    for shown in _side_by_side(columns):
         table = Table(box=SIMPLE_HEAD, padding=(0, 1))
         table.add_column("cell", overflow="fold")
         for column in columns[shown]:
-            table.add_column(f"{column.name}\n{column.note}".strip(), justify="right")
+            table.add_column(column.header, justify="right", overflow="fold")
         for folder, row in rows.items():
             table.add_row(folder.path.name, *row[shown])
         parts.append(table)
@@ -80,6 +89,17 @@ def _columns(settings: Sequence[SharpnessConfig]) -> Iterator[_Column]:
         differing = [key for key in values if len({str(other[key]) for other in others}) > 1]
         note = "\n".join(f"{key}={values[key]}" for key in differing)
         yield _Column(index=index, name=name, note=note)
+
+
+def _side_by_side(columns: Sequence[_Column]) -> Iterator[slice]:
+    """The columns of one table after the other."""
+    start, width = 0, 0
+    for index, column in enumerate(columns):
+        if index > start and width + column.width > _MOST_WIDTH:
+            yield slice(start, index)
+            start, width = index, 0
+        width += column.width
+    yield slice(start, len(columns))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

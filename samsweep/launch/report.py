@@ -103,7 +103,8 @@ def cost_sentence(cost: Cost, workers: int | None) -> str:
         workers: Cells at a time; None if the launcher does not say.
     """
     if not cost.source:
-        return f"Nothing is known yet of how long {', '.join(sorted(cost.uncounted))} takes."
+        take = "takes" if len(cost.uncounted) == 1 else "take"
+        return f"Nothing is known yet of how long {', '.join(sorted(cost.uncounted))} {take}."
     time = "" if workers is None else f", {duration(cost.seconds_with(workers))} from start to end"
     missing = f", not counting {', '.join(sorted(cost.uncounted))}" if cost.uncounted else ""
     return f"About {duration(cost.seconds)} of work{time} (estimated {cost.source}{missing})."
