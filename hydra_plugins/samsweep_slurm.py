@@ -21,11 +21,13 @@ from samsweep.launch.job import CellJob
 from samsweep.launch.local import Outlook, look_from_afar
 from samsweep.launch.manifest import Launcher, launched, study_folder
 from samsweep.launch.plan import Plan, PlannedCell
-from samsweep.launch.queue import queued_cells
+from samsweep.launch.queue import asked_of_job, queued_cells
 from samsweep.launch.slots import PoolSettings
 from samsweep.launch.slurm import SlurmUnavailable, max_array_size
 from samsweep.launch.wait import JobWatch
+from samsweep.records.identity import wanted_measurements
 from samsweep.records.provenance import code_fingerprint
+from samsweep.records.work import missing_measurements
 from samsweep.signals import Interrupted
 from samsweep.text import counted
 
@@ -265,9 +267,24 @@ def _in_queue(plan: Plan) -> dict[str, tuple[PlannedCell, ...]]:
                 "submitted; try again on a login node."
             ) from None
         for name, queued in found.items():
-            if name in by_name:
+            if name in by_name and _will_finish(queued.job_id, by_name[name]):
                 jobs.setdefault(queued.job_id, []).append(by_name[name])
     return {job_id: tuple(cells) for job_id, cells in jobs.items()}
+
+
+def _will_finish(job_id: str, cell: PlannedCell) -> bool:
+    """Whether a job leaves nothing to be done.
+
+    One that shares itself among cells stays in the queue when this one is trained, and measures
+    what it was asked to alone.
+    """
+    if cell.action != "measure" or cell.record is None:
+        return True
+    runs = asked_of_job(study_folder(cell.folder), cell.name, job_id)
+    asked = {key for run in runs for key in wanted_measurements(run.sharpness)}
+    return all(
+        missing_measurements(point.run, cell.record).keys() <= asked for point in cell.points
+    )
 
 
 def _shown(job_ids: Sequence[str] | Mapping[str, Any]) -> str:

@@ -19,9 +19,8 @@ from samsweep.config import ConfigError
 from samsweep.hydra_config import Composer
 from samsweep.launch.local import Outlook, look_ahead
 from samsweep.launch.manifest import Launcher, launched, study_folder
-from samsweep.launch.plan import Plan, describe_states, plan_sweep
-from samsweep.launch.report import tell
-from samsweep.text import counted
+from samsweep.launch.plan import Plan, plan_sweep
+from samsweep.launch.whole import PlanRunner, carry_out
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +69,12 @@ class SamsweepSweeper(BasicSweeper):
         plan = plan_sweep(composer.points(self._grid(arguments)))
         if not plan.cells:
             raise ConfigError("This grid is empty: one of its ranges or lists has no values.")
-        if plan.to_do or plan.elsewhere:
-            self._run(plan)
-        else:
-            tell(plan)
-            _print_accuracy(plan)
+        carry_out(
+            plan,
+            self._plan_launcher(),
+            dry_run=self._dry_run,
+            show_results=lambda: _print_accuracy(plan),
+        )
         return []
 
     def _grid(self, arguments: list[str]) -> Iterator[list[str]]:
@@ -87,28 +87,7 @@ class SamsweepSweeper(BasicSweeper):
             _refuse_several(overrides)
             yield from self.split_arguments(overrides, max_batch_size=None)[0]
 
-    def _run(self, plan: Plan) -> None:
-        """Tell what there is to do and, unless this is a dry run, do it."""
-        launcher = self._plan_launcher()
-        outlook = launcher.look_ahead(plan, prepare=not self._dry_run)
-        tell(plan, outlook)
-        if self._dry_run:
-            launcher.show(plan)
-            return
-        done = True
-        try:
-            done = launcher.launch_plan(plan, outlook)
-        except ConfigError:
-            # Refused before anything ran.
-            done = False
-            raise
-        finally:
-            if done:
-                _print_accuracy(plan)
-        if done:
-            _check_all_finished(plan)
-
-    def _plan_launcher(self) -> PlanLauncher | _ByOverrides:
+    def _plan_launcher(self) -> PlanRunner:
         assert self.launcher is not None and self.config is not None
         if isinstance(self.launcher, PlanLauncher):
             return self.launcher
@@ -195,22 +174,3 @@ def _print_accuracy(plan: Plan) -> None:
 
     for study in {study_folder(cell.folder): None for cell in plan.cells}:
         print(accuracy_markdown(study))
-
-
-def _check_all_finished(plan: Plan) -> None:
-    """End with status 1 if a cell is not finished, saying what to do about it."""
-    left = plan_sweep(point for cell in plan.cells for point in cell.points)
-    unfinished = [*left.to_do, *left.elsewhere]
-    if not unfinished:
-        return
-    for study in dict.fromkeys(cell.run.study for cell in unfinished):
-        members = [cell for cell in unfinished if cell.run.study == study]
-        log.error(
-            "%s of study %s not finished: %s. What went wrong: "
-            "python -m samsweep.status study=%s --failed. The same command tries them again.",
-            counted(len(members), "cell"),
-            study,
-            describe_states(members),
-            study,
-        )
-    raise SystemExit(1)

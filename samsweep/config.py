@@ -772,35 +772,25 @@ class Options(Frozen):
         problems = tuple(self._misfits(info))
         if problems:
             raise ConfigError(*problems)
+        path = None if self.dataset.path is None else Path(self.dataset.path).absolute()
+        return self.run_of(self._cell(info), num_train=info.num_train, data_path=path)
+
+    def run_of(self, cell: CellConfig, *, num_train: int, data_path: Path | None) -> RunConfig:
+        """How these options run a cell, whatever they say of what is trained.
+
+        Args:
+            cell: What is trained.
+            num_train: Training images of its data set.
+            data_path: Absolute path of an image_folder's images; None for other data sets.
+        """
         return RunConfig(
-            cell=CellConfig(
-                model=self.model,
-                variant=self.opt.resolve(rho=self.rho, granularity=self.granularity),
-                dataset=DatasetConfig(
-                    name=self.dataset.name,
-                    augment=self.dataset.augment.used(),
-                    label_noise=self.dataset.label_noise,
-                    image_size=self.dataset.image_size,
-                    fingerprint=info.fingerprint,
-                ),
-                recipe=RecipeConfig(
-                    base=self.base,
-                    lr=self.lr,
-                    momentum=self.momentum if "momentum" in BASES[self.base] else None,
-                    weight_decay=self.weight_decay,
-                    lr_schedule=self.lr_schedule,
-                    epochs=self.epochs,
-                    batch_size=self.batch_size,
-                    precision=self.precision,
-                ),
-                seed=self.seed,
-            ),
+            cell=cell,
             study=self.study,
             data_dir=Path(self.data_dir).absolute(),
-            data_path=None if self.dataset.path is None else Path(self.dataset.path).absolute(),
+            data_path=data_path,
             device=self.device,
             num_threads=self.num_threads,
-            sharpness=self.sharpness.fitted(info.num_train),
+            sharpness=self.sharpness.fitted(num_train),
             tracking=self.tracking,
             checkpoint=CheckpointConfig(
                 every_steps=self.checkpoint_every_steps,
@@ -808,6 +798,30 @@ class Options(Frozen):
                 keep=self.keep_checkpoints,
             ),
             diagnostics_every=self.diagnostics_every,
+        )
+
+    def _cell(self, info: DataInfo) -> CellConfig:
+        return CellConfig(
+            model=self.model,
+            variant=self.opt.resolve(rho=self.rho, granularity=self.granularity),
+            dataset=DatasetConfig(
+                name=self.dataset.name,
+                augment=self.dataset.augment.used(),
+                label_noise=self.dataset.label_noise,
+                image_size=self.dataset.image_size,
+                fingerprint=info.fingerprint,
+            ),
+            recipe=RecipeConfig(
+                base=self.base,
+                lr=self.lr,
+                momentum=self.momentum if "momentum" in BASES[self.base] else None,
+                weight_decay=self.weight_decay,
+                lr_schedule=self.lr_schedule,
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                precision=self.precision,
+            ),
+            seed=self.seed,
         )
 
     def _misfits(self, info: DataInfo) -> Iterable[str]:

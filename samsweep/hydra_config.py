@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -70,10 +77,19 @@ def to_run_config(cfg: DictConfig) -> RunConfig:
     Raises:
         ConfigError: With one sentence for every value that is wrong.
     """
-    options = Options.parse(_plain(cfg))
+    options = to_options(cfg)
     dataset = options.dataset
     path = None if dataset.path is None else Path(dataset.path)
     return options.resolve(describe(dataset.name, path, dataset.image_size))
+
+
+def to_options(cfg: DictConfig) -> Options:
+    """Check and freeze a composed configuration, whatever data set there is.
+
+    Raises:
+        ConfigError: With one sentence for every value that is wrong.
+    """
+    return Options.parse(_plain(cfg))
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
@@ -85,6 +101,39 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"{error.full_key} is missing: set {error.full_key}=VALUE.") from None
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+@contextmanager
+def composition(
+    name: str, overrides: Sequence[str], config_dir: str | None
+) -> Iterator[tuple[ConfigLoader, DictConfig]]:
+    """Compose ``conf/`` as Hydra does for a sweep, for a command that is none; sets up logging too.
+
+    Args:
+        name: Of the command.
+        overrides: As on the command line; those with several values are left to be composed.
+        config_dir: A folder whose options go before those of ``conf/``.
+
+    Yields:
+        What composes more, and the composed configuration.
+
+    Raises:
+        ConfigError: If there is no such folder.
+    """
+    path = create_config_search_path(str(conf_dir()))
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"--config-dir {config_dir}: there is no such folder.")
+        source = f"file://{os.path.abspath(config_dir)}"
+        path.prepend("command-line", source, SearchPathQuery(provider="schema"))
+    hydra = Hydra.create_main_hydra2(task_name=name, config_search_path=path)
+    try:
+        master = hydra.compose_config(
+            "config", list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=True
+        )
+        yield hydra.config_loader, master
+    finally:
+        GlobalHydra.instance().clear()
 
 
 # --------------------------------------------------------------------------- a grid

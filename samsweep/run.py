@@ -7,7 +7,6 @@ python -m samsweep.run -m model=resnet18,resnet34 opt=sam,samdirection rho=0.1,0
 from __future__ import annotations
 
 import itertools
-import os
 import sys
 from pathlib import Path
 
@@ -15,11 +14,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from samsweep.command import ends_in_sentences
 from samsweep.config import conf_dir
-from samsweep.hydra_config import Refusal, is_refusal, register_resolvers, to_run_config
-from samsweep.hydra_config import explain as explain_error
-from samsweep.records.schema import CellFailed
-from samsweep.signals import end_on_sigterm
+from samsweep.hydra_config import register_resolvers, to_run_config
 
 #: Hydra's options that take the next argument.
 _OPTIONS_WITH_VALUE = frozenset(
@@ -44,29 +41,10 @@ def task(cfg: DictConfig) -> float:
 def main() -> None:
     """The command: what cannot be run ends in one sentence and exit status 2."""
     register_resolvers()
-    end_on_sigterm()
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    # Hydra would print its own account and leave nothing to explain.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.argv[1:] = _options_first(sys.argv[1:])
-    command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-    try:
+    with ends_in_sentences():
+        sys.argv[1:] = _options_first(sys.argv[1:])
+        command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
         command(task)()
-    except Refusal as refusal:
-        _end(refusal.reason, status=2)
-    except KeyboardInterrupt:
-        _end("Interrupted; the same command goes on from here.", status=130)
-    except Exception as error:
-        if wants_traceback:
-            raise
-        if isinstance(error, CellFailed):
-            # Its traceback has been logged, and is in the record.
-            _end(str(error), status=1)
-        if is_refusal(error):
-            _end(explain_error(error), status=2)
-        if isinstance(error, OSError) and error.filename is not None:
-            _end(f"{error.filename}: {error.strerror}.", status=2)
-        raise
 
 
 def _options_first(arguments: list[str]) -> list[str]:
@@ -80,11 +58,6 @@ def _options_first(arguments: list[str]) -> list[str]:
         else:
             (options if argument.startswith("-") else overrides).append(argument)
     return options + overrides
-
-
-def _end(reason: str, *, status: int) -> None:
-    print(reason, file=sys.stderr)
-    sys.exit(status)
 
 
 if __name__ == "__main__":

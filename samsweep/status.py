@@ -21,12 +21,12 @@ from rich.box import SIMPLE_HEAD
 from rich.live import Live
 from rich.table import Table
 
-from samsweep.config import ConfigError, unknown_name
+from samsweep.config import ConfigError
 from samsweep.launch.queue import QueuedCell, queued_cells
 from samsweep.launch.slurm import SlurmUnavailable
 from samsweep.records.lock import FolderLock
 from samsweep.records.schema import FINISHED, Attempt, Record
-from samsweep.records.store import CellFolder, RecordError, cell_folders, study_names
+from samsweep.records.store import CellFolder, RecordError, cell_folders, find_study
 from samsweep.text import console, counted, duration
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        study = _study_folder(options.root, options.study.removeprefix("study="))
+        study = find_study(options.root, options.study.removeprefix("study="))
         return _answer(study, options)
     except (ConfigError, RecordError) as error:
         print(error, file=sys.stderr)
@@ -304,17 +304,6 @@ def _answer(study: Path, options: argparse.Namespace) -> int:
 
 def _complain(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _study_folder(root: Path, name: str) -> Path:
-    names = study_names(root)
-    if name not in names:
-        raise ConfigError(
-            unknown_name("study", name, names)
-            if names
-            else f"There is no study in {root}/: train some cells with python -m samsweep.run."
-        )
-    return root / name
 
 
 def _only_cell(study: Path, start: str) -> CellFolder:

@@ -23,6 +23,7 @@ def test_import_rules():
     "module",
     [
         "samsweep.run",
+        "samsweep.measure",
         "samsweep.launch.plan",
         "samsweep.records.store",
         "samsweep.status",

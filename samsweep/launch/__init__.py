@@ -6,5 +6,8 @@
   processes (:mod:`samsweep.launch.process`), :mod:`samsweep.launch.display` shows them.
 * :mod:`samsweep.launch.manifest` is a launch on disk, :mod:`samsweep.launch.control` stops one and
   takes up what it left.
-* :mod:`samsweep.launch.local` puts these together.
+* :mod:`samsweep.launch.local` puts these together, :mod:`samsweep.launch.whole` takes a plan from
+  its telling to the exit status.
+* :mod:`samsweep.launch.selection` says which trained cells are meant,
+  :mod:`samsweep.launch.measured` shows what was measured of them.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections.abc import Iterable, Iterator
@@ -10,17 +9,21 @@ from pathlib import Path
 
 from samsweep.config import ConfigError, RunConfig
 from samsweep.launch.local import look_ahead, run_pool
-from samsweep.launch.manifest import Launcher, LaunchFolder, Manifest, launch_folders
+from samsweep.launch.manifest import (
+    Launcher,
+    LaunchFolder,
+    Manifest,
+    launch_folders,
+    readable_manifests,
+)
 from samsweep.launch.plan import Plan, Point, plan_sweep
 from samsweep.launch.queue import QueuedCell, queued_cells
 from samsweep.launch.report import tell
 from samsweep.launch.slots import PoolSettings
 from samsweep.launch.slurm import SlurmUnavailable, cancel_jobs
 from samsweep.records.lock import FolderLock, Holder
-from samsweep.records.store import CellFolder, RecordError
+from samsweep.records.store import CellFolder
 from samsweep.text import counted
-
-log = logging.getLogger(__name__)
 
 # --------------------------------------------------------------------------- stopping
 
@@ -148,7 +151,7 @@ def as_launched(
     Returns:
         The plans, and a sentence for each cell that cannot be taken up from here.
     """
-    manifests = list(_readable_manifests(study))
+    manifests = list(readable_manifests(study))
     groups: dict[str, tuple[Launcher, list[Point]]] = {}
     problems = []
     for folder in folders:
@@ -167,15 +170,6 @@ def as_launched(
         points += _points(folder, manifest)
     retries = [(launcher, plan_sweep(points)) for launcher, points in groups.values()]
     return retries, problems
-
-
-def _readable_manifests(study: Path) -> Iterator[Manifest]:
-    """Latest first."""
-    for launch in reversed(launch_folders(study)):
-        try:
-            yield launch.read()
-        except RecordError as error:
-            log.warning("%s; passed over", error)
 
 
 def run_in_pool(launcher: Launcher, plan: Plan) -> None:

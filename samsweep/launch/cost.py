@@ -101,8 +101,8 @@ def estimate_cost(
     for cell in plan.to_do:
         training = 0.0 if cell.action == "measure" else epoch_s(cell.run.cell) * _epochs_left(cell)
         measuring = 0.0
-        for name in _missing(cell):
-            known = experience.measurement_s(cell.run.cell, name)
+        for key, name in _missing(cell).items():
+            known = experience.measurement_s(cell.run.cell, key)
             if known is None:
                 uncounted.add(name)
             measuring += known or 0.0
@@ -175,10 +175,10 @@ class _Experience:
                         seconds=seconds,
                     )
                 )
-        for measurement in record.measurements.values():
+        for key, measurement in record.measurements.items():
             seconds = measurement.result.get("seconds")
             if isinstance(seconds, float) and self._is_alike(measurement.provenance):
-                self._measurements[kind, measurement.name].append((record.cell_id, seconds))
+                self._measurements[kind, key].append((record.cell_id, seconds))
 
     def _is_alike(self, provenance: Provenance) -> bool:
         return self._device in (None, provenance.device)
@@ -192,9 +192,9 @@ class _Experience:
         scaled = [e.seconds * passes(cell.variant) / passes(e.variant) for e in epochs]
         return statistics.median(scaled) if scaled else None
 
-    def measurement_s(self, cell: CellConfig, name: str) -> float | None:
-        """Median seconds of a measurement; None if no record tells."""
-        entries = self._measurements.get((_kind(cell), name), [])
+    def measurement_s(self, cell: CellConfig, key: str) -> float | None:
+        """Median seconds of a measurement with the same settings; None if no record tells."""
+        entries = self._measurements.get((_kind(cell), key), [])
         self.asked.update(cell_id for cell_id, _ in entries)
         return statistics.median(seconds for _, seconds in entries) if entries else None
 
@@ -227,15 +227,14 @@ def _epochs_left(cell: PlannedCell) -> int:
     return epochs if progress is None else max(0, epochs - progress.epoch)
 
 
-def _missing(cell: PlannedCell) -> list[str]:
-    """Names of the measurements that the points of a cell ask for and that are not there."""
+def _missing(cell: PlannedCell) -> dict[str, str]:
+    """Names, by key, of the measurements that the points of a cell ask for and that lack."""
     record = cell.record or Record.planned(cell.run)
-    keys = {
+    return {
         key: name
         for point in cell.points
         for key, name in missing_measurements(point.run, record).items()
     }
-    return list(keys.values())
 
 
 def _kind(cell: CellConfig) -> Kind:

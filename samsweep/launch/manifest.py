@@ -8,6 +8,7 @@ folder is locked, which tells any other shell whom to ask to stop.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from samsweep.records.lock import FolderLock
 from samsweep.records.provenance import command_line, git_state, now
 from samsweep.records.store import CellFolder, RecordError, first_problem, write_text
 from samsweep.records.transitions import register
+
+log = logging.getLogger(__name__)
 
 #: Version of the form of ``manifest.json``.
 SCHEMA_VERSION = 1
@@ -135,6 +138,15 @@ class LaunchFolder:
 def launch_folders(study: Path) -> list[LaunchFolder]:
     """The launches of a study, oldest first."""
     return [LaunchFolder(path.parent) for path in sorted(study.glob("launches/*/manifest.json"))]
+
+
+def readable_manifests(study: Path) -> Iterator[Manifest]:
+    """The manifests of a study, latest first; broken ones are told and passed over."""
+    for launch in reversed(launch_folders(study)):
+        try:
+            yield launch.read()
+        except RecordError as error:
+            log.warning("%s; passed over", error)
 
 
 @contextmanager

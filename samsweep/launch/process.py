@@ -19,7 +19,7 @@ from samsweep.signals import when_parent_ends
 #: that works on a cell, and what that imports only when it is used.
 _PRELOADED = (
     "samsweep.launch.unmoved",
-    "samsweep.hydra_config",
+    "samsweep.command",
     "samsweep.training.worker",
     "samsweep.models.resnet",
 )

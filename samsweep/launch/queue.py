@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from samsweep.launch.manifest import launch_folders
+from samsweep.config import RunConfig
+from samsweep.launch.manifest import launch_folders, readable_manifests
 from samsweep.launch.slurm import JobState, job_states
 
 
@@ -26,7 +27,7 @@ class QueuedCell:
 
 
 def queued_cells(study: Path) -> dict[str, QueuedCell]:
-    """The cells whose jobs wait or run, by id.
+    """The cells whose jobs wait or run, by id; of two jobs of a cell the one launched last.
 
     Args:
         study: ``multirun/<study>``.
@@ -46,7 +47,17 @@ def _by_cell(
     states: Mapping[str, JobState], cells_of_job: Mapping[str, Iterable[str]]
 ) -> dict[str, QueuedCell]:
     return {
-        name: QueuedCell(job_id=job_id, state=state, mates=tuple(cells_of_job[job_id]))
-        for job_id, state in states.items()
-        for name in cells_of_job[job_id]
+        name: QueuedCell(job_id=job_id, state=state, mates=tuple(names))
+        for job_id, names in cells_of_job.items()
+        if (state := states.get(job_id)) is not None
+        for name in names
     }
+
+
+def asked_of_job(study: Path, name: str, job_id: str) -> tuple[RunConfig, ...]:
+    """How a cell is to run in a job; empty if no manifest that can be read says so."""
+    for manifest in readable_manifests(study):
+        cell = manifest.cells.get(name)
+        if cell is not None and cell.job_id == job_id:
+            return cell.runs
+    return ()

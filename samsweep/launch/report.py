@@ -28,7 +28,8 @@ def tell(plan: Plan, outlook: Outlook | None = None) -> None:
     """
     cost = outlook.cost if outlook is not None else None
     out = console()
-    out.print(plan_table(plan, cost))
+    # Zeros in the column of work would say that what nobody knows takes no time.
+    out.print(plan_table(plan, cost if cost is not None and cost.source else None))
     out.print(f"{plan}.", soft_wrap=True, highlight=False)
     if outlook is not None and cost is not None and plan.to_do:
         workers = None if outlook.slots is None else len(outlook.slots)
@@ -102,7 +103,8 @@ def cost_sentence(cost: Cost, workers: int | None) -> str:
         workers: Cells at a time; None if the launcher does not say.
     """
     if not cost.source:
-        return f"Nothing is known yet of how long {', '.join(sorted(cost.uncounted))} takes."
+        take = "takes" if len(cost.uncounted) == 1 else "take"
+        return f"Nothing is known yet of how long {', '.join(sorted(cost.uncounted))} {take}."
     time = "" if workers is None else f", {duration(cost.seconds_with(workers))} from start to end"
     missing = f", not counting {', '.join(sorted(cost.uncounted))}" if cost.uncounted else ""
     return f"About {duration(cost.seconds)} of work{time} (estimated {cost.source}{missing})."

@@ -102,9 +102,23 @@ def _is_unfinished(cell: PlannedCell) -> bool:
 
 def _settle_cell(cell: PlannedCell, job_id: str, end: str) -> None:
     """Say in the record of a cell whose job is gone what became of it, unless it says so itself."""
-    if FolderLock(cell.folder.path).alive:
+    if FolderLock(cell.folder.path).alive or _says_why_it_is_not_measured(cell, end):
         return
     status: Status = "interrupted" if end.startswith(_STOPPED) else "failed"
     told = end or "and Slurm does not remember how"
     with suppress(RecordError):
         close_abandoned(cell.folder, status, f"its job {job_id} ended: {told}")
+
+
+def _says_why_it_is_not_measured(cell: PlannedCell, end: str) -> bool:
+    """Whether a failed measurement is told in the record already, and not from an earlier attempt.
+
+    A job that was not killed has ended as its cells did.
+    """
+    before = None if cell.record is None else cell.record.measuring_error
+    try:
+        record = cell.folder.read()
+    except RecordError:
+        return False
+    told = None if record is None else record.measuring_error
+    return told is not None and (told != before or end.startswith("FAILED"))

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from samsweep.config import CellConfig
+from samsweep.config import CellConfig, ConfigError, unknown_name
 from samsweep.records.schema import Record
 
 #: Suffix of a file that is being written.
@@ -162,6 +162,26 @@ class CellFolder:
 def study_names(root: Path) -> list[str]:
     """Names of the studies under ``multirun``, sorted."""
     return sorted(path.parent.name for path in root.glob("*/cells") if path.is_dir())
+
+
+def find_study(root: Path, name: str) -> Path:
+    """The folder of a study.
+
+    Args:
+        root: Folder of the studies, ``multirun``.
+        name: Of the study.
+
+    Raises:
+        ConfigError: If there is none of that name.
+    """
+    names = study_names(root)
+    if name not in names:
+        raise ConfigError(
+            unknown_name("study", name, names)
+            if names
+            else f"There is no study in {root}/: train some cells with python -m samsweep.run."
+        )
+    return root / name
 
 
 def cell_folders(study: Path) -> list[CellFolder]:

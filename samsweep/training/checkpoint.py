@@ -78,6 +78,15 @@ def write_weights(state: Mapping[str, Tensor], file: Path) -> None:
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The ``state_dict`` that :func:`write_weights` wrote, on the CPU."""
+    """The ``state_dict`` that :func:`write_weights` wrote, on the CPU.
+
+    Raises:
+        FileNotFoundError: With the sentence for whoever wants to measure them.
+    """
+    if not file.exists():
+        raise FileNotFoundError(
+            f"{file} is missing, and the cell cannot be measured without these weights: put the "
+            "file back, or move the cell's folder away to train it anew"
+        )
     state: dict[str, Tensor] = load_file(file)
     return state

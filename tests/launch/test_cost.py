@@ -4,9 +4,10 @@ import pytest
 from helpers import compose_run
 
 from samsweep.launch.cost import estimate_cost
+from samsweep.launch.local import Outlook
 from samsweep.launch.plan import Point, plan_sweep
-from samsweep.launch.report import cost_sentence
-from samsweep.records.identity import cell_id
+from samsweep.launch.report import cost_sentence, tell
+from samsweep.records.identity import cell_id, wanted_measurements
 from samsweep.records.provenance import provenance
 from samsweep.records.schema import Attempt, Measurement, Progress, Record
 from samsweep.records.store import CellFolder
@@ -100,15 +101,25 @@ def test_what_no_record_of_this_device_tells_is_timed_once_for_a_model(root):
     assert found.source == f"from timed steps on this {HERE}"
 
 
-def test_measurements_count_where_a_record_knows_them(root):
-    taken = Measurement(
+def lambda_max_key(root, *overrides):
+    (key,) = wanted_measurements(point(root, "sharpness=lambda_max", *overrides).run.sharpness)
+    return key
+
+
+@pytest.fixture
+def taken():
+    return Measurement(
         name="lambda_max",
         settings={},
         result={"seconds": 5.0},
         measured="now",
         provenance=provenance(device=HERE, num_threads=1),
     )
-    leave(root, "opt=sam", "seed=1", seconds=80.0, measurements={"lambda_max-1": taken})
+
+
+def test_measurements_count_where_a_record_knows_them(root, taken):
+    key = lambda_max_key(root)
+    leave(root, "opt=sam", "seed=1", seconds=80.0, measurements={key: taken})
     points = [point(root, "opt=sam", "seed=2", f"sharpness={s}") for s in ("lambda_max", "top5")]
     found = cost(root, *points)
     assert found.seconds == pytest.approx(85)
@@ -119,9 +130,33 @@ def test_measurements_count_where_a_record_knows_them(root):
     )
 
 
-def test_a_cell_that_only_lacks_a_measurement_costs_that(root):
+def test_a_cell_that_only_lacks_a_measurement_costs_that(root, taken):
+    """And nothing is timed, though no record tells of the training."""
+    leave(root, "opt=sam", "seed=1", seconds=None, measurements={lambda_max_key(root): taken})
+    leave(root, "opt=sam", "seed=2", seconds=None)
+    found = cost(root, point(root, "opt=sam", "seed=2", "sharpness=lambda_max"))
+    assert found.seconds == 5
+    assert cost_sentence(found, 1) == (
+        f"About 0:05 of work, 0:05 from start to end (estimated from 1 record on this {HERE})."
+    )
+
+
+def test_a_measurement_with_other_settings_tells_nothing(root, taken):
+    """Fifty examples take no tenth of the time of all."""
+    other = lambda_max_key(root, "sharpness.num_examples=50")
+    leave(root, "opt=sam", "seed=1", seconds=80.0, measurements={other: taken})
+    found = cost(root, point(root, "opt=sam", "seed=1", "sharpness=lambda_max"))
+    assert found.uncounted == {"lambda_max"}
+    assert cost_sentence(found, 1) == "Nothing is known yet of how long lambda_max takes."
+
+
+def test_no_zeros_are_shown_for_what_nobody_knows(root, capsys):
     leave(root, "opt=sam", "seed=1", seconds=80.0)
-    assert cost(root, point(root, "opt=sam", "seed=1", "sharpness=lambda_max")).seconds == 0
+    plan = plan_sweep([point(root, "opt=sam", "seed=1", "sharpness=lambda_max")])
+    tell(plan, Outlook(slots=None, cost=cost(root, *plan.cells[0].points)))
+    told = capsys.readouterr().out
+    assert "work" not in told and "0:00" not in told
+    assert "Nothing is known yet of how long lambda_max takes." in told
 
 
 def test_from_start_to_end_longest_first(root):

@@ -247,6 +247,25 @@ def test_a_cell_in_the_queue_is_not_submitted_again(cluster, tmp_path, monkeypat
     assert latest.read().cells.keys() == {cells[0].name, cells[2].name}
 
 
+def test_a_trained_cell_of_a_job_that_goes_on_is_measured_in_another(
+    cluster, tmp_path, monkeypatch, capsys
+):
+    """The job is still at its other cell, and was asked for another measurement."""
+    launcher(cells_per_job=2).launch_plan(plan(tmp_path, 2, "sharpness=top5"), None)
+    states = {"40": JobState(state="RUNNING")}
+    monkeypatch.setattr(queue, "job_states", lambda job_ids: states)
+    trained = plan(tmp_path, 1).cells[0].folder
+    trained.write(trained.read().model_copy(update={"status": "complete"}))
+    capsys.readouterr()
+    launcher().launch_plan(plan(tmp_path, 1, "sharpness=top5"), None)
+    assert "1 cell in the queue already: 40." in capsys.readouterr().out
+    states["41"] = JobState(state="PENDING")
+    for told in ("Submitted 1 job: 41.", "1 cell in the queue already: 41."):
+        launcher().launch_plan(plan(tmp_path, 1, "sharpness=lambda_max"), None)
+        assert told in capsys.readouterr().out
+    assert len(scripts(cluster)) == 2
+
+
 def test_nothing_is_submitted_while_nobody_knows_what_is_in_the_queue(
     cluster, tmp_path, monkeypatch
 ):

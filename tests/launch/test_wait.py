@@ -204,3 +204,29 @@ def test_a_signal_ends_the_waiting_and_not_the_jobs(monkeypatch, cell):
         watch(monkeypatch, {"41": (cell,)}, [interrupt, {"41": RUNNING}])
     assert stop.value.signum == signal.SIGINT
     assert cell.folder.read().status == "planned"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "end", "told"),
+    [
+        (None, "no weights", "FAILED, exit code 1:0", "no weights"),
+        ("no weights", "no weights", "FAILED, exit code 1:0", "no weights"),
+        ("no device", "no weights", "", "no weights"),
+        (None, None, "FAILED, exit code 1:0", "its job 41 ended: FAILED, exit code 1:0"),
+        ("no weights", "no weights", "OUT_OF_MEMORY", "its job 41 ended: OUT_OF_MEMORY"),
+    ],
+)
+def test_why_a_measurement_failed_is_said_by_the_cell_if_it_can(
+    monkeypatch, cell, before, after, end, told
+):
+    becomes(cell, "complete", measuring_error=before)()
+    run = compose_run("sharpness=top5", "seed=0")
+    to_measure = PlannedCell(
+        folder=cell.folder,
+        points=(Point(run=run, overrides=(), folder=cell.folder),),
+        record=cell.folder.read(),
+        action="measure",
+    )
+    script = [{"41": RUNNING}, becomes(cell, "complete", measuring_error=after), {}, {}]
+    watch(monkeypatch, {"41": (to_measure,)}, script, end=end)
+    assert cell.folder.read().measuring_error == told
