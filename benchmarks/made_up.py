@@ -225,7 +225,7 @@ def along_line(size: float, noise: random.Random) -> dict[str, Any]:
 
 def over_plane(size: float, noise: random.Random) -> dict[str, Any]:
     """A valley; the farthest corner has no number."""
-    places = [-1 + k / 8 for k in range(17)]
+    places = [-1 + k / 7 for k in range(15)]
     slant = noise.gauss(0, 0.3)
     losses: list[list[float | None]] = [
         [0.01 + size * (3 * a * a + b * b + slant * a * b) for b in places] for a in places
@@ -242,15 +242,15 @@ ARRAYS: Mapping[str, Callable[[float, random.Random], dict[str, Any]]] = {
 
 #: The sections of the settings, as conf/sharpness has them.
 SECTIONS: Mapping[str, dict[str, Any]] = {
-    "trace": {"num_samples": 100},
-    "spectral_density": {"num_vectors": 8, "num_steps": 60},
+    "trace": {"num_samples": 50},
+    "spectral_density": {"num_vectors": 5, "num_steps": 40},
     "worst_case": {
         "rho_l2": 0.1, "rho_linf": 0.001, "adaptive_rho_l2": 0.5, "adaptive_rho_linf": 0.01,
         "num_steps": 20, "batch_size": 256,
     },
     "average_case": {"rho": 0.01, "adaptive_rho": 0.1, "num_samples": 50},
     "sam_gap": {"rho": 0.1, "batch_size": 128},
-    "landscape": {"radius": 1.0, "num_points_1d": 41, "num_points_2d": 17},
+    "landscape": {"radius": 1.0, "num_points_1d": 41, "num_points_2d": 15},
     "empirical_sam": {"num_batches": 40, "batch_size": 256, "num_eigenvalues": 5},
 }  # fmt: skip
 
