@@ -231,7 +231,7 @@ def over_plane(size: float, noise: random.Random) -> dict[str, Any]:
         [0.01 + size * (3 * a * a + b * b + slant * a * b) for b in places] for a in places
     ]
     losses[-1][-1] = None
-    return {"alphas": places, "betas": places, "losses": losses, "num_forwards": 289}
+    return {"alphas": places, "betas": places, "losses": losses, "num_forwards": 226}
 
 
 ARRAYS: Mapping[str, Callable[[float, random.Random], dict[str, Any]]] = {
