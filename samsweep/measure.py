@@ -28,7 +28,7 @@ from samsweep.hydra_config import Composer, composition, register_resolvers, to_
 from samsweep.launch.manifest import readable_manifests
 from samsweep.launch.measured import measurement_tables
 from samsweep.launch.plan import Point, plan_sweep
-from samsweep.launch.selection import KEYS, Filters, Selection, select, unknown_key
+from samsweep.launch.selection import KEYS, Filters, Selection, select, shown_value, unknown_key
 from samsweep.launch.whole import carry_out
 from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder, find_study
@@ -143,9 +143,7 @@ def _text(value: object, override: Override) -> str:
         raise ConfigError(f"{override.input_line}: list the values, with commas.")
     if isinstance(value, QuotedString):
         return value.text
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return shown_value(value)
 
 
 # --------------------------------------------------------------------------- how it is measured

@@ -15,7 +15,6 @@ from multirun_analysis.arrays import Array, Line, Plane
 from multirun_analysis.figures.cells import Series
 from multirun_analysis.figures.panels import (
     MOST_COLUMNS,
-    NO_RHO,
     Cells,
     Panel,
     Row,
@@ -24,6 +23,7 @@ from multirun_analysis.figures.panels import (
     panel_figure,
     panel_legend,
     panel_rows,
+    rho_title,
 )
 from multirun_analysis.figures.style import (
     BLACK,
@@ -154,7 +154,7 @@ def plane_rows(cells: Cells) -> list[Row]:
         Row(
             series.label.replace(", ", "\n"),
             [
-                Panel("" if rho == NO_RHO else f"ρ = {number(rho)}", [(series, rho)])
+                Panel(rho_title(rho), [(series, rho)])
                 for rho in thinned(sorted(values), MOST_COLUMNS)
             ],
         )

@@ -75,7 +75,8 @@ def panel_rows(cells: Cells) -> list[Row]:
         lines = [(series, rho) for series, rho in cells if series in group.series]
         shown = thinned(sorted({rho for _, rho in lines}), MOST_COLUMNS)
         panels = [
-            Panel(_rho(rho), [*sgd, *(line for line in lines if line[1] == rho)]) for rho in shown
+            Panel(rho_title(rho), [*sgd, *(line for line in lines if line[1] == rho)])
+            for rho in shown
         ]
         rows.append(Row(group.title, panels))
     return rows or [Row("", [Panel("", sgd)])] * bool(sgd)
@@ -87,7 +88,8 @@ def rhos_left_out(rows: Iterable[Row], cells: Cells) -> list[float]:
     return sorted({rho for _, rho in cells.keys() - drawn})
 
 
-def _rho(rho: float) -> str:
+def rho_title(rho: float) -> str:
+    """Of the panel of one rho; empty for what has none."""
     return "" if rho == NO_RHO else f"ρ = {number(rho)}"
 
 

@@ -183,10 +183,10 @@ def _is(value: object, text: str) -> bool:
             return float(text) == value
         except ValueError:
             return False
-    return text == _shown(value)
+    return text == shown_value(value)
 
 
-def _shown(value: object) -> str:
+def shown_value(value: object) -> str:
     """A value as it is written on the command line."""
     if value is None:
         return _UNUSED
@@ -203,7 +203,7 @@ def _check_values(study: str, filters: Filters, cells: Sequence[Mapping[str, Any
     for key, texts in filters.items():
         found = {values[key] for values in cells}
         missing = [text for text in texts if not any(_is(value, text) for value in found)]
-        shown = ", ".join(map(_shown, sorted(found, key=_rank)))
+        shown = ", ".join(map(shown_value, sorted(found, key=_rank)))
         problems += [
             f"{key}={text}: no cell of study {study} has it; {_choice(shown)}" for text in missing
         ]

@@ -95,24 +95,12 @@ def top_eigenvalues(
         FloatingPointError: If the loss or a product is not finite.
     """
     started = time.perf_counter()
-    objective = MeanLoss(
+    hessian = HessianOperator(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    loss = objective.finite_value()
-    hessian = HessianOperator.of(objective)
     settings = Search(k=k, tolerance=tolerance, max_hvps=max_hvps, seed=seed)
-    start, cost = _warm_start(objective, settings) if k == 1 else (None, 0.0)
-    found = search(hessian, hessian.matvec, settings, start=start, eigenvectors=eigenvectors)
-    return Eigenvalues(
-        values=tuple(found.eigenvalues.tolist()),
-        errors=tuple(found.errors.tolist()),
-        residuals=tuple(found.residuals.tolist()),
-        num_hvps=hessian.num_hvps + math.ceil(cost),
-        converged=found.converged,
-        loss=loss,
-        seconds=time.perf_counter() - started,
-        eigenvectors=found.eigenvectors,
-    )
+    found = eigenvalues_of(hessian, settings, eigenvectors=eigenvectors)
+    return replace(found, seconds=time.perf_counter() - started)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +118,26 @@ class Search:
     tolerance: float
     max_hvps: int
     seed: int
+
+
+def eigenvalues_of(
+    hessian: HessianOperator, settings: Search, *, eigenvectors: bool = False
+) -> Eigenvalues:
+    """The largest eigenvalues of a Hessian; see :func:`top_eigenvalues`."""
+    started, num_before = time.perf_counter(), hessian.num_hvps
+    loss = hessian.objective.finite_value()
+    start, cost = _warm_start(hessian.objective, settings) if settings.k == 1 else (None, 0.0)
+    found = search(hessian, hessian.matvec, settings, start=start, eigenvectors=eigenvectors)
+    return Eigenvalues(
+        values=tuple(found.eigenvalues.tolist()),
+        errors=tuple(found.errors.tolist()),
+        residuals=tuple(found.residuals.tolist()),
+        num_hvps=hessian.num_hvps - num_before + math.ceil(cost),
+        converged=found.converged,
+        loss=loss,
+        seconds=time.perf_counter() - started,
+        eigenvectors=found.eigenvectors,
+    )
 
 
 def search(

@@ -232,8 +232,9 @@ def _choose(objective: MeanLoss) -> Way:
     keeps_graph = len(objective) <= objective.physical_batch_size
     loss = objective.first(_NUM_COMPARED)
     with measuring(objective.model):
-        v = _comparison_vector(objective.params)
-        plain = vectors.flatten(double_backward(loss, objective.params, v))
+        params = objective.params
+        v = _comparison_vector(params)
+        plain = vectors.flatten(double_backward(loss, params, v))
         folding = find_folding(objective.model, loss.inputs)
         if keeps_graph:
             ways = [Way(double_backward, folding, True), Way(double_backward, keeps_graph=True)]
@@ -244,16 +245,15 @@ def _choose(objective: MeanLoss) -> Way:
                 Way(forward_over_reverse),
                 Way(double_backward),
             ]
-        return next((way for way in ways[:-1] if _agrees(way, loss, v, plain)), ways[-1])
+        return next((way for way in ways[:-1] if _agrees(way, loss, params, v, plain)), ways[-1])
 
 
-def _agrees(way: Way, loss: BatchLoss, v: Vector, plain: Tensor) -> bool:
+def _agrees(way: Way, loss: BatchLoss, params: Vector, v: Vector, plain: Tensor) -> bool:
     """Whether a way gives the plain product, up to rounding."""
-    params: list[Tensor] = [p for p in loss.model.parameters() if p.requires_grad]
     try:
         with way.folding.applied():
             product = vectors.flatten(way.hvp(loss, params, v))
-    except (NotImplementedError, RuntimeError) as error:
+    except RuntimeError as error:  # NotImplementedError is one
         log.debug("%s cannot be used for this model: %s", way.hvp, error)
         return False
     apart = torch.linalg.vector_norm(product - plain)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
+from samsweep.sharpness.checks import check_positive
+
 Array = NDArray[np.float64]
 
 #: No gap is believed to be wider, relative to |theta_1|. A pair of eigenvalues that has only one
@@ -101,7 +103,7 @@ def lanczos(
     >>> result.eigenvalues.round(6).tolist()
     [2.0, 1.0]
     """
-    _check_positive(dim=dim, k=k, tolerance=tolerance, max_matvecs=max_matvecs)
+    check_positive(dim=dim, k=k, tolerance=tolerance, max_matvecs=max_matvecs)
     krylov = _Krylov(dim, seed, dtype, device, start)
     while True:
         krylov.extend(matvec)
@@ -301,9 +303,3 @@ def _hides_multiples(krylov: _Krylov, smallest: float, allowed: float) -> bool:
         return False
     block = krylov.ritz(krylov.last_block)
     return bool(block.residuals[0] > allowed or block.values[0] > smallest + allowed)
-
-
-def _check_positive(**numbers: float) -> None:
-    for name, value in numbers.items():
-        if not value > 0:
-            raise ValueError(f"{name}={value}: choose a number above 0")

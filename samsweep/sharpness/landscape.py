@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
+from samsweep.sharpness.checks import check_positive
 from samsweep.sharpness.draws import normal
 from samsweep.sharpness.lanczos import Array
 from samsweep.sharpness.objective import LossFn, MeanLoss
@@ -77,8 +78,7 @@ def landscape(
         raise ValueError(f"num_directions={num_directions}: choose 1 or 2")
     if num_points < 3 or num_points % 2 == 0:
         raise ValueError(f"num_points={num_points}: choose an odd number from 3 on")
-    if not radius > 0:
-        raise ValueError(f"radius={radius}: choose a number above 0")
+    check_positive(radius=radius)
     started = time.perf_counter()
     objective = MeanLoss(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size

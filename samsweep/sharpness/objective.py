@@ -117,21 +117,18 @@ class MeanLoss:
 
     def take(self, start: int, stop: int) -> MeanLoss:
         """The mean loss over some of the examples."""
-        return MeanLoss(
-            self.model,
-            self.inputs[start:stop],
-            self.labels[start:stop],
-            loss_fn=self.loss_fn,
-            physical_batch_size=self.physical_batch_size,
-        )
+        return self._over(slice(start, stop))
 
     def spread(self, size: int) -> MeanLoss:
         """The mean loss over so many examples, evenly spread: sorted ones are met alike."""
         step = len(self) // size
+        return self._over(slice(0, size * step, step))
+
+    def _over(self, part: slice) -> MeanLoss:
         return MeanLoss(
             self.model,
-            self.inputs[::step][:size],
-            self.labels[::step][:size],
+            self.inputs[part],
+            self.labels[part],
             loss_fn=self.loss_fn,
             physical_batch_size=self.physical_batch_size,
         )

@@ -13,6 +13,7 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep import vectors
+from samsweep.sharpness.checks import check_positive, check_samples
 from samsweep.sharpness.draws import normal
 from samsweep.sharpness.estimate import Estimate, standard_error
 from samsweep.sharpness.objective import LossFn, MeanLoss
@@ -63,7 +64,7 @@ def worst_case(
     """
     if norm not in ("l2", "linf"):
         raise ValueError(f"norm={norm!r}: choose l2 or linf")
-    _check_positive(rho=rho, num_steps=num_steps, batch_size=batch_size)
+    check_positive(rho=rho, num_steps=num_steps, batch_size=batch_size)
     step = _REACH * rho / num_steps
 
     def rise(batch: MeanLoss) -> float:
@@ -104,7 +105,7 @@ def sam_gap(
 
     Args and errors are those of :func:`worst_case`.
     """
-    _check_positive(rho=rho, batch_size=batch_size)
+    check_positive(rho=rho, batch_size=batch_size)
 
     def rise(batch: MeanLoss) -> float:
         loss, gradient = batch.gradient()
@@ -153,7 +154,8 @@ def average_case(
         ValueError: If an argument is out of range.
         FloatingPointError: If the loss is not finite.
     """
-    _check_positive(rho=rho, num_samples=num_samples - 1)
+    check_positive(rho=rho)
+    check_samples(num_samples)
     started = time.perf_counter()
     objective = MeanLoss(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
@@ -225,9 +227,3 @@ def _project(position: list[Tensor], rho: float, norm: Norm) -> None:
         return
     length = vectors.norm(position)
     torch._foreach_mul_(position, torch.where(length > rho, rho / length, 1.0).item())
-
-
-def _check_positive(**numbers: float) -> None:
-    for name, value in numbers.items():
-        if not value > 0:
-            raise ValueError(f"{name}={value}: choose a larger number, above 0")

@@ -11,9 +11,9 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep import vectors
-from samsweep.sharpness.eigenvalues import Search, search, top_eigenvalues
+from samsweep.sharpness.eigenvalues import Search, eigenvalues_of, search
 from samsweep.sharpness.hvp import HessianOperator
-from samsweep.sharpness.objective import LossFn, MeanLoss
+from samsweep.sharpness.objective import LossFn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,26 +63,16 @@ def relative_flatness(
     ``max_hvps`` holds for each of the two.
     """
     started = time.perf_counter()
-    plain = top_eigenvalues(
-        model,
-        inputs,
-        labels,
-        k=1,
-        tolerance=tolerance,
-        max_hvps=max_hvps,
-        seed=seed,
-        physical_batch_size=physical_batch_size,
-        loss_fn=loss_fn,
+    hessian = HessianOperator(
+        model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    hessian = HessianOperator.of(
-        MeanLoss(model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size)
-    )
+    settings = Search(k=1, tolerance=tolerance, max_hvps=max_hvps, seed=seed)
+    plain = eigenvalues_of(hessian, settings)
     sizes = vectors.flatten([p.detach() for p in hessian.params]).abs()
 
     def scaled_product(v: Tensor) -> Tensor:
         return sizes * hessian.matvec(sizes * v)
 
-    settings = Search(k=1, tolerance=tolerance, max_hvps=max_hvps, seed=seed)
     adaptive = search(hessian, scaled_product, settings)
     squared = sizes.double().square().sum().item()
     return RelativeFlatness(
@@ -92,7 +82,7 @@ def relative_flatness(
         residuals=(squared * plain.residuals[0], float(adaptive.residuals[0])),
         converged=plain.converged and adaptive.converged,
         weight_norm=math.sqrt(squared),
-        num_hvps=plain.num_hvps + hessian.num_hvps,
+        num_hvps=plain.num_hvps + adaptive.num_matvecs,
         loss=plain.loss,
         seconds=time.perf_counter() - started,
     )

@@ -5,6 +5,7 @@ All are estimated from random probes without bias, each with its standard error.
 
 from __future__ import annotations
 
+import math
 import time
 from statistics import fmean
 from typing import Protocol
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
+from samsweep.sharpness.checks import check_samples
 from samsweep.sharpness.conditions import measuring
 from samsweep.sharpness.draws import signs
 from samsweep.sharpness.estimate import Estimate, standard_error
@@ -52,7 +54,7 @@ def hessian_trace(
         ValueError: If an argument is out of range.
         FloatingPointError: If the loss or a product is not finite.
     """
-    _check_samples(num_samples)
+    check_samples(num_samples)
     started = time.perf_counter()
     objective = MeanLoss(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
@@ -69,7 +71,7 @@ def hessian_trace(
             z = z - basis.T @ (basis @ z)
             outside.append(torch.dot(z, hessian.matvec(z)).item())
     value = inside + fmean(outside)
-    if not torch.tensor(value).isfinite():
+    if not math.isfinite(value):
         raise FloatingPointError(
             "a product of the Hessian is not finite: the weights may have diverged"
         )
@@ -191,7 +193,7 @@ class _Fisher:
 
 def _gram_trace(objective: MeanLoss, probe: _Probe, num_samples: int, seed: int) -> Estimate:
     """1/N E || sum_i J_iᵀ c_i ||² over random cotangents c_i."""
-    _check_samples(num_samples)
+    check_samples(num_samples)
     started = time.perf_counter()
     loss = objective.finite_value()
     generator = torch.Generator().manual_seed(seed)
@@ -223,8 +225,3 @@ def _squared_norm(objective: MeanLoss, probe: _Probe, drawn: Tensor) -> float:
         )
         torch._foreach_add_(total, parts)
     return sum(part.double().square().sum().item() for part in total)
-
-
-def _check_samples(num_samples: int) -> None:
-    if num_samples < 2:
-        raise ValueError(f"num_samples={num_samples}: choose at least 2, for a standard error")
