@@ -152,8 +152,7 @@ class CellRun:
                 self._attempt(stop)
                 stop.check()
             if self._record.status == "complete":
-                for key, name in missing_measurements(self.config, self._record).items():
-                    self._measure(key, name)
+                self._measure_missing()
         finally:
             self._tracker.finish(self._record)
 
@@ -389,28 +388,41 @@ class CellRun:
 
     # ------------------------------------------------------------------ measuring
 
-    def _measure(self, key: str, name: str) -> None:
-        """Take one measurement from the weights on disk and add it to the record."""
+    def _measure_missing(self) -> None:
+        """Take what is missing from the weights on disk; one that fails keeps none from the rest.
+
+        Raises:
+            CellFailed: In the end, if one did.
+        """
+        failures: list[CellFailed] = []
+        told: list[str] = []
+        for key, name in missing_measurements(self.config, self._record).items():
+            try:
+                measurements = {**self._record.measurements, key: self._measurement(name)}
+            except Exception as error:
+                failures.append(self._failure(f"measuring {name}", error))
+                told.append(traceback.format_exc())
+                self._update(measuring_error="\n".join(told))
+            else:
+                self._update(measurements=measurements, measuring_error="\n".join(told) or None)
+        if failures:
+            raise CellFailed("; ".join(map(str, failures))) from failures[0]
+
+    def _measurement(self, name: str) -> Measurement:
         log.info("%s: measuring %s", self.folder.path.name, name)
-        try:
-            if isinstance(self._tracker, NoTracker):
-                self._start_tracker()
-                self._tell_tracker(self.folder.read_history())
-            with self._progress as show:
-                show(self._measuring(name))
-                result = self._measured(name)
-        except Exception as error:
-            self._update(measuring_error=traceback.format_exc())
-            raise self._failure(f"measuring {name}", error) from error
-        measurement = Measurement(
+        if isinstance(self._tracker, NoTracker):
+            self._start_tracker()
+            self._tell_tracker(self.folder.read_history())
+        with self._progress as show:
+            show(self._measuring(name))
+            result = self._measured(name)
+        return Measurement(
             name=name,
             settings=measurement_settings(self.config.sharpness, name),
             result=result,
             measured=now(),
             provenance=self._provenance(),
         )
-        measurements = {**self._record.measurements, key: measurement}
-        self._update(measurements=measurements, measuring_error=None)
 
     def _measuring(self, name: str) -> Snapshot:
         epochs = self.cell.recipe.epochs

@@ -7,8 +7,8 @@ from scipy.sparse.linalg import eigsh
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torchvision.models.resnet import BasicBlock
 
+from samsweep.models import build_model
 from samsweep.sharpness import HessianOperator, lambda_max, lanczos, top_eigenvalues
 
 
@@ -111,17 +111,12 @@ def test_a_curvature_that_is_not_finite_is_an_error():
 
 @pytest.fixture(scope="module")
 def trained():
-    """A small residual network, trained for a few dozen steps on the digits."""
+    """ResNet-8, trained for a few dozen steps on the digits."""
     torch.manual_seed(0)
     images, labels = load_digits(return_X_y=True)
     inputs = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 8 - 1
     labels = torch.tensor(labels)
-    widen = nn.Sequential(nn.Conv2d(8, 16, 1, 2, bias=False), nn.BatchNorm2d(16))
-    model = nn.Sequential(
-        *(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()),
-        *(BasicBlock(8, 8), BasicBlock(8, 16, stride=2, downsample=widen)),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)),
-    )
+    model = build_model("resnet8", in_channels=1, num_classes=10)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for step in range(60):
         batch = slice(step * 64 % 1700, step * 64 % 1700 + 64)
@@ -131,7 +126,7 @@ def trained():
     return model, inputs[:128], labels[:128]
 
 
-def test_agrees_with_pyhessian_on_a_trained_network(trained):
+def test_agrees_with_pyhessian_on_a_trained_resnet(trained):
     model, inputs, labels = trained
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -209,7 +204,7 @@ def test_a_part_that_misleads_does_not_change_the_result(dense_hessian):
         assert lambda_max(model, inputs, labels, seed=seed) == pytest.approx(true, rel=1e-4)
 
 
-def test_agrees_with_curvlinops_and_scipy(trained):
+def test_agrees_with_curvlinops_and_scipy_on_a_trained_resnet(trained):
     curvlinops = pytest.importorskip("curvlinops")
     model, inputs, labels = trained
     model = copy.deepcopy(model).eval()

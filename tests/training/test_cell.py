@@ -326,6 +326,28 @@ def test_a_failed_measurement_leaves_the_cell_complete(folder, monkeypatch):
     assert len(record_of(folder).measurements) == 1
 
 
+def test_a_measure_that_fails_keeps_none_of_the_others_away(folder, monkeypatch):
+    real = cell_module.measure
+
+    def fail_once(name, *arguments):
+        if name == "lambda_max":
+            raise RuntimeError("no eigenvalue")
+        return real(name, *arguments)
+
+    measures = ["sharpness=lambda_max", "sharpness.measures=[lambda_max,sam_gap]"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cell_module, "measure", fail_once)
+        with pytest.raises(CellFailed, match="measuring lambda_max failed: RuntimeError: no"):
+            run(folder, *measures)
+    record = record_of(folder)
+    assert [m.name for m in record.measurements.values()] == ["sam_gap"]
+    assert "no eigenvalue" in record.measuring_error
+    run(folder, *measures)
+    record = record_of(folder)
+    assert {m.name for m in record.measurements.values()} == {"lambda_max", "sam_gap"}
+    assert record.measuring_error is None
+
+
 def test_a_cell_that_runs_elsewhere_is_left_alone(folder, caplog):
     caplog.set_level("INFO")
     with FolderLock(folder.path):
