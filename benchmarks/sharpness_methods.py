@@ -27,6 +27,7 @@ from torch.nn import CrossEntropyLoss, Module
 from torch.nn.functional import cross_entropy
 
 from samsweep.sharpness import top_eigenvalues
+from samsweep.vectors import flatten, unflatten
 
 #: Relative error that a method has to reach in every eigenvalue, from every starting vector.
 TARGET = 1e-3
@@ -124,6 +125,11 @@ def _timed(compute: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.perf_counter() - started
 
 
+def _compact(product: list[Tensor]) -> list[Tensor]:
+    """In one block: kept as they come, small tensors would hold the memory between them."""
+    return unflatten(flatten(product), product)
+
+
 @dataclass(frozen=True)
 class Task:
     """What a method is asked for.
@@ -204,12 +210,16 @@ def run_pyhessian(task: Task) -> list[float]:
                 raise Hopeless(error)
 
     def one_batch(gradients: Any, params: Any, v: Any) -> Any:
-        product = task.products.take(v, lambda: one(gradients, params, v))
+        product = task.products.take(v, lambda: _compact(one(gradients, params, v)))
         watch(library.group_product(product, v).item())
         return product
 
     def many_batches(hessian: Any, v: Any) -> Any:
-        estimate, product = task.products.take(v, lambda: many(hessian, v))
+        def compute() -> tuple[float, list[Tensor]]:
+            estimate, product = many(hessian, v)
+            return estimate, _compact(product)
+
+        estimate, product = task.products.take(v, compute)
         watch(estimate)
         return estimate, product
 
