@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy
 
 from samsweep.sharpness.conditions import measuring
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.lanczos import Lanczos, lanczos
-from samsweep.sharpness.objective import LossFn, MeanLoss
-
-#: The warm start: its share of the examples, as one in so many, and the fewest that it takes; the
-#: tolerance of its own search; the norm of the random vector that is added.
-_SHARE = 16
-_FEWEST_EXAMPLES = 16
-_ROUGH = 0.1
-_NOISE = 0.1
+from samsweep.sharpness.objective import LossFn
 
 
 @dataclass(frozen=True)
@@ -33,7 +24,7 @@ class Eigenvalues:
         values: Largest algebraic first.
         errors: Bound on each value's error (:func:`~samsweep.sharpness.lanczos`).
         residuals: ||H x - theta x|| of each Ritz pair.
-        num_hvps: Hessian-vector products over all examples; those over a part count as such.
+        num_hvps: Hessian-vector products over all examples.
         converged: Whether every error is within the tolerance.
         loss: Mean loss over the same examples: cross-entropy's curvature vanishes with it.
         seconds: Wall time.
@@ -69,9 +60,6 @@ def top_eigenvalues(
     Conditions: eval mode (BatchNorm's running statistics), the examples as they are given, full
     precision, all trainable parameters, no weight decay unless ``loss_fn`` adds it. The model is
     left as it was found.
-
-    For one eigenvalue of many examples, Lanczos starts at the top eigenvector of a sixteenth of
-    them, which saves about a third of the products; the error bound holds for any start.
 
     PyHessian's power iteration finds the eigenvalues largest in modulus instead.
 
@@ -121,18 +109,20 @@ class Search:
 
 
 def eigenvalues_of(
-    hessian: HessianOperator, settings: Search, *, eigenvectors: bool = False
+    hessian: HessianOperator,
+    settings: Search,
+    *,
+    eigenvectors: bool = False,
 ) -> Eigenvalues:
     """The largest eigenvalues of a Hessian; see :func:`top_eigenvalues`."""
     started, num_before = time.perf_counter(), hessian.num_hvps
-    loss = hessian.objective.finite_value()
-    start, cost = _warm_start(hessian.objective, settings) if settings.k == 1 else (None, 0.0)
-    found = search(hessian, hessian.matvec, settings, start=start, eigenvectors=eigenvectors)
+    loss = hessian.finite_loss()
+    found = search(hessian, hessian.matvec, settings, eigenvectors=eigenvectors)
     return Eigenvalues(
         values=tuple(found.eigenvalues.tolist()),
         errors=tuple(found.errors.tolist()),
         residuals=tuple(found.residuals.tolist()),
-        num_hvps=hessian.num_hvps - num_before + math.ceil(cost),
+        num_hvps=hessian.num_hvps - num_before,
         converged=found.converged,
         loss=loss,
         seconds=time.perf_counter() - started,
@@ -145,7 +135,6 @@ def search(
     matvec: Callable[[Tensor], Tensor],
     settings: Search,
     *,
-    start: Tensor | None = None,
     eigenvectors: bool = False,
 ) -> Lanczos:
     """Lanczos on a Hessian, or on an operator made of one.
@@ -154,7 +143,6 @@ def search(
         hessian: Tells size, type, device and model.
         matvec: The operator.
         settings: What to look for.
-        start: Starting vector, shape (dim,); None is a random one.
         eigenvectors: Whether to return Ritz vectors.
     """
     with measuring(hessian.objective.model):  # for Lanczos' own products with its basis
@@ -168,32 +156,7 @@ def search(
             dtype=hessian.dtype,
             device=hessian.device,
             eigenvectors=eigenvectors,
-            start=start,
         )
-
-
-def _warm_start(objective: MeanLoss, settings: Search) -> tuple[Tensor | None, float]:
-    """The top eigenvector of a few of the examples, which points roughly where that of all does.
-
-    Some of a random vector is added, so that no eigenvector is missing from it. Which examples are
-    taken depends on their number alone, not on how they are cut into micro-batches.
-
-    Returns:
-        The vector, shape (dim,), or None where there are too few examples to save anything; and
-        what it cost, in products over all examples.
-    """
-    count = max(_FEWEST_EXAMPLES, len(objective) // _SHARE)
-    if len(objective) < 4 * count:
-        return None, 0.0
-    few = objective.spread(count)
-    hessian = HessianOperator.of(few)
-    rough = replace(settings, tolerance=max(_ROUGH, settings.tolerance))
-    found = search(hessian, hessian.matvec, rough, eigenvectors=True)
-    assert found.eigenvectors is not None
-    generator = torch.Generator().manual_seed(settings.seed)
-    noise = torch.randn(hessian.dim, generator=generator, dtype=hessian.dtype).to(hessian.device)
-    start = found.eigenvectors[0] + _NOISE * normalize(noise, dim=0)
-    return start, hessian.num_hvps * len(few) / len(objective)
 
 
 def lambda_max(

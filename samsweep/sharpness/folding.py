@@ -67,6 +67,9 @@ def find_folding(model: nn.Module, inputs: Tensor) -> Folding:
             if _is_linear(module) or isinstance(module, _NORMS):
                 stack.callback(module.register_forward_hook(calls.note).remove)
         outputs = model(inputs)
+    if not isinstance(outputs, Tensor):
+        # What the loss takes of them, perhaps a convolution's own output, is not to be seen here.
+        return Folding()
     uses = _uses(outputs)
     pairs, lone = [], []
     for norm in filter(_is_affine_map, calls.taken):

@@ -3,10 +3,13 @@
 Three ways lead to a product, all to the same: :func:`double_backward`, the plain one that works for
 every model; :func:`forward_over_reverse`, which keeps no graph of a graph and takes less memory and
 time; and a graph of the gradient that is kept from product to product. BatchNorm can be folded away
-in each of them (:mod:`samsweep.sharpness.folding`). :class:`HessianOperator` chooses:
+in each of them (:mod:`samsweep.sharpness.folding`), and convolutions be differentiated twice in a
+quicker way in the first and the last (:mod:`samsweep.sharpness.convolutions`).
+:class:`HessianOperator` chooses:
 
 * the kept graph where all examples are one micro-batch, since it saves a forward and a backward
   pass per product and its memory is that of one micro-batch;
+* else double backward for a model with convolutions, in the quick way;
 * else forward over reverse, or double backward for a model whose operations lack a forward mode;
 * BatchNorms folded, where the model has any that can be.
 
@@ -16,20 +19,23 @@ The choice is compared with the plain way on a few examples before it is trusted
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep import vectors
 from samsweep.sharpness.conditions import measuring
+from samsweep.sharpness.convolutions import quick_convolutions
 from samsweep.sharpness.draws import signs
 from samsweep.sharpness.folding import Folding, find_folding
-from samsweep.sharpness.objective import BatchLoss, LossFn, MeanLoss
+from samsweep.sharpness.objective import BatchLoss, LossFn, MeanLoss, finite
 from samsweep.vectors import Vector
 
 log = logging.getLogger(__name__)
@@ -109,12 +115,22 @@ class Way:
     Args:
         hvp: Of one micro-batch.
         folding: What is folded meanwhile.
+        quick: Whether convolutions are differentiated twice in the quick way meanwhile, for
+            ``double_backward``.
         keeps_graph: Whether the graph of the gradient is kept instead, for ``double_backward``.
     """
 
     hvp: HVP
     folding: Folding = Folding()
+    quick: bool = False
     keeps_graph: bool = False
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """What a model's forward pass is to run in."""
+        quick = quick_convolutions() if self.quick else nullcontext()
+        with self.folding.applied(), quick:
+            yield
 
     def __str__(self) -> str:
         """In words."""
@@ -181,7 +197,6 @@ class HessianOperator:
         self.dim, self.dtype, self.device = objective.dim, objective.dtype, objective.device
         self.num_hvps = 0
         self.way = _choose(objective) if hvp is None else Way(hvp)
-        self._kept_grads: Vector | None = None
 
     def matvec(self, v: Tensor) -> Tensor:
         """The product H v.
@@ -196,14 +211,21 @@ class HessianOperator:
             ValueError: If ``v`` has another size.
         """
         parts = vectors.unflatten(v, self.params)
-        with measuring(self.objective.model), self.way.folding.applied():
+        with measuring(self.objective.model), self.way.applied():
             product = self._kept(parts) if self.way.keeps_graph else self._summed(parts)
         self.num_hvps += 1
         return product
 
-    def loss(self) -> float:
-        """The mean loss over all examples, from a forward pass."""
-        return self.objective.value()
+    def finite_loss(self) -> float:
+        """The mean loss over all examples.
+
+        Raises:
+            FloatingPointError: If it is not finite.
+        """
+        if not self.way.keeps_graph:
+            return self.objective.finite_value()
+        with measuring(self.objective.model), self.way.applied():
+            return finite(self._graph[0].item())
 
     # ------------------------------------------------------------------ ways to a product
 
@@ -216,12 +238,16 @@ class HessianOperator:
 
     def _kept(self, v: Vector) -> Tensor:
         """From the gradient's graph, made once."""
-        if self._kept_grads is None:
-            [(_, loss)] = self.objective.micro_batches()
-            self._kept_grads = torch.autograd.grad(
-                loss(), self.params, create_graph=True, materialize_grads=True
-            )
-        return vectors.flatten(_derivative_along(self._kept_grads, self.params, v, keep_graph=True))
+        _, grads = self._graph
+        return vectors.flatten(_derivative_along(grads, self.params, v, keep_graph=True))
+
+    @cached_property
+    def _graph(self) -> tuple[Tensor, Vector]:
+        """The loss, and the gradient with its graph."""
+        [(_, objective)] = self.objective.micro_batches()
+        loss = objective()
+        grads = torch.autograd.grad(loss, self.params, create_graph=True, materialize_grads=True)
+        return loss.detach(), grads
 
 
 # --------------------------------------------------------------------------- choosing a way
@@ -236,10 +262,12 @@ def _choose(objective: MeanLoss) -> Way:
         v = _comparison_vector(params)
         plain = vectors.flatten(double_backward(loss, params, v))
         folding = find_folding(objective.model, loss.inputs)
+        ways = [Way(double_backward, folding, quick=True)] if _has_convolutions(objective) else []
         if keeps_graph:
-            ways = [Way(double_backward, folding, True), Way(double_backward, keeps_graph=True)]
+            ways += [Way(double_backward, folding), Way(double_backward)]
+            ways = [replace(way, keeps_graph=True) for way in ways]
         else:
-            ways = [
+            ways += [
                 Way(forward_over_reverse, folding),
                 Way(double_backward, folding),
                 Way(forward_over_reverse),
@@ -248,10 +276,15 @@ def _choose(objective: MeanLoss) -> Way:
         return next((way for way in ways[:-1] if _agrees(way, loss, params, v, plain)), ways[-1])
 
 
+def _has_convolutions(objective: MeanLoss) -> bool:
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return any(isinstance(module, kinds) for module in objective.model.modules())
+
+
 def _agrees(way: Way, loss: BatchLoss, params: Vector, v: Vector, plain: Tensor) -> bool:
     """Whether a way gives the plain product, up to rounding."""
     try:
-        with way.folding.applied():
+        with way.applied():
             product = vectors.flatten(way.hvp(loss, params, v))
     except RuntimeError as error:  # NotImplementedError is one
         log.debug("%s cannot be used for this model: %s", way.hvp, error)

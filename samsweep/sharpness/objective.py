@@ -119,11 +119,6 @@ class MeanLoss:
         """The mean loss over some of the examples."""
         return self._over(slice(start, stop))
 
-    def spread(self, size: int) -> MeanLoss:
-        """The mean loss over so many examples, evenly spread: sorted ones are met alike."""
-        step = len(self) // size
-        return self._over(slice(0, size * step, step))
-
     def _over(self, part: slice) -> MeanLoss:
         return MeanLoss(
             self.model,
@@ -167,12 +162,7 @@ class MeanLoss:
         Raises:
             FloatingPointError: If it is not finite.
         """
-        loss = self.value()
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the mean loss is {loss}: the Hessian of a diverged network cannot be measured"
-            )
-        return loss
+        return finite(self.value())
 
     def gradient(self, weights: Vector | None = None) -> tuple[float, list[Tensor]]:
         """L and its gradient at the model's parameters, or at ``weights``.
@@ -218,3 +208,16 @@ def _check_examples(inputs: Tensor, labels: Tensor, physical_batch_size: int) ->
         )
     if physical_batch_size < 1:
         raise ValueError(f"physical_batch_size={physical_batch_size}: choose at least 1")
+
+
+def finite(loss: float) -> float:
+    """The loss, if a Hessian can be measured there.
+
+    Raises:
+        FloatingPointError: If it is not finite.
+    """
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the mean loss is {loss}: the Hessian of a diverged network cannot be measured"
+        )
+    return loss

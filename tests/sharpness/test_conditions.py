@@ -64,7 +64,7 @@ def test_a_product_leaves_the_model_as_it_was(mixed):
     before = state_of(model)
     operator = HessianOperator(model, inputs, labels)
     operator.matvec(torch.ones(operator.dim, dtype=torch.float64))
-    operator.loss()
+    operator.finite_loss()
     assert_same_state(before, state_of(model))
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from samsweep.models import build_model
-from samsweep.sharpness import HessianOperator, lambda_max, lanczos, top_eigenvalues
+from samsweep.sharpness import lambda_max, top_eigenvalues
 
 
 def dense_top(dense_hessian, problem, k):
@@ -157,51 +157,6 @@ def test_eigenvectors_on_request(problem, dense_hessian):
         assert vector.norm().item() == pytest.approx(1)
         torch.testing.assert_close(dense @ vector, value * vector, rtol=0, atol=1e-4)
     assert top_eigenvalues(model, inputs, labels, k=3).eigenvectors is None
-
-
-@pytest.fixture(scope="module")
-def more_data():
-    """Digits enough for the warm start, sorted by class: the worst order for a part of them."""
-    images, labels = load_digits(return_X_y=True)
-    order = labels.argsort(kind="stable")[::4]
-    inputs = torch.tensor(images[order], dtype=torch.float32).view(-1, 1, 8, 8) / 8 - 1
-    return inputs, torch.tensor(labels[order])
-
-
-def test_a_warm_start_saves_products_and_finds_the_same(trained, more_data):
-    model, (inputs, labels) = trained[0], more_data
-    cold = top_eigenvalues(model, inputs, labels, k=2, tolerance=1e-6)
-    operator = HessianOperator(model, inputs, labels)
-    num_warm = num_cold = 0
-    for seed in range(5):
-        warm = top_eigenvalues(model, inputs, labels, k=1, seed=seed)
-        assert warm.converged
-        assert warm.values[0] == pytest.approx(cold.values[0], rel=1e-4)
-        num_warm += warm.num_hvps
-        num_cold += lanczos(operator.matvec, operator.dim, k=1, seed=seed).num_matvecs
-    assert num_warm < num_cold
-
-
-def test_micro_batches_do_not_move_the_warm_start(trained, more_data):
-    model, (inputs, labels) = trained[0], more_data
-    one, other = (
-        top_eigenvalues(model, inputs, labels, k=1, tolerance=1e-6, physical_batch_size=size)
-        for size in (64, 1000)
-    )
-    assert one.values[0] == pytest.approx(other.values[0], rel=2e-5)
-    assert one.num_hvps == other.num_hvps
-
-
-def test_a_part_that_misleads_does_not_change_the_result(dense_hessian):
-    """The examples of the warm start lack the inputs in which the others are most curved."""
-    torch.manual_seed(0)
-    model = nn.Linear(6, 3, bias=False).double()
-    inputs, labels = torch.randn(160, 6, dtype=torch.float64), torch.randint(3, (160,))
-    inputs[:, :3] *= 3
-    inputs[::10, :3] = 0
-    true = torch.linalg.eigvalsh(dense_hessian(model, inputs, labels))[-1].item()
-    for seed in range(10):
-        assert lambda_max(model, inputs, labels, seed=seed) == pytest.approx(true, rel=1e-4)
 
 
 def test_agrees_with_curvlinops_and_scipy_on_a_trained_resnet(trained):
