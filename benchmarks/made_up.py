@@ -28,7 +28,7 @@ from samsweep.config import (
     RecipeConfig,
     Variant,
 )
-from samsweep.records.identity import RESULTS_VERSION, cell_id, short_hash
+from samsweep.records.identity import RESULTS_VERSION, cell_id, deciding_settings, short_hash
 from samsweep.records.schema import (
     Attempt,
     Measurement,
@@ -173,13 +173,11 @@ def other_measurements(number: int) -> Iterator[tuple[str, Measurement]]:
     """Every measure but those of :func:`measurements`, of a cell that is told by its number."""
     noise = random.Random(number)
     size = noise.lognormvariate(0, 0.3)
-    fixed = {"num_examples": 2048, "weights": "last", "seed": 0}
     common = {"loss": 0.01, "seconds": 30.0}
     for name, info in MEASURES.items():
         if info.headline == "lambda_max":
             continue
-        section = info.settings[-1]
-        settings = fixed | {section: SECTIONS.get(section, 1e-4)}
+        settings = deciding_settings(SETTINGS | SECTIONS, name)
         result = common | (
             {info.headline: size * noise.gauss(1, 0.1), "standard_error": 0.01}
             if info.headline is not None

@@ -23,6 +23,10 @@ MEANINGS: Mapping[str, str] = {
         "||w||² lambda_max: the largest eigenvalue of the Hessian H of the training loss, times "
         "the squared norm of all weights."
     ),
+    "adaptive_lambda_max": (
+        "The largest eigenvalue of D H D, H the Hessian of the training loss and D = diag(abs(w)): "
+        "the curvature in relative changes of the weights, which no rescaling changes."
+    ),
     "trace": "The trace of the Hessian of the training loss, estimated with random probes.",
     "ggn_trace": (
         "The trace of the Gauss-Newton matrix of the training loss, estimated with random probes."

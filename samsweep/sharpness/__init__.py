@@ -15,10 +15,15 @@ from samsweep.sharpness.landscape import Landscape, filter_normalized, landscape
 from samsweep.sharpness.measure import measure
 from samsweep.sharpness.objective import BatchLoss, LossFn, MeanLoss
 from samsweep.sharpness.perturbations import average_case, sam_gap, worst_case
-from samsweep.sharpness.relative import RelativeFlatness, relative_flatness
+from samsweep.sharpness.relative import (
+    RelativeFlatness,
+    adaptive_lambda_max,
+    relative_flatness,
+)
 from samsweep.sharpness.trace import fisher_trace, ggn_trace, hessian_trace
 
 __all__ = [
+    "adaptive_lambda_max",
     # Eigenvalues of a model's Hessian
     "lambda_max",
     "top_eigenvalues",

@@ -21,8 +21,8 @@ def measuring(model: Module) -> Iterator[None]:
 
     * eval mode: BatchNorm uses its running statistics, Dropout is off;
     * full precision: no autocast, no TF32, no bfloat16 behind float32;
-    * differentiable twice: gradients are recorded, and attention takes its reference kernel, the
-      only one that has second derivatives.
+    * differentiable twice: gradients are recorded, in inference mode too, and attention takes its
+      reference kernel, the only one that has second derivatives.
 
     Parameters, their ``.grad`` and ``requires_grad``, and buffers are not touched. Mode and flags
     are found again as they were left, also after an exception.
@@ -35,6 +35,7 @@ def measuring(model: Module) -> Iterator[None]:
         evaluation_mode(model),
         full_precision(*device_types),
         sdpa_kernel(SDPBackend.MATH),
+        torch.inference_mode(False),
         torch.enable_grad(),
     ):
         yield

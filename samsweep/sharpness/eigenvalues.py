@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 
 from samsweep.sharpness.conditions import measuring
 from samsweep.sharpness.hvp import HessianOperator
@@ -60,6 +61,9 @@ def top_eigenvalues(
     Conditions: eval mode (BatchNorm's running statistics), the examples as they are given, full
     precision, all trainable parameters, no weight decay unless ``loss_fn`` adds it. The model is
     left as it was found.
+
+    Lanczos starts half at random and half along the gradient, which in trained networks leans to
+    the top eigenvectors (Gur-Ari et al. 2018, arXiv 1812.04754) and saves some of the products.
 
     PyHessian's power iteration finds the eigenvalues largest in modulus instead.
 
@@ -116,8 +120,8 @@ def eigenvalues_of(
 ) -> Eigenvalues:
     """The largest eigenvalues of a Hessian; see :func:`top_eigenvalues`."""
     started, num_before = time.perf_counter(), hessian.num_hvps
-    loss = hessian.finite_loss()
-    found = search(hessian, hessian.matvec, settings, eigenvectors=eigenvectors)
+    loss, gradient = hessian.loss_and_gradient()
+    found = search(hessian, hessian.matvec, settings, near=gradient, eigenvectors=eigenvectors)
     return Eigenvalues(
         values=tuple(found.eigenvalues.tolist()),
         errors=tuple(found.errors.tolist()),
@@ -135,6 +139,7 @@ def search(
     matvec: Callable[[Tensor], Tensor],
     settings: Search,
     *,
+    near: Tensor,
     eigenvectors: bool = False,
 ) -> Lanczos:
     """Lanczos on a Hessian, or on an operator made of one.
@@ -143,8 +148,12 @@ def search(
         hessian: Tells size, type, device and model.
         matvec: The operator.
         settings: What to look for.
+        near: A vector that leans to the wanted eigenvectors, shape (dim,): half of the start, so
+            that the other half, which is random, lacks none of them.
         eigenvectors: Whether to return Ritz vectors.
     """
+    generator = torch.Generator().manual_seed(settings.seed)
+    random = torch.randn(hessian.dim, generator=generator, dtype=hessian.dtype).to(hessian.device)
     with measuring(hessian.objective.model):  # for Lanczos' own products with its basis
         return lanczos(
             matvec,
@@ -156,6 +165,7 @@ def search(
             dtype=hessian.dtype,
             device=hessian.device,
             eigenvectors=eigenvectors,
+            start=normalize(random, dim=0) + normalize(near, dim=0),
         )
 
 

@@ -8,6 +8,7 @@ is not that of the whole training set.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -53,6 +54,9 @@ def empirical_sam(
 ) -> EmpiricalSam:
     """The k largest eigenvalues of each batch's Hessian, and the mean of the positive ones.
 
+    The largest are the algebraic ones. A power iteration as PyHessian's takes those largest in
+    modulus, which differ where a negative eigenvalue is larger than the k-th positive one.
+
     Args:
         model: At the weights to be measured.
         inputs: The batches one after the other, shape (num_batches * batch_size, ...).
@@ -90,7 +94,20 @@ def empirical_sam(
     every = [value for values in positive for value in values]
     return EmpiricalSam(
         value=fmean(every) if every else 0.0,
-        standard_error=standard_error([fmean(values) for values in positive if values]),
+        standard_error=_of_pooled_mean(positive),
         batches=batches,
         seconds=time.perf_counter() - started,
     )
+
+
+def _of_pooled_mean(batches: Sequence[Sequence[float]]) -> float | None:
+    """Standard error of the mean of all numbers, over batches with a different number of them.
+
+    That of a ratio of sums (Cochran 1977, section 2.11); None for fewer than two batches.
+    """
+    count = sum(map(len, batches))
+    if count == 0:
+        return None
+    mean = sum(map(sum, batches)) / count
+    one = standard_error([sum(values) - mean * len(values) for values in batches])
+    return None if one is None else one * len(batches) / count

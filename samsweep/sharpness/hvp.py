@@ -216,16 +216,18 @@ class HessianOperator:
         self.num_hvps += 1
         return product
 
-    def finite_loss(self) -> float:
-        """The mean loss over all examples.
+    def loss_and_gradient(self) -> tuple[float, Tensor]:
+        """The mean loss over all examples, and its gradient, shape (dim,).
 
         Raises:
-            FloatingPointError: If it is not finite.
+            FloatingPointError: If the loss is not finite.
         """
         if not self.way.keeps_graph:
-            return self.objective.finite_value()
+            loss, gradient = self.objective.gradient()
+            return finite(loss), vectors.flatten(gradient)
         with measuring(self.objective.model), self.way.applied():
-            return finite(self._graph[0].item())
+            kept, grads = self._graph
+            return finite(kept.item()), vectors.flatten([g.detach() for g in grads])
 
     # ------------------------------------------------------------------ ways to a product
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,8 +13,12 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from samsweep.sharpness.checks import check_positive
+from samsweep.vectors import exact_dot
 
 Array = NDArray[np.float64]
+
+#: By how many rows the basis grows; while it does, it is there twice.
+_ROWS = 8
 
 #: No gap is believed to be wider, relative to |theta_1|. A pair of eigenvalues that has only one
 #: Ritz value yet shows as a residual that stalls at half their distance, and wider gaps would let
@@ -198,7 +203,7 @@ class _Krylov:
         start: Tensor | None = None,
     ) -> None:
         self._generator = torch.Generator().manual_seed(seed)
-        self._rows = torch.empty(min(dim, 8), dim, dtype=dtype, device=device)
+        self._rows = torch.empty(min(dim, _ROWS), dim, dtype=dtype, device=device)
         self._remainder = self._random() if start is None else start
         self._epsilon = torch.finfo(dtype).eps
         self.alphas: list[float] = []
@@ -235,9 +240,9 @@ class _Krylov:
         v = self._next_vector()
         self._append(v)
         product = matvec(v)
-        self.alphas.append(torch.dot(v, product).item())
+        self.alphas.append(exact_dot(v, product).item())
         self._remainder = _orthogonalise(product, self.basis)
-        self.betas.append(torch.linalg.vector_norm(self._remainder).item())
+        self.betas.append(math.sqrt(exact_dot(self._remainder, self._remainder).item()))
         if not np.isfinite(self.alphas[-1] + self.betas[-1]):
             raise FloatingPointError(
                 f"product {self.size} of the operator is not finite: look at the loss and the "
@@ -263,7 +268,8 @@ class _Krylov:
     def _next_vector(self) -> Tensor:
         if self.size and self.closed[-1]:
             self._remainder = _orthogonalise(self._random(), self.basis)
-        return torch.nn.functional.normalize(self._remainder, dim=0, eps=0.0)
+        length = exact_dot(self._remainder, self._remainder).sqrt()
+        return self._remainder / length.to(self._remainder.dtype)
 
     def _random(self) -> Tensor:
         dim, dtype = self._rows.shape[1], self._rows.dtype
@@ -271,7 +277,7 @@ class _Krylov:
 
     def _append(self, v: Tensor) -> None:
         if self.size == len(self._rows):
-            rows = self._rows.new_empty(min(2 * self.size, len(v)), len(v))
+            rows = self._rows.new_empty(min(self.size + _ROWS, len(v)), len(v))
             rows[: self.size] = self._rows
             self._rows = rows
         self._rows[self.size] = v

@@ -19,7 +19,11 @@ from samsweep.sharpness.empirical_sam import empirical_sam
 from samsweep.sharpness.estimate import Estimate
 from samsweep.sharpness.landscape import landscape
 from samsweep.sharpness.perturbations import Norm, average_case, sam_gap, worst_case
-from samsweep.sharpness.relative import relative_flatness
+from samsweep.sharpness.relative import (
+    RelativeFlatness,
+    adaptive_lambda_max,
+    relative_flatness,
+)
 from samsweep.sharpness.trace import fisher_trace, ggn_trace, hessian_trace
 
 #: ``measure(settings, model, inputs, labels)`` gives plain JSON values.
@@ -82,15 +86,20 @@ def _top5(
     return values | {"bulk_outlier_ratio": bulk_outlier_ratio(values["eigenvalues"])}
 
 
-def _relative_flatness(
-    settings: SharpnessConfig, model: Module, inputs: Tensor, labels: Tensor
+def _relative(
+    settings: SharpnessConfig,
+    model: Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    name: str,
+    measured: Callable[..., RelativeFlatness],
 ) -> dict[str, Any]:
-    found = relative_flatness(model, inputs, labels, **_search(settings))
+    found = measured(model, inputs, labels, **_search(settings))
     return {
-        "relative_flatness": found.scaled,
-        "adaptive_lambda_max": found.adaptive,
-        "errors": list(found.errors),
-        "residuals": list(found.residuals),
+        name: found.value,
+        "errors": [found.error],
+        "residuals": [found.residual],
         "converged": found.converged,
         "weight_norm": found.weight_norm,
         "num_hvps": found.num_hvps,
@@ -305,7 +314,10 @@ def weight_norm(model: Module) -> float:
 _MEASURES: Mapping[str, Measure] = {
     "lambda_max": partial(_eigenvalues, k=1),
     "top5": _top5,
-    "relative_flatness": _relative_flatness,
+    "relative_flatness": partial(_relative, name="relative_flatness", measured=relative_flatness),
+    "adaptive_lambda_max": partial(
+        _relative, name="adaptive_lambda_max", measured=adaptive_lambda_max
+    ),
     "trace": partial(_trace, name="trace", estimate=hessian_trace),
     "ggn_trace": partial(_trace, name="ggn_trace", estimate=ggn_trace),
     "fisher_trace": partial(_trace, name="fisher_trace", estimate=fisher_trace),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Literal
 
@@ -78,7 +79,7 @@ def worst_case(
             torch._foreach_add_(position, _unit(uphill, norm), alpha=step)
             _project(position, rho, norm)
         losses.append(batch.value(_moved(batch.params, position, scale)))
-        return max(losses) - losses[0]
+        return _finite_rise(losses[0], losses, rho)
 
     return _over_batches(
         MeanLoss(model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size),
@@ -110,7 +111,7 @@ def sam_gap(
     def rise(batch: MeanLoss) -> float:
         loss, gradient = batch.gradient()
         step = torch._foreach_mul(_unit(gradient, "l2"), rho)
-        return batch.value(_moved(batch.params, step)) - loss
+        return _finite_rise(loss, [batch.value(_moved(batch.params, step))], rho)
 
     return _over_batches(
         MeanLoss(model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size),
@@ -166,7 +167,8 @@ def average_case(
     rises = []
     for _ in range(num_samples):
         noise = torch._foreach_mul(normal(objective.params, generator), rho)
-        rises.append(objective.value(_moved(objective.params, noise, scale)) - loss)
+        moved = objective.value(_moved(objective.params, noise, scale))
+        rises.append(_finite_rise(loss, [moved], rho))
     return Estimate(
         value=fmean(rises),
         standard_error=standard_error(rises),
@@ -198,6 +200,19 @@ def _over_batches(
         loss=loss,
         seconds=time.perf_counter() - started,
     )
+
+
+def _finite_rise(loss: float, others: Sequence[float], rho: float) -> float:
+    """How far the largest of other losses lies above a loss.
+
+    Raises:
+        FloatingPointError: If one is not finite.
+    """
+    if not all(map(math.isfinite, others)):
+        raise FloatingPointError(
+            f"the loss is not finite within rho={rho} of the weights: choose a smaller rho"
+        )
+    return max(others) - loss
 
 
 def _scale(params: Vector, adaptive: bool) -> list[Tensor]:

@@ -1,4 +1,9 @@
-"""Curvature relative to the size of the weights, which a mere rescaling of them leaves alone."""
+"""Curvature relative to the size of the weights.
+
+Where BatchNorm makes the loss the same for w and a w, lambda_max(a w) = lambda_max(w) / a².
+Relative to the weights curvature stays: with ||w||² under one factor for all of them, with
+D = diag(abs(w)) under a factor for each.
+"""
 
 from __future__ import annotations
 
@@ -11,34 +16,29 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep import vectors
-from samsweep.sharpness.eigenvalues import Search, eigenvalues_of, search
+from samsweep.sharpness.eigenvalues import Search, search
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.objective import LossFn
 
 
 @dataclass(frozen=True, kw_only=True)
 class RelativeFlatness:
-    """Two measures that lambda_max's trap does not catch.
-
-    Where BatchNorm makes the loss the same for w and a w, lambda_max(a w) = lambda_max(w) / a².
+    """A largest eigenvalue, relative to the weights.
 
     Args:
-        scaled: ||w||² lambda_max(H), with all trainable parameters in w.
-        adaptive: lambda_max(D H D), D = diag(abs(w)): the curvature with respect to relative
-            changes of single parameters.
-        errors: Bounds of both.
-        residuals: Of both Ritz pairs; that of the first times ||w||².
-        converged: Whether both bounds are within the tolerance.
-        weight_norm: ||w||.
-        num_hvps: Hessian-vector products over all examples, of both together.
+        value: The eigenvalue, times ||w||² or of D H D.
+        error: Bound on its error.
+        residual: Of the Ritz pair, times ||w||² likewise.
+        converged: Whether the bound is within the tolerance.
+        weight_norm: ||w||, over all trainable parameters.
+        num_hvps: Hessian-vector products over all examples.
         loss: Mean loss over the examples.
         seconds: Wall time.
     """
 
-    scaled: float
-    adaptive: float
-    errors: tuple[float, float]
-    residuals: tuple[float, float]
+    value: float
+    error: float
+    residual: float
     converged: bool
     weight_norm: float
     num_hvps: int
@@ -57,32 +57,68 @@ def relative_flatness(
     physical_batch_size: int = 256,
     loss_fn: LossFn = cross_entropy,
 ) -> RelativeFlatness:
-    """||w||² lambda_max(H) and lambda_max(D H D), D = diag(abs(w)).
+    """||w||² lambda_max(H), with all trainable parameters in w.
 
-    The arguments, conditions and errors are those of :func:`~samsweep.sharpness.top_eigenvalues`;
-    ``max_hvps`` holds for each of the two.
+    It stays where all of them are rescaled alike, and not where a part is: the weights before a
+    BatchNorm are a part. :func:`adaptive_lambda_max` stays there too.
+
+    The arguments, conditions and errors are those of :func:`~samsweep.sharpness.top_eigenvalues`.
     """
     started = time.perf_counter()
     hessian = HessianOperator(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
     settings = Search(k=1, tolerance=tolerance, max_hvps=max_hvps, seed=seed)
-    plain = eigenvalues_of(hessian, settings)
+    return _relative(hessian, settings, started, by_weight=False)
+
+
+def adaptive_lambda_max(
+    model: Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    tolerance: float = 1e-4,
+    max_hvps: int = 200,
+    seed: int = 0,
+    physical_batch_size: int = 256,
+    loss_fn: LossFn = cross_entropy,
+) -> RelativeFlatness:
+    """lambda_max(D H D), D = diag(abs(w)): the curvature in relative changes of single weights.
+
+    It stays where any weights are rescaled so that the network is the same.
+
+    The arguments, conditions and errors are those of :func:`~samsweep.sharpness.top_eigenvalues`.
+    """
+    started = time.perf_counter()
+    hessian = HessianOperator(
+        model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
+    )
+    settings = Search(k=1, tolerance=tolerance, max_hvps=max_hvps, seed=seed)
+    return _relative(hessian, settings, started, by_weight=True)
+
+
+def _relative(
+    hessian: HessianOperator, settings: Search, started: float, *, by_weight: bool
+) -> RelativeFlatness:
     sizes = vectors.flatten([p.detach() for p in hessian.params]).abs()
+    squared = sizes.double().square().sum().item()
 
     def scaled_product(v: Tensor) -> Tensor:
         return sizes * hessian.matvec(sizes * v)
 
-    adaptive = search(hessian, scaled_product, settings)
-    squared = sizes.double().square().sum().item()
+    loss, gradient = hessian.loss_and_gradient()
+    if by_weight:
+        found = search(hessian, scaled_product, settings, near=sizes * gradient)
+    else:
+        found = search(hessian, hessian.matvec, settings, near=gradient)
+    factor = 1.0 if by_weight else squared
     return RelativeFlatness(
-        scaled=squared * plain.values[0],
-        adaptive=float(adaptive.eigenvalues[0]),
-        errors=(squared * plain.errors[0], float(adaptive.errors[0])),
-        residuals=(squared * plain.residuals[0], float(adaptive.residuals[0])),
-        converged=plain.converged and adaptive.converged,
+        value=factor * float(found.eigenvalues[0]),
+        error=factor * float(found.errors[0]),
+        residual=factor * float(found.residuals[0]),
+        converged=found.converged,
         weight_norm=math.sqrt(squared),
-        num_hvps=plain.num_hvps + adaptive.num_matvecs,
-        loss=plain.loss,
+        num_hvps=hessian.num_hvps,
+        loss=loss,
         seconds=time.perf_counter() - started,
     )

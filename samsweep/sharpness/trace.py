@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
+from samsweep import vectors
 from samsweep.sharpness.checks import check_samples
 from samsweep.sharpness.conditions import measuring
 from samsweep.sharpness.draws import signs
@@ -37,7 +38,8 @@ def hessian_trace(
 
     A third of the products finds a basis Q of what the largest eigenvalues span, a third takes the
     trace there exactly, and the rest is Hutchinson's estimate zᵀHz of what is left outside. The
-    standard error is that of the last part; Q takes a third of ``num_samples`` vectors of memory.
+    standard error is that of the last part, and the result's ``num_samples`` its number of probes.
+    Q takes a third as many vectors of memory as there are products, and its making thrice that.
 
     Conditions: those of :func:`~samsweep.sharpness.top_eigenvalues`.
 
@@ -63,13 +65,13 @@ def hessian_trace(
     hessian = HessianOperator.of(objective)
     generator = torch.Generator().manual_seed(seed)
     with measuring(model):
-        basis = _range_of(hessian, num_samples // 3, generator)
-        inside = sum(torch.dot(q, hessian.matvec(q)).item() for q in basis)
+        basis = _range_of(hessian, (num_samples - 2) // 3, generator)
+        inside = sum(vectors.exact_dot(q, hessian.matvec(q)).item() for q in basis)
         outside = []
         for _ in range(num_samples - hessian.num_hvps):
             z = signs((hessian.dim,), objective.params[0], generator)
             z = z - basis.T @ (basis @ z)
-            outside.append(torch.dot(z, hessian.matvec(z)).item())
+            outside.append(vectors.exact_dot(z, hessian.matvec(z)).item())
     value = inside + fmean(outside)
     if not math.isfinite(value):
         raise FloatingPointError(
@@ -78,7 +80,7 @@ def hessian_trace(
     return Estimate(
         value=value,
         standard_error=standard_error(outside),
-        num_samples=num_samples,
+        num_samples=len(outside),
         num_hvps=hessian.num_hvps,
         loss=loss,
         seconds=time.perf_counter() - started,

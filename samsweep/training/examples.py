@@ -24,7 +24,7 @@ def measured_examples(
         data: Its images.
 
     Returns:
-        Images of shape (N, C, H, W) and labels of shape (N,), on the data's device.
+        Images of shape (N, C, H, W) and labels of shape (N,), on the data's device or on the CPU.
     """
     if name == "empirical_sam":
         return _augmented_batches(settings, cell, data)
@@ -39,11 +39,18 @@ def _augmented_batches(
     num_batches, batch_size = settings.empirical_sam.num_batches, settings.empirical_sam.batch_size
     per_pass = len(data.train) // batch_size
     draws = generator(settings.seed, "empirical_sam")
-    order = [
-        torch.randperm(len(data.train), generator=draws)[: per_pass * batch_size]
-        for _ in range(-(-num_batches // per_pass))
-    ]
-    images, labels = data.train.batch(torch.cat(order)[: num_batches * batch_size])
-    config = cell.dataset.augment
-    changes = draw(config, len(images), images.shape[-1], draws)
-    return augment(images, changes, config, data.mean, data.std), labels
+    order = torch.cat(
+        [
+            torch.randperm(len(data.train), generator=draws)[: per_pass * batch_size]
+            for _ in range(-(-num_batches // per_pass))
+        ]
+    )
+    batches = []
+    for indices in torch.split(order[: num_batches * batch_size], batch_size):
+        images, labels = data.train.batch(indices)
+        changes = draw(cell.dataset.augment, len(images), images.shape[-1], draws)
+        augmented = augment(images, changes, cell.dataset.augment, data.mean, data.std)
+        # Together they may be more than a device holds; a measure moves each when it is due.
+        batches.append((augmented.cpu(), labels.cpu()))
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    return images, labels

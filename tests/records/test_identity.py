@@ -99,3 +99,30 @@ def test_measurements_are_keyed_by_what_decides_their_value():
     assert keys("sharpness.num_examples=5000") == keys()
     for other in ("num_examples=100", "tolerance=1e-2", "weights=best", "seed=1", "max_hvps=9"):
         assert keys(f"sharpness.{other}") != keys()
+
+
+@pytest.mark.parametrize(
+    ("measure", "other"),
+    [
+        ("worst_case_l2", "worst_case.rho_linf=0.5"),
+        ("adaptive_worst_case_l2", "worst_case.rho_l2=0.5"),
+        ("worst_case_linf", "seed=1"),
+        ("sam_gap", "seed=1"),
+        ("average_case", "average_case.adaptive_rho=0.5"),
+        ("landscape_1d", "landscape.num_points_2d=7"),
+        ("landscape_2d", "landscape.num_points_1d=7"),
+    ],
+)
+def test_a_setting_of_another_measure_is_no_other_measurement(measure, other):
+    def keys(*overrides):
+        asked = [f"sharpness.measures=[{measure}]", *overrides]
+        return wanted_measurements(compose_run(*asked).sharpness)
+
+    assert keys(f"sharpness.{other}") == keys()
+    assert keys("sharpness.num_examples=100") != keys()
+
+
+def test_no_batch_is_larger_than_what_is_measured():
+    settings = compose_run("sharpness.num_examples=50").sharpness
+    assert settings.worst_case.batch_size == settings.sam_gap.batch_size == 50
+    assert settings.empirical_sam.batch_size == 256

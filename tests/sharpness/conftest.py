@@ -5,9 +5,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.func import functional_call, hessian
 from torch.nn.functional import cross_entropy
+
+from samsweep.models import build_model
 
 Problem = tuple[nn.Module, Tensor, Tensor]
 
@@ -72,3 +75,20 @@ def dense_hessian() -> Callable[..., Tensor]:
         return result
 
     return build
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """ResNet-8, trained for a few dozen steps on the digits."""
+    torch.manual_seed(0)
+    images, labels = load_digits(return_X_y=True)
+    inputs = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 8 - 1
+    labels = torch.tensor(labels)
+    model = build_model("resnet8", in_channels=1, num_classes=10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for step in range(60):
+        batch = slice(step * 64 % 1700, step * 64 % 1700 + 64)
+        optimizer.zero_grad()
+        cross_entropy(model(inputs[batch]), labels[batch]).backward()
+        optimizer.step()
+    return model, inputs[:128], labels[:128]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from samsweep.sharpness import HessianOperator, double_backward, measuring
+from samsweep.sharpness import HessianOperator, double_backward, lambda_max, measuring
 
 MATMUL, CONV = torch.backends.cuda.matmul, torch.backends.cudnn.conv
 
@@ -64,7 +64,7 @@ def test_a_product_leaves_the_model_as_it_was(mixed):
     before = state_of(model)
     operator = HessianOperator(model, inputs, labels)
     operator.matvec(torch.ones(operator.dim, dtype=torch.float64))
-    operator.finite_loss()
+    operator.loss_and_gradient()
     assert_same_state(before, state_of(model))
 
 
@@ -111,3 +111,11 @@ def test_autocast_is_off(problem):
         with measuring(model):
             assert model(inputs).dtype == torch.float32
         assert torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("outside", [torch.no_grad, torch.inference_mode])
+def test_what_records_no_gradients_outside_does_not_matter(problem, outside):
+    expected = lambda_max(*problem())
+    model, inputs, labels = problem()
+    with outside():
+        assert lambda_max(model, inputs, labels) == expected

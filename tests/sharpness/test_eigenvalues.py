@@ -4,11 +4,9 @@ import warnings
 import pytest
 import torch
 from scipy.sparse.linalg import eigsh
-from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from samsweep.models import build_model
 from samsweep.sharpness import lambda_max, top_eigenvalues
 
 
@@ -107,23 +105,6 @@ def test_a_curvature_that_is_not_finite_is_an_error():
 
     with pytest.raises(FloatingPointError, match="product 1 of the operator is not finite"):
         lambda_max(model, torch.ones(3, 2), torch.zeros(3), loss_fn=sharp)
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """ResNet-8, trained for a few dozen steps on the digits."""
-    torch.manual_seed(0)
-    images, labels = load_digits(return_X_y=True)
-    inputs = torch.tensor(images, dtype=torch.float32).view(-1, 1, 8, 8) / 8 - 1
-    labels = torch.tensor(labels)
-    model = build_model("resnet8", in_channels=1, num_classes=10)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    for step in range(60):
-        batch = slice(step * 64 % 1700, step * 64 % 1700 + 64)
-        optimizer.zero_grad()
-        cross_entropy(model(inputs[batch]), labels[batch]).backward()
-        optimizer.step()
-    return model, inputs[:128], labels[:128]
 
 
 def test_agrees_with_pyhessian_on_a_trained_resnet(trained):

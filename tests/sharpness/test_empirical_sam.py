@@ -31,13 +31,16 @@ class Scaled(nn.Module):
         return x * self.w.square() * torch.tensor([4.0, 1.0, -1.0]) / 2
 
 
-@pytest.mark.parametrize("scales, expected", [([1.0, 2.0], 15 / 4), ([1.0, -2.0], 7 / 3)])
-def test_only_positive_eigenvalues_count(scales, expected):
+@pytest.mark.parametrize(
+    ("scales", "expected", "error"), [([1.0, 2.0], 15 / 4, 5 / 4), ([1.0, -2.0], 7 / 3, 2 / 9)]
+)
+def test_only_positive_eigenvalues_count(scales, expected, error):
     inputs = torch.tensor(scales, dtype=torch.float64)[:, None]
     found = empirical_sam(
         Scaled(), inputs, inputs, batch_size=1, k=3, loss_fn=lambda outputs, _: outputs.sum()
     )
     assert found.value == pytest.approx(expected, rel=1e-9)
+    assert found.standard_error == pytest.approx(error, rel=1e-9)
 
 
 def test_no_positive_eigenvalue_is_zero():

@@ -154,3 +154,23 @@ def test_the_loss_is_the_same_function(problem):
     before = cross_entropy(model(inputs), labels)
     with folding.applied():
         torch.testing.assert_close(cross_entropy(model(inputs), labels), before, **EXACT)
+
+
+def test_outputs_that_are_no_tensor_fold_nothing(problem):
+    """The loss may take any part of them, a convolution's own output as well."""
+    model, inputs, labels = problem()
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return {"logits": self.model(x)}
+
+    def loss_fn(outputs, labels):
+        return nn.functional.cross_entropy(outputs["logits"], labels)
+
+    named = HessianOperator(Named(), inputs, labels, loss_fn=loss_fn)
+    v = torch.randn(named.dim, dtype=named.dtype)
+    torch.testing.assert_close(named.matvec(v), HessianOperator(model, inputs, labels).matvec(v))

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from samsweep.config import MEASURES, ConfigError, SharpnessConfig, conf_dir
 from samsweep.sharpness import (
+    adaptive_lambda_max,
     average_case,
     empirical_sam,
     fisher_trace,
@@ -73,7 +74,8 @@ def test_the_same_again_and_the_model_as_it_was(problem, name):
 EXPECTED = {
     "lambda_max": lambda *p: top_eigenvalues(*p, k=1, **SEARCH).values[0],
     "top5": lambda *p: top_eigenvalues(*p, k=5, **SEARCH).values[0],
-    "relative_flatness": lambda *p: relative_flatness(*p, **SEARCH).scaled,
+    "relative_flatness": lambda *p: relative_flatness(*p, **SEARCH).value,
+    "adaptive_lambda_max": lambda *p: adaptive_lambda_max(*p, **SEARCH).value,
     "trace": lambda *p: hessian_trace(*p, num_samples=4).value,
     "ggn_trace": lambda *p: ggn_trace(*p, num_samples=4).value,
     "fisher_trace": lambda *p: fisher_trace(*p, num_samples=4).value,

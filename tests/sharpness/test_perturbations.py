@@ -155,3 +155,16 @@ def test_says_what_is_wrong(problem):
     nn.init.constant_(model.head.bias, math.nan)
     with pytest.raises(FloatingPointError, match="the mean loss is nan"):
         average_case(model, inputs, labels, rho=0.1)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda *p, **k: worst_case(*p, rho=1e4, **k),
+        lambda *p, **k: sam_gap(*p, rho=1e4, **k),
+        lambda *p, **k: average_case(*p, rho=1e4, **k),
+    ],
+)
+def test_a_loss_that_overflows_is_no_rise(measure):
+    with pytest.raises(FloatingPointError, match=r"within rho=10000.0 of the weights: choose a sm"):
+        measure(Point(), torch.zeros(3, 1), torch.zeros(3), loss_fn=lambda o, _: o.exp().mean())
