@@ -242,7 +242,7 @@ def test_no_value_without_a_number(study: Study) -> None:
 @pytest.mark.parametrize("name", [name for name, info in MEASURES.items() if info.headline])
 def test_the_value_of_a_measure_is_its_headline(study: Study, name: str) -> None:
     headline = MEASURES[name].headline
-    result = {"loss": 1.4, str(headline): 12, "lambda_max": 12.0, "adaptive_lambda_max": 3.0}
+    result = {"loss": 1.4, "weight_norm": 3.0, "lambda_max": 12.0, str(headline): 12}
     study.add(cell(variant("sgd")), 92.4, taken(name, result))
     row = load_measurements(study.folder).iloc[0]
     assert (row["quantity"], row["value"]) == (headline, 12.0)
