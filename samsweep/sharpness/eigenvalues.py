@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -90,43 +90,22 @@ def top_eigenvalues(
     hessian = HessianOperator(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    settings = Search(k=k, tolerance=tolerance, max_hvps=max_hvps, seed=seed)
-    found = eigenvalues_of(hessian, settings, eigenvectors=eigenvectors)
-    return replace(found, seconds=time.perf_counter() - started)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """What eigenvalues are looked for, and how far.
-
-    Args:
-        k: Number of eigenvalues.
-        tolerance: Error bound to reach, relative to the largest eigenvalue's absolute value.
-        max_hvps: Products after which the bounds reached are reported as they are.
-        seed: Of the starting vector.
-    """
-
-    k: int
-    tolerance: float
-    max_hvps: int
-    seed: int
-
-
-def eigenvalues_of(
-    hessian: HessianOperator,
-    settings: Search,
-    *,
-    eigenvectors: bool = False,
-) -> Eigenvalues:
-    """The largest eigenvalues of a Hessian; see :func:`top_eigenvalues`."""
-    started, num_before = time.perf_counter(), hessian.num_hvps
     loss, gradient = hessian.loss_and_gradient()
-    found = search(hessian, hessian.matvec, settings, near=gradient, eigenvectors=eigenvectors)
+    found = search(
+        hessian,
+        hessian.matvec,
+        near=gradient,
+        k=k,
+        tolerance=tolerance,
+        max_hvps=max_hvps,
+        seed=seed,
+        eigenvectors=eigenvectors,
+    )
     return Eigenvalues(
         values=tuple(found.eigenvalues.tolist()),
         errors=tuple(found.errors.tolist()),
         residuals=tuple(found.residuals.tolist()),
-        num_hvps=hessian.num_hvps - num_before,
+        num_hvps=hessian.num_hvps,
         converged=found.converged,
         loss=loss,
         seconds=time.perf_counter() - started,
@@ -137,9 +116,12 @@ def eigenvalues_of(
 def search(
     hessian: HessianOperator,
     matvec: Callable[[Tensor], Tensor],
-    settings: Search,
     *,
     near: Tensor,
+    k: int,
+    tolerance: float,
+    max_hvps: int,
+    seed: int,
     eigenvectors: bool = False,
 ) -> Lanczos:
     """Lanczos on a Hessian, or on an operator made of one.
@@ -147,21 +129,24 @@ def search(
     Args:
         hessian: Tells size, type, device and model.
         matvec: The operator.
-        settings: What to look for.
         near: A vector that leans to the wanted eigenvectors, shape (dim,): half of the start, so
             that the other half, which is random, lacks none of them.
+        k: Number of eigenvalues.
+        tolerance: Error bound to reach, relative to the largest eigenvalue's absolute value.
+        max_hvps: Products after which the bounds reached are reported as they are.
+        seed: Of the random half.
         eigenvectors: Whether to return Ritz vectors.
     """
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(seed)
     random = torch.randn(hessian.dim, generator=generator, dtype=hessian.dtype).to(hessian.device)
     with measuring(hessian.objective.model):  # for Lanczos' own products with its basis
         return lanczos(
             matvec,
             hessian.dim,
-            k=settings.k,
-            tolerance=settings.tolerance,
-            max_matvecs=settings.max_hvps,
-            seed=settings.seed,
+            k=k,
+            tolerance=tolerance,
+            max_matvecs=max_hvps,
+            seed=seed,
             dtype=hessian.dtype,
             device=hessian.device,
             eigenvectors=eigenvectors,

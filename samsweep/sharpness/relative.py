@@ -16,7 +16,7 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep import vectors
-from samsweep.sharpness.eigenvalues import Search, search
+from samsweep.sharpness.eigenvalues import search
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.objective import LossFn
 
@@ -68,8 +68,9 @@ def relative_flatness(
     hessian = HessianOperator(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    settings = Search(k=1, tolerance=tolerance, max_hvps=max_hvps, seed=seed)
-    return _relative(hessian, settings, started, by_weight=False)
+    return _relative(
+        hessian, started, by_weight=False, tolerance=tolerance, max_hvps=max_hvps, seed=seed
+    )
 
 
 def adaptive_lambda_max(
@@ -93,12 +94,19 @@ def adaptive_lambda_max(
     hessian = HessianOperator(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    settings = Search(k=1, tolerance=tolerance, max_hvps=max_hvps, seed=seed)
-    return _relative(hessian, settings, started, by_weight=True)
+    return _relative(
+        hessian, started, by_weight=True, tolerance=tolerance, max_hvps=max_hvps, seed=seed
+    )
 
 
 def _relative(
-    hessian: HessianOperator, settings: Search, started: float, *, by_weight: bool
+    hessian: HessianOperator,
+    started: float,
+    *,
+    by_weight: bool,
+    tolerance: float,
+    max_hvps: int,
+    seed: int,
 ) -> RelativeFlatness:
     sizes = vectors.flatten([p.detach() for p in hessian.params]).abs()
     squared = sizes.double().square().sum().item()
@@ -107,10 +115,15 @@ def _relative(
         return sizes * hessian.matvec(sizes * v)
 
     loss, gradient = hessian.loss_and_gradient()
-    if by_weight:
-        found = search(hessian, scaled_product, settings, near=sizes * gradient)
-    else:
-        found = search(hessian, hessian.matvec, settings, near=gradient)
+    found = search(
+        hessian,
+        scaled_product if by_weight else hessian.matvec,
+        near=sizes * gradient if by_weight else gradient,
+        k=1,
+        tolerance=tolerance,
+        max_hvps=max_hvps,
+        seed=seed,
+    )
     factor = 1.0 if by_weight else squared
     return RelativeFlatness(
         value=factor * float(found.eigenvalues[0]),
