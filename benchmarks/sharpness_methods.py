@@ -32,10 +32,8 @@ from samsweep.vectors import flatten, unflatten
 #: Relative error that a method has to reach in every eigenvalue, from every starting vector.
 TARGET = 1e-3
 
-#: Two rungs per decade for samsweep; the others, whose products are kept, have four: a finer ladder
-#: finds them a looser tolerance.
-COARSE = [round(0.1 ** (1 + i / 2), 12) for i in range(11)]
-FINE = [round(0.1 ** (1 + i / 4), 12) for i in range(21)]
+#: Four rungs per decade.
+TOLERANCES = [round(0.1 ** (1 + i / 4), 12) for i in range(21)]
 
 #: Steps of hessian-eigenthings beyond its default of 2 k.
 MORE_STEPS = 60
@@ -312,13 +310,13 @@ class Method:
 
 
 METHODS = {
-    "samsweep": Method("samsweep", "samsweep", lambda k: COARSE, run_samsweep),
-    "pyhessian": Method("PyHessian", "pyhessian", lambda k: FINE, run_pyhessian),
-    "curvlinops": Method("curvlinops, eigsh", "curvlinops", lambda k: FINE, run_curvlinops),
+    "samsweep": Method("samsweep", "samsweep", lambda k: TOLERANCES, run_samsweep),
+    "pyhessian": Method("PyHessian", "pyhessian", lambda k: TOLERANCES, run_pyhessian),
+    "curvlinops": Method("curvlinops, eigsh", "curvlinops", lambda k: TOLERANCES, run_curvlinops),
     "curvlinops_ncv": Method(
         "curvlinops, eigsh, ncv=2k+4",
         "curvlinops",
-        lambda k: FINE,
+        lambda k: TOLERANCES,
         partial(run_curvlinops, extra_vectors=4),
     ),
     "eigenthings": Method(

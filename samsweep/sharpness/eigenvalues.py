@@ -90,11 +90,11 @@ def top_eigenvalues(
     hessian = HessianOperator(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    loss, gradient = hessian.loss_and_gradient()
+    loss, start = _loss_and_start(hessian, seed)
     found = search(
         hessian,
         hessian.matvec,
-        near=gradient,
+        start=start,
         k=k,
         tolerance=tolerance,
         max_hvps=max_hvps,
@@ -117,7 +117,7 @@ def search(
     hessian: HessianOperator,
     matvec: Callable[[Tensor], Tensor],
     *,
-    near: Tensor,
+    start: Tensor,
     k: int,
     tolerance: float,
     max_hvps: int,
@@ -129,16 +129,13 @@ def search(
     Args:
         hessian: Tells size, type, device and model.
         matvec: The operator.
-        near: A vector that leans to the wanted eigenvectors, shape (dim,): half of the start, so
-            that the other half, which is random, lacks none of them.
+        start: From :func:`half_random`.
         k: Number of eigenvalues.
         tolerance: Error bound to reach, relative to the largest eigenvalue's absolute value.
         max_hvps: Products after which the bounds reached are reported as they are.
-        seed: Of the random half.
+        seed: Of random vectors where the Krylov space closes.
         eigenvectors: Whether to return Ritz vectors.
     """
-    generator = torch.Generator().manual_seed(seed)
-    random = torch.randn(hessian.dim, generator=generator, dtype=hessian.dtype).to(hessian.device)
     with measuring(hessian.objective.model):  # for Lanczos' own products with its basis
         return lanczos(
             matvec,
@@ -150,8 +147,26 @@ def search(
             dtype=hessian.dtype,
             device=hessian.device,
             eigenvectors=eigenvectors,
-            start=normalize(random, dim=0) + normalize(near, dim=0),
+            start=start,
         )
+
+
+def _loss_and_start(hessian: HessianOperator, seed: int) -> tuple[float, Tensor]:
+    """The mean loss, and where Lanczos starts; the gradient is let go of."""
+    loss, gradient = hessian.loss_and_gradient()
+    return loss, half_random(gradient, seed)
+
+
+def half_random(near: Tensor, seed: int) -> Tensor:
+    """A starting vector: half along ``near``, half random, so that it lacks no eigenvector.
+
+    Args:
+        near: Leans to the wanted eigenvectors, shape (dim,).
+        seed: Of the random half, drawn on the CPU.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    random = torch.randn(len(near), generator=generator, dtype=near.dtype).to(near.device)
+    return normalize(near, dim=0).add_(normalize(random, dim=0))
 
 
 def lambda_max(

@@ -17,7 +17,8 @@ from samsweep.vectors import exact_dot
 
 Array = NDArray[np.float64]
 
-#: By how many rows the basis grows; while it does, it is there twice.
+#: Rows of a block of the basis, which grows by blocks: nothing is copied, nor is more than one
+#: block ahead of its use.
 _ROWS = 8
 
 #: No gap is believed to be wider, relative to |theta_1|. A pair of eigenvalues that has only one
@@ -203,8 +204,10 @@ class _Krylov:
         start: Tensor | None = None,
     ) -> None:
         self._generator = torch.Generator().manual_seed(seed)
-        self._rows = torch.empty(min(dim, _ROWS), dim, dtype=dtype, device=device)
-        self._remainder = self._random() if start is None else start
+        self._like = torch.empty(0, dtype=dtype, device=device)
+        self._dim = dim
+        self._blocks: list[Tensor] = []
+        self._remainder: Tensor | None = self._random() if start is None else start
         self._epsilon = torch.finfo(dtype).eps
         self.alphas: list[float] = []
         self.betas: list[float] = []
@@ -216,9 +219,10 @@ class _Krylov:
         return len(self.alphas)
 
     @property
-    def basis(self) -> Tensor:
-        """V, shape (size, dim)."""
-        return self._rows[: self.size]
+    def basis(self) -> list[Tensor]:
+        """V in blocks of some of its rows each, which come to shape (size, dim)."""
+        filled = (min(_ROWS, self.size - first) for first in range(0, self.size, _ROWS))
+        return [block[:rows] for block, rows in zip(self._blocks, filled, strict=False)]
 
     @property
     def scale(self) -> float:
@@ -238,7 +242,6 @@ class _Krylov:
     def extend(self, matvec: Callable[[Tensor], Tensor]) -> None:
         """Add the next basis vector and take its product."""
         v = self._next_vector()
-        self._append(v)
         product = matvec(v)
         self.alphas.append(exact_dot(v, product).item())
         self._remainder = _orthogonalise(product, self.basis)
@@ -262,31 +265,36 @@ class _Krylov:
 
     def lift(self, vectors: Array) -> Tensor:
         """Combine basis vectors: columns of shape (size, k) become rows of shape (k, dim)."""
-        columns = torch.as_tensor(vectors.copy(), dtype=self.basis.dtype)
-        return columns.T.to(self.basis.device) @ self.basis
+        columns = torch.as_tensor(vectors.copy()).to(self._like)
+        parts = zip(torch.split(columns, _ROWS), self.basis, strict=True)
+        return torch.stack([column.T @ block for column, block in parts]).sum(dim=0)
 
     def _next_vector(self) -> Tensor:
-        if self.size and self.closed[-1]:
-            self._remainder = _orthogonalise(self._random(), self.basis)
-        length = exact_dot(self._remainder, self._remainder).sqrt()
-        return self._remainder / length.to(self._remainder.dtype)
+        """The remainder, normalised, as the basis's next row; it is let go of."""
+        remainder = self._remainder
+        if remainder is None or (self.size and self.closed[-1]):
+            remainder = _orthogonalise(self._random(), self.basis)
+        self._remainder = None
+        return torch.div(remainder, exact_dot(remainder, remainder).sqrt(), out=self._next_row())
 
     def _random(self) -> Tensor:
-        dim, dtype = self._rows.shape[1], self._rows.dtype
-        return torch.randn(dim, generator=self._generator, dtype=dtype).to(self._rows.device)
+        drawn = torch.randn(self._dim, generator=self._generator, dtype=self._like.dtype)
+        return drawn.to(self._like.device)
 
-    def _append(self, v: Tensor) -> None:
-        if self.size == len(self._rows):
-            rows = self._rows.new_empty(min(self.size + _ROWS, len(v)), len(v))
-            rows[: self.size] = self._rows
-            self._rows = rows
-        self._rows[self.size] = v
+    def _next_row(self) -> Tensor:
+        block, row = divmod(self.size, _ROWS)
+        if block == len(self._blocks):
+            rows = min(_ROWS, self._dim - self.size)
+            self._blocks.append(self._like.new_empty(rows, self._dim))
+        return self._blocks[block][row]
 
 
-def _orthogonalise(v: Tensor, basis: Tensor) -> Tensor:
-    """What is left of ``v``, shape (d,), outside the span of ``basis``, shape (m, d)."""
+def _orthogonalise(v: Tensor, basis: list[Tensor]) -> Tensor:
+    """What is left of ``v``, shape (d,), outside the span of the rows of ``basis``."""
+    v = v.clone()
     for _ in range(2):
-        v = v - basis.T @ (basis @ v)
+        for rows in basis:
+            v.addmv_(rows.T, rows @ v, alpha=-1)
     return v
 
 

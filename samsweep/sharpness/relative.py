@@ -16,7 +16,7 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep import vectors
-from samsweep.sharpness.eigenvalues import search
+from samsweep.sharpness.eigenvalues import half_random, search
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.objective import LossFn
 
@@ -118,7 +118,7 @@ def _relative(
     found = search(
         hessian,
         scaled_product if by_weight else hessian.matvec,
-        near=sizes * gradient if by_weight else gradient,
+        start=half_random(sizes * gradient if by_weight else gradient, seed),
         k=1,
         tolerance=tolerance,
         max_hvps=max_hvps,
