@@ -45,6 +45,15 @@ def test_splits_together_are_the_packaged_data(digits: ImageData) -> None:
     assert found == expected
 
 
+def test_a_file_in_another_place_is_found_by_scikit_learn(
+    digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    again = load_digits()
+    assert torch.equal(again.train.images, digits.train.images)
+    assert torch.equal(again.train.labels, digits.train.labels)
+
+
 def test_training_images_are_normalised_to_mean_0_and_sd_1(digits: ImageData) -> None:
     pixels = digits.normalize(digits.train.images)
     assert pixels.dtype == torch.float32
