@@ -67,8 +67,8 @@ format: $(INSTALLED) ## bring the code into form
 typecheck: $(INSTALLED) ## mypy, strict
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## seconds per step of each optimizer (JSON in benchmarks/results)
-	$(BIN)/python benchmarks/steps.py
+bench: $(INSTALLED) ## where the time of training goes, against its targets (an hour)
+	$(BIN)/python benchmarks/speed.py $(ARGS)
 
 bench-sharpness: $(INSTALLED) ## lambda_max and top 5 beside other libraries (over an hour)
 	$(BIN)/python -W ignore::FutureWarning benchmarks/sharpness.py $(ARGS)

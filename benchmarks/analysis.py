@@ -11,7 +11,6 @@ and the records per second, its start included.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -21,12 +20,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness import RESULTS, environment, write
 from made_up import STUDY, write_study
 from tabulate import tabulate
-
-from samsweep.records.provenance import git_state, now, versions
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def measure(command: list[str], folder: Path) -> dict[str, float]:
@@ -80,17 +76,12 @@ def main() -> None:
         found.append(measure_study(number, arguments.rounds, arguments.option))
     keys = ("cells", "seconds", "cpu_seconds", "peak_mb", "records_per_second")
     print(tabulate([[one[key] for key in keys] for one in found], headers=keys, floatfmt=",.1f"))
-    commit, dirty = git_state()
-    environment = {
-        "commit": commit,
-        "dirty": dirty,
-        "time": now(),
-        "versions": versions(),
-        "load_average": os.getloadavg(),
+    result = {
+        "options": arguments.option,
+        "studies": found,
+        "environment": environment(load_average=os.getloadavg()),
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"options": arguments.option, "studies": found, "environment": environment}
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    write(arguments.out, result)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ reported. "Again" finds 192 made-up complete records; "status" reads 1,000 of th
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -17,16 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness import RESULTS, environment, write
 from hydra import compose, initialize_config_dir
 from tabulate import tabulate
 
 from samsweep.hydra_config import conf_dir, register_resolvers, to_run_config
 from samsweep.records.identity import cell_id
-from samsweep.records.provenance import git_state, now, versions
 from samsweep.records.schema import Metrics, Record
 from samsweep.records.store import CellFolder
-
-RESULTS = Path(__file__).parent / "results"
 
 GRID = [
     "-m",
@@ -117,11 +114,8 @@ def main() -> None:
     }
     rows = [(told[n], f"{s:.2f}", f"{s / medians['plain']:.2f}") for n, s in medians.items()]
     print(tabulate(rows, headers=["command", "seconds", "of plain Hydra's"]))
-    commit, dirty = git_state()
-    environment = {"commit": commit, "dirty": dirty, "time": now(), "versions": versions()}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"seconds": found, "median_seconds": medians, "environment": environment}
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    result = {"seconds": found, "median_seconds": medians, "environment": environment()}
+    write(arguments.out, result)
 
 
 if __name__ == "__main__":

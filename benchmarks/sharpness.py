@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import multiprocessing
 import statistics
 import subprocess
@@ -32,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
+from harness import DATA, RESULTS, check_images, compose_run, environment, write
 from sharpness_methods import (
     METHODS,
     TARGET,
@@ -49,20 +48,14 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from samsweep.config import RunConfig
 from samsweep.data.load import load_dataset
-from samsweep.hydra_config import conf_dir, register_resolvers, to_run_config
 from samsweep.records.identity import cell_id
-from samsweep.records.provenance import git_state, now, versions
 from samsweep.records.store import CellFolder
 from samsweep.sharpness import HessianOperator, double_backward, lanczos
 from samsweep.training.checkpoint import read_weights
-from samsweep.training.device import describe_device
 from samsweep.training.trainer import initial_model
 
-RESULTS = Path(__file__).parent / "results"
 STUDY = "bench_sharpness"
-DATA = Path("data/cifar100-mini")
 LIBRARIES = ("PyHessian", "curvlinops-for-pytorch", "hessian-eigenthings")
 
 #: On two cores each of the ResNets trains for a quarter of an hour.
@@ -117,12 +110,6 @@ PLAN = (
 # --------------------------------------------------------------------------- networks and images
 
 
-def compose_run(model: str, data: Path) -> RunConfig:
-    register_resolvers()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return to_run_config(compose("config", overrides=overrides(model, data)))
-
-
 def overrides(model: str, data: Path) -> list[str]:
     return [
         f"model={model}",
@@ -137,7 +124,8 @@ def overrides(model: str, data: Path) -> list[str]:
 
 def trained_weights(model: str, data: Path) -> Path:
     """The weights' file, after training if there is none yet."""
-    cell = CellFolder(Path("multirun") / STUDY / "cells" / cell_id(compose_run(model, data).cell))
+    identity = cell_id(compose_run(overrides(model, data)).cell)
+    cell = CellFolder(Path("multirun") / STUDY / "cells" / identity)
     if not cell.weights_file.exists():
         print(f"Training {model} for {EPOCHS[model]} epochs; the next run finds it in {cell.path}.")
         command = [sys.executable, "-m", "samsweep.run", *overrides(model, data)]
@@ -159,7 +147,7 @@ class Source:
         """The trained network and the first training images."""
         torch.set_num_threads(self.threads)
         threadpool_limits(self.threads)
-        run = compose_run(self.model, self.data)
+        run = compose_run(overrides(self.model, self.data))
         data = load_dataset(run.cell.dataset, data_dir=run.data_dir, path=run.data_path)
         model = initial_model(run.cell, data)
         model.load_state_dict(read_weights(self.weights))
@@ -353,18 +341,6 @@ def heading(result: dict[str, Any]) -> str:
     )
 
 
-def environment(threads: int) -> dict[str, Any]:
-    commit, dirty = git_state()
-    return {
-        "commit": commit,
-        "dirty": dirty,
-        "time": now(),
-        "device": describe_device(torch.device("cpu")),
-        "num_threads": threads,
-        "versions": versions() | {name: metadata.version(name) for name in LIBRARIES},
-    }
-
-
 # --------------------------------------------------------------------------- command line
 
 
@@ -403,12 +379,7 @@ def cases_of(arguments: argparse.Namespace) -> list[Case]:
 
 def sources_of(arguments: argparse.Namespace, cases: list[Case]) -> dict[str, Source]:
     """By model; what has to be trained is trained before anything is measured."""
-    if not (arguments.data / "train").is_dir():
-        raise SystemExit(
-            f"{arguments.data} has no images: extract cifar100-mini.tar (mkdir -p data && "
-            "tar -xf cifar100-mini.tar -C data), or give --data FOLDER with train/<class>/*.png "
-            "and test/<class>/*.png."
-        )
+    check_images(arguments.data)
     found = {}
     for model in {case.model for case in cases}:
         if arguments.folder is None:
@@ -426,13 +397,13 @@ def main() -> None:
     cases = cases_of(arguments)
     sources = sources_of(arguments, cases)
     out = arguments.out or (RESULTS / "sharpness.json" if cases == list(PLAN) else None)
-    known = environment(arguments.threads)
+    libraries = {name: metadata.version(name) for name in LIBRARIES}
+    known = environment(num_threads=arguments.threads, libraries=libraries)
     results = []
     for case in cases:
         results.append(measure(case, sources[case.model]))
         if out is not None:  # after each case, for the next may be interrupted
-            whole = {"target": TARGET, "cases": results, "environment": known}
-            out.write_text(json.dumps(whole, indent=1) + "\n")
+            write(out, {"target": TARGET, "cases": results, "environment": known})
     for result in results:
         print(f"\n{heading(result)}\n{table(result)}")
 

@@ -19,11 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness import RESULTS, environment, write
 from tabulate import tabulate
-
-from samsweep.records.provenance import git_state, now, versions
-
-RESULTS = Path(__file__).parent / "results"
 
 JOBS_AT_A_TIME = 2
 GRID = [
@@ -79,11 +76,8 @@ def main() -> None:
     ]
     headers = ["cells a job", "wall s", "s in cells", "overhead s a cell"]
     print(tabulate(rows, headers=headers))
-    commit, dirty = git_state()
-    environment = {"commit": commit, "dirty": dirty, "time": now(), "versions": versions()}
-    result = {"seconds": found, "median_seconds": medians, "environment": environment}
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    result = {"seconds": found, "median_seconds": medians, "environment": environment()}
+    write(arguments.out, result)
 
 
 if __name__ == "__main__":

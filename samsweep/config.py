@@ -353,6 +353,11 @@ class Variant(Frozen):
         return "sam" in (self.direction, self.magnitude)
 
     @property
+    def compilable(self) -> bool:
+        """Whether its steps differentiate once, which is what a graph of ``torch.compile`` can."""
+        return self.curvature is None
+
+    @property
     def formula(self) -> str:
         """The vector handed to the base optimizer, as a formula in g, h and rho."""
         if self.curvature is not None:
@@ -669,6 +674,8 @@ class RunConfig(Frozen):
     data_path: Path | None
     device: DeviceName
     num_threads: Count | None
+    # Launches before it was there are read too.
+    compile: bool = False
     sharpness: SharpnessConfig
     tracking: TrackingConfig
     checkpoint: CheckpointConfig
@@ -772,6 +779,7 @@ class Options(Frozen):
 
     device: DeviceName
     num_threads: Count | None
+    compile: bool
     data_dir: str
     checkpoint_every_steps: Count | None
     checkpoint_every_seconds: Positive | None
@@ -813,6 +821,7 @@ class Options(Frozen):
             data_path=data_path,
             device=self.device,
             num_threads=self.num_threads,
+            compile=self.compile,
             sharpness=self.sharpness.fitted(num_train),
             tracking=self.tracking,
             checkpoint=CheckpointConfig(

@@ -292,15 +292,17 @@ def _tell_single_run(config: DictConfig, run: RunConfig) -> None:
 
 
 def prepare_run(config: RunConfig) -> None:
-    """Download what a run needs and make sure of its device.
+    """Download what a run needs and make sure of its device and compiler.
 
     Raises:
-        ConfigError: If either cannot be had.
+        ConfigError: If one cannot be had.
     """
     from samsweep.data.load import prepare
-    from samsweep.training.device import resolve_device
+    from samsweep.training.device import check_compiler, resolve_device
 
     resolve_device(config.device)
+    if config.compile:
+        check_compiler()
     prepare(config.cell.dataset.name, config.data_dir)
 
 

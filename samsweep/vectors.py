@@ -48,6 +48,20 @@ def exact_dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.stack([torch.dot(x, y) for x, y in blocks]).sum(dtype=torch.float64)
 
 
+def in_memory_order_of(like: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor, copied if its strides are not those of another of its shape.
+
+    torch's fused optimizers walk through both as flat memory, on a CPU without a check; a compiled
+    graph is made anew for other strides, of dimensions of size 1 as well.
+    """
+    if tensor.stride() == like.stride():
+        return tensor
+    ordered = torch.empty_strided(
+        like.shape, like.stride(), dtype=tensor.dtype, device=tensor.device
+    )
+    return ordered.copy_(tensor)
+
+
 def numel(a: Vector) -> int:
     """Number of elements of all tensors together."""
     return sum(x.numel() for x in a)

@@ -25,11 +25,12 @@ def look_at_machine(plan: Plan, *, prepare: bool) -> Machine:
         prepare: Whether to get the data sets ready, downloading them if need be.
 
     Raises:
-        ConfigError: If the device or a data set cannot be had.
+        ConfigError: If the device, a compiler or a data set cannot be had.
     """
     device = common_device([cell.run for cell in plan.cells])
     datasets = _preload_for(plan)
-    found = call("samsweep.training.worker:look", device, datasets if prepare else ())
+    compiles = any(cell.run.compile for cell in plan.cells)
+    found = call("samsweep.training.worker:look", device, datasets if prepare else (), compiles)
     assert isinstance(found, Machine)
     return found
 

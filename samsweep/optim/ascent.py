@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from samsweep.vectors import Vector, norm
+from samsweep.vectors import Vector, in_memory_order_of, norm
 
 #: Floor of the denominator in epsilon, the reference implementation's.
 EPS = 1e-12
@@ -61,12 +61,16 @@ def perturbed(params: Vector, perturbation: Vector) -> Iterator[None]:
 
     Args:
         params: The parameters; their ``data`` is exchanged.
-        perturbation: epsilon, same shapes.
+        perturbation: epsilon, same shapes. It is let go of once w + epsilon is there.
     """
     originals = [p.data for p in params]
+    moved = torch._foreach_add(originals, perturbation)
+    # The caller's pass needs the memory for its gradients.
+    del perturbation
     try:
-        for param, moved in zip(params, torch._foreach_add(originals, perturbation), strict=True):
-            param.data = moved
+        for param, there in zip(params, moved, strict=True):
+            param.data = in_memory_order_of(param.data, there)
+        del moved
         yield
     finally:
         for param, original in zip(params, originals, strict=True):

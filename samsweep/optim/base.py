@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samsweep.vectors import Vector
+from samsweep.vectors import Vector, in_memory_order_of
 
 Closure = Callable[[], Tensor]
 
@@ -71,7 +71,7 @@ class ClosureOptimizer(ABC):
         with torch.enable_grad():
             result = self._compute(closure)
         for param, vector in zip(result.params, result.update, strict=True):
-            param.grad = vector
+            param.grad = in_memory_order_of(param, vector)
         self.base.step()
         return result
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class frozen_batchnorm(AbstractContextManager[None]):  # noqa: N801 - used like a verb
-    """Inside the block, batch norm normalises as before but leaves its running statistics alone.
+    """Inside the block, batch norm normalises as before; its running statistics outlive it unmoved.
 
     Given to an optimizer as ``second_pass``, so that running statistics move once per step. It
     can be entered any number of times, one after the other.
+
+    The statistics are put back, not kept from moving: layers in another mode would be another graph
+    to a compiler.
 
     Args:
         model: The network.
@@ -20,17 +24,17 @@ class frozen_batchnorm(AbstractContextManager[None]):  # noqa: N801 - used like 
 
     def __init__(self, model: nn.Module) -> None:
         self._layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
-        self._tracking: list[bool] = []
+        self._before: list[Tensor] = []
 
     def __enter__(self) -> None:
-        """Stop the statistics."""
-        self._tracking = [layer.track_running_stats for layer in self._layers]
-        for layer in self._layers:
-            # In eval mode the statistics do not move, and are needed.
-            if layer.training:
-                layer.track_running_stats = False
+        """Remember the statistics."""
+        self._before = [b.clone() for b in self._statistics()]
 
     def __exit__(self, *exc_info: object) -> None:
-        """Let the statistics move again."""
-        for layer, tracking in zip(self._layers, self._tracking, strict=True):
-            layer.track_running_stats = tracking
+        """Put them back."""
+        if self._before:
+            torch._foreach_copy_(self._statistics(), self._before)
+        self._before = []
+
+    def _statistics(self) -> list[Tensor]:
+        return [b for layer in self._layers for b in layer.buffers()]

@@ -23,16 +23,30 @@ _BASES: dict[str, type[torch.optim.Optimizer]] = {
 }
 
 
-def build_base(recipe: RecipeConfig, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """The torch optimizer underneath."""
+#: Those with an update that is one pass over memory.
+_FUSED = ("sgd", "adam", "adamw")
+
+
+def build_base(
+    recipe: RecipeConfig, params: Iterable[Tensor], *, fused: bool = False
+) -> torch.optim.Optimizer:
+    """The torch optimizer underneath.
+
+    Args:
+        recipe: Which, and its values.
+        params: What it updates.
+        fused: Whether to use the form whose rounding differs, where there is one.
+    """
     used: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.momentum is not None:
         used["momentum"] = recipe.momentum
+    if fused and recipe.base in _FUSED:
+        used["fused"] = True
     return _BASES[recipe.base](params, **used)
 
 
 def build_optimizer(
-    variant: Variant, recipe: RecipeConfig, model: nn.Module, *, seed: int
+    variant: Variant, recipe: RecipeConfig, model: nn.Module, *, seed: int, fused: bool = False
 ) -> ClosureOptimizer:
     """The optimizer of a cell.
 
@@ -41,8 +55,9 @@ def build_optimizer(
         recipe: The base optimizer and its values.
         model: The network to train.
         seed: Of the cell; decides the draws of ``sgdhess``.
+        fused: Whether the base optimizer's update is one pass over memory.
     """
-    base = build_base(recipe, model.parameters())
+    base = build_base(recipe, model.parameters(), fused=fused)
     if variant.curvature is not None:
         return SGDHess(
             base,

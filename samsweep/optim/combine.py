@@ -62,7 +62,9 @@ def combine(
     if direction == magnitude:
         return a
     if granularity == "element":
-        return torch._foreach_mul(torch._foreach_sign(a), torch._foreach_abs(b))
+        update = torch._foreach_sign(a)
+        torch._foreach_mul_(update, torch._foreach_abs(b))
+        return update
     if granularity == "tensor":
         return torch._foreach_mul(a, _ratio(norms(b), norms(a)).unbind())
     return torch._foreach_mul(a, _ratio(norm(b), norm(a)))

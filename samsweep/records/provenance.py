@@ -26,12 +26,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def provenance(*, device: str, num_threads: int) -> Provenance:
+def provenance(*, device: str, num_threads: int, compiled: bool = False) -> Provenance:
     """What is at work here and now.
 
     Args:
         device: Torch device with the hardware's name.
         num_threads: CPU threads of one operation.
+        compiled: Whether the network is compiled.
     """
     commit, dirty = git_state()
     return Provenance(
@@ -39,6 +40,7 @@ def provenance(*, device: str, num_threads: int) -> Provenance:
         job_id=slurm_job_id(),
         device=device,
         num_threads=num_threads,
+        compiled=compiled,
         git_commit=commit,
         git_dirty=dirty,
         versions=versions(),

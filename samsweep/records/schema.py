@@ -88,6 +88,7 @@ class Provenance(_Part):
         job_id: Slurm job, if any.
         device: Torch device with the hardware's name.
         num_threads: CPU threads of one operation.
+        compiled: Whether the network was compiled.
         git_commit: Of samsweep's source; None outside a checkout.
         git_dirty: Whether that source differed from the commit.
         versions: Of Python and of the libraries that decide the result.
@@ -98,6 +99,7 @@ class Provenance(_Part):
     job_id: str | None = None
     device: str
     num_threads: int
+    compiled: bool = False
     git_commit: str | None
     git_dirty: bool | None
     versions: dict[str, str]

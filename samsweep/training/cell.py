@@ -185,7 +185,8 @@ class CellRun:
         self._checkpoints.discard()
 
     def _begin_attempt(self) -> None:
-        attempt = Attempt(started=now(), provenance=self._provenance())
+        compiled = self.config.compile and self.cell.variant.compilable
+        attempt = Attempt(started=now(), provenance=self._provenance(compiled=compiled))
         if self.folder.checkpoint_file.exists():
             for earlier in self._record.attempts[-1:]:
                 self._warn_of_changes(earlier.provenance, attempt.provenance)
@@ -193,7 +194,7 @@ class CellRun:
 
     def _warn_of_changes(self, before: Provenance, here: Provenance) -> None:
         """Bit-identity after a resume holds on the same hardware, threads and versions only."""
-        for name in ("num_threads", "device", "versions"):
+        for name in ("num_threads", "device", "compiled", "versions"):
             old, new = getattr(before, name), getattr(here, name)
             if old != new:
                 log.warning(
@@ -216,8 +217,12 @@ class CellRun:
         log.error("%s: %s failed", self.folder.path.name, doing, exc_info=error)
         return CellFailed(f"{self.folder.path.name}: {doing} failed: {_one_line(error)}")
 
-    def _provenance(self) -> Provenance:
-        return provenance(device=describe_device(self._device), num_threads=torch.get_num_threads())
+    def _provenance(self, *, compiled: bool = False) -> Provenance:
+        return provenance(
+            device=describe_device(self._device),
+            num_threads=torch.get_num_threads(),
+            compiled=compiled,
+        )
 
     def _update(self, **changes: Any) -> None:
         """Change the record, on disk too, unless somebody else has taken the cell over."""
@@ -261,6 +266,7 @@ class CellRun:
                 self._run_epochs(trainer, history, stop)
             finally:
                 self._update_attempt(end_step=trainer.total_steps)
+                self._checkpoints.wait()
             return self._final_metrics(trainer, history)
 
     def _start_tracker(self) -> None:
@@ -273,7 +279,12 @@ class CellRun:
 
     def _trainer(self) -> tuple[Trainer, list[dict[str, Any]]]:
         """A trainer where the checkpoint left it, or at initialisation, and its history so far."""
-        trainer = Trainer(self.cell, self._data, diagnostics_every=self.config.diagnostics_every)
+        trainer = Trainer(
+            self.cell,
+            self._data,
+            diagnostics_every=self.config.diagnostics_every,
+            compiled=self.config.compile,
+        )
         state, history = self._checkpoints.read(), self.folder.read_history()
         if state is not None and len(history) < state["epoch"]:
             log.warning(

@@ -7,6 +7,7 @@ import pickle
 import time
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """When to write a state, and where.
+    """When to write a state, and where; a thread writes it while the training goes on.
 
     Args:
         folder: The cell's folder.
@@ -33,6 +34,8 @@ class Checkpoints:
         self._config = config
         self._steps_since = 0
         self._written = time.monotonic()
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
 
     def due(self) -> bool:
         """Whether it is time to write one; called once after each step."""
@@ -43,17 +46,36 @@ class Checkpoints:
         )
 
     def write(self, state: dict[str, Any]) -> None:
-        """Write a state; what was the latest becomes the one before."""
+        """Have a copy of a state written; what was the latest becomes the one before.
+
+        Raises:
+            OSError: If the state before this one could not be written.
+        """
+        self.wait()
+        self._writing = self._writer.submit(self._write, _on_cpu(state))
+        self._steps_since = 0
+        self._written = time.monotonic()
+
+    def wait(self) -> None:
+        """Until the latest state is on disk.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, state: dict[str, Any]) -> None:
         latest = self._folder.checkpoint_file
         with atomic_path(latest) as temporary:
             torch.save(state, temporary)
             if latest.exists():
                 latest.replace(self._folder.previous_checkpoint_file)
-        self._steps_since = 0
-        self._written = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
         """The latest state that can be read, on the CPU; None if there is none."""
+        self.wait()
         for file in (self._folder.checkpoint_file, self._folder.previous_checkpoint_file):
             if not file.exists():
                 continue
@@ -66,9 +88,21 @@ class Checkpoints:
 
     def discard(self) -> None:
         """Delete them after completion, unless they are to be kept."""
+        self.wait()
         if not self._config.keep:
             self._folder.checkpoint_file.unlink(missing_ok=True)
             self._folder.previous_checkpoint_file.unlink(missing_ok=True)
+
+
+def _on_cpu(state: Any) -> Any:
+    """A copy with its tensors in main memory, which training does not change."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_on_cpu(value) for value in state)
+    return state
 
 
 def write_weights(state: Mapping[str, Tensor], file: Path) -> None:

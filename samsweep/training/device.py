@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,20 @@ def resolve_device(name: str) -> torch.device:
             "choose device=auto or device=cpu."
         )
     return device
+
+
+def check_compiler() -> None:
+    """Make sure that ``torch.compile`` finds what it needs.
+
+    Raises:
+        ConfigError: If this machine has no C++ compiler.
+    """
+    compiler = os.environ.get("CXX", "clang++" if platform.system() == "Darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise ConfigError(
+            f"compile=true: this machine has no C++ compiler {compiler}, which torch.compile "
+            "needs; install it, name another in CXX, or choose compile=false."
+        )
 
 
 def make_deterministic(device: torch.device) -> None:

@@ -28,7 +28,12 @@ from samsweep.records.schema import CellFailed
 from samsweep.records.store import CellFolder
 from samsweep.signals import when_parent_ends
 from samsweep.training.cell import run_cell
-from samsweep.training.device import describe_device, num_cores, resolve_device
+from samsweep.training.device import (
+    check_compiler,
+    describe_device,
+    num_cores,
+    resolve_device,
+)
 
 log = logging.getLogger(__name__)
 
@@ -132,17 +137,20 @@ class _Reporter:
 # --------------------------------------------------------------------------- the machine
 
 
-def look(device: str, datasets: tuple[tuple[str, Path], ...]) -> Machine:
+def look(device: str, datasets: tuple[tuple[str, Path], ...], compiles: bool) -> Machine:
     """Make sure of the device, get data sets ready, and say what there is to run on.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         datasets: Names, each with the folder of downloaded data sets.
+        compiles: Whether networks are to be compiled.
 
     Raises:
-        ConfigError: If the device is not there or a data set cannot be had.
+        ConfigError: If the device or a compiler is not there, or a data set cannot be had.
     """
     found = resolve_device(device)
+    if compiles:
+        check_compiler()
     for name, data_dir in datasets:
         prepare(name, data_dir)
     return Machine(

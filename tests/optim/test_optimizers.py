@@ -1,6 +1,8 @@
 """All optimizers: the invariants of one contract, closed forms, and the reference SAM."""
 
 import itertools
+import weakref
+from functools import partial
 
 import pytest
 import pytorch_optimizer
@@ -428,6 +430,45 @@ def test_weights_return_when_the_second_pass_fails():
         optimizer.step(closure)
     assert_equal(weights(model), before)
     assert model[1].track_running_stats
+
+
+@pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_fused_base_is_right_whatever_the_gradients_memory_order(base):
+    """torch's fused optimizers on a CPU take strides that differ for the same, and are wrong."""
+    trained = []
+    for fused in (False, True):
+        model = network(torch.float32).to(memory_format=torch.channels_last)
+        optimizer = GradientDescent(base(model.parameters(), lr=0.1, fused=fused))
+        for images, labels in batches(3, torch.float32):
+            optimizer.step(partial(_contiguous_gradient_loss, model, images, labels))
+        trained.append(weights(model))
+    for plainly, fused in zip(*trained, strict=True):
+        torch.testing.assert_close(plainly, fused, rtol=1e-5, atol=1e-6)
+
+
+def _contiguous_gradient_loss(model, images, labels):
+    """Its gradient has the contiguous order, for a weight in another."""
+    features = nn.functional.conv2d(images, model[0].weight.contiguous(), padding=1)
+    return nn.functional.cross_entropy(model[1:](features), labels)
+
+
+def test_the_perturbation_is_gone_when_the_second_pass_begins():
+    """It would be one more copy of all weights beside the activations."""
+    model, (images, labels) = network(), next(batches(1))
+    climbs, alive = [], []
+
+    def remembered(params, grads, rho):
+        epsilon = plain(params, grads, rho)
+        climbs.extend(weakref.ref(x) for x in epsilon)
+        return epsilon
+
+    def closure():
+        alive.append([ref() is not None for ref in climbs])
+        return nn.functional.cross_entropy(model(images), labels)
+
+    make_sam(model, ascent=remembered).step(closure)
+    assert len(climbs) == len(list(model.parameters()))
+    assert not any(alive[1])
 
 
 def test_frozen_batchnorm_normalises_with_batch_statistics():

@@ -21,9 +21,9 @@ pytest.importorskip("hessian_eigenthings")
 
 @pytest.fixture(scope="module")
 def scripts():
-    """The benchmark's two files, under the names by which they find each other."""
+    """The benchmark's files, under the names by which they find each other."""
     loaded = {}
-    for name in ("sharpness_methods", "sharpness"):
+    for name in ("harness", "sharpness_methods", "sharpness"):
         spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
         loaded[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded[name])

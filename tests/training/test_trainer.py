@@ -1,15 +1,19 @@
 """Pairing by seed, resuming, and what an epoch reports."""
 
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import compose_run
+from torch._dynamo.utils import counters
 
-from samsweep.config import CheckpointConfig
+from samsweep.config import CheckpointConfig, ConfigError
 from samsweep.data.load import load_dataset
 from samsweep.records.store import CellFolder
 from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
+from samsweep.training.device import check_compiler
+from samsweep.training.evaluate import evaluate
 from samsweep.training.trainer import Trainer, initial_model
 
 
@@ -19,7 +23,8 @@ def data():
 
 
 def make(data, *overrides, every=2):
-    return Trainer(compose_run("epochs=3", *overrides).cell, data, diagnostics_every=every)
+    run = compose_run("epochs=3", *overrides)
+    return Trainer(run.cell, data, diagnostics_every=every, compiled=run.compile)
 
 
 def nothing():
@@ -67,6 +72,7 @@ def test_initialisation_leaves_the_global_generator_alone(data):
         ["opt=sgdhess"],
         ["opt=asam", "base=adamw", "lr=0.01"],
         pytest.param(["opt=sam", "precision=bfloat16"], marks=pytest.mark.slow),
+        pytest.param(["opt=sam", "compile=true"], marks=pytest.mark.slow),
     ],
     ids=lambda overrides: "-".join(overrides),
 )
@@ -88,10 +94,11 @@ def test_a_resumed_training_is_bit_identical(data, overrides, tmp_path):
         for _ in range(2):
             stopped.run_epoch(stop_at_step_10)
     config = CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
-    Checkpoints(CellFolder(tmp_path), config).write(stopped.state_dict())
+    checkpoints = Checkpoints(CellFolder(tmp_path), config)
+    checkpoints.write(stopped.state_dict())
 
     resumed = make(data, *overrides)
-    resumed.load_state_dict(Checkpoints(CellFolder(tmp_path), config).read())
+    resumed.load_state_dict(checkpoints.read())
     assert (resumed.epoch, resumed.step) == (1, 3)
     row = resumed.run_epoch(nothing)
     assert_equal(resumed.model.state_dict(), straight.model.state_dict())
@@ -137,6 +144,73 @@ def test_weights_come_back(data, tmp_path):
     model = initial_model(compose_run().cell, data)
     write_weights(model.state_dict(), tmp_path / "w.safetensors")
     assert_equal(model.state_dict(), read_weights(tmp_path / "w.safetensors"))
+
+
+def test_a_checkpoint_is_of_the_moment_it_was_asked_for(data, tmp_path):
+    trainer = make(data, "opt=sam")
+    trainer.take_step(torch.arange(128))
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    checkpoints = Checkpoints(
+        CellFolder(tmp_path), CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
+    )
+    writing, written = threading.Event(), checkpoints._write
+
+    def write_late(state):
+        writing.wait(timeout=60)
+        written(state)
+
+    checkpoints._write = write_late
+    checkpoints.write(trainer.state_dict())
+    trainer.take_step(torch.arange(128, 256))
+    writing.set()
+    state = checkpoints.read()
+    assert_equal(state["model"], before)
+    assert state["step"] == 1
+    assert not torch.equal(trainer.model.conv1.weight, before["conv1.weight"])
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path):
+    checkpoints = Checkpoints(
+        CellFolder(tmp_path / "gone"),
+        CheckpointConfig(every_steps=1, every_seconds=None, keep=False),
+    )
+    checkpoints.write({"step": 1})
+    with pytest.raises((OSError, RuntimeError), match="gone"):
+        checkpoints.wait()
+    checkpoints.wait()
+
+
+def test_compiled_steps_are_one_graph_and_the_same_steps(data):
+    """Whatever the pass and the epoch, and with evaluations between them."""
+    torch._dynamo.reset()
+    counters.clear()
+    plain, compiled = make(data, "opt=sam"), make(data, "opt=sam", "compile=true")
+    # Rounding grows from step to step.
+    for tolerance in (1e-3, 1e-2):
+        rows = [trainer.run_epoch(nothing) for trainer in (plain, compiled)]
+        for trainer in (plain, compiled):
+            evaluate(trainer.model, data, data.val)
+        assert rows[1]["train_loss"] == pytest.approx(rows[0]["train_loss"], rel=tolerance)
+    assert counters["stats"]["unique_graphs"] == 1
+    statistics = ("bn1.running_mean", "bn1.num_batches_tracked")
+    for name in statistics:
+        left, right = (t.model.state_dict()[name] for t in (plain, compiled))
+        torch.testing.assert_close(left, right, rtol=1e-2, atol=5e-3)
+
+
+def test_what_cannot_be_compiled_trains_without(data):
+    plain, compiled = (make(data, "opt=sgdhess", f"compile={c}") for c in ("false", "true"))
+    for trainer in (plain, compiled):
+        trainer.model.train()
+        trainer.take_step(torch.arange(128))
+    assert_equal(plain.model.state_dict(), compiled.model.state_dict())
+
+
+def test_a_missing_compiler_is_told_before_any_work(monkeypatch):
+    check_compiler()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="no C\\+\\+ compiler no-such-compiler.*compile=false"):
+        check_compiler()
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, caplog):

@@ -1,0 +1,293 @@
+"""What training costs beside the two gradients, part by part: the rows of ``speed.py``."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ordinary
+import pytorch_optimizer
+import torch
+from harness import compose_run, in_turn, medians, seconds_of
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from samsweep.data.images import ImageData, Split
+from samsweep.data.load import load_dataset
+from samsweep.models import build_model
+from samsweep.optim import SAM
+from samsweep.training.trainer import Trainer
+
+RHO, LR, BATCH_SIZE = 0.1, 0.1, 128
+
+
+def overrides(model: str, data: Path, *more: str) -> list[str]:
+    return [
+        f"model={model}",
+        "dataset=image_folder",
+        f"dataset.path={data}",
+        "dataset.augment.crop_padding=4",
+        "dataset.augment.flip=true",
+        "dataset.augment.cutout=8",
+        "dataset.augment.cutout_prob=0.5",
+        f"batch_size={BATCH_SIZE}",
+        f"lr={LR}",
+        f"rho={RHO}",
+        f"weight_decay={ordinary.WEIGHT_DECAY}",
+        *more,
+    ]
+
+
+def load(data: Path, num_images: int | None = None) -> ImageData:
+    """The images, of which fewer may be for training."""
+    run = compose_run(overrides("resnet20", data))
+    loaded = load_dataset(run.cell.dataset, data_dir=run.data_dir, path=run.data_path)
+    train = loaded.train
+    part = Split(images=train.images[:num_images], labels=train.labels[:num_images])
+    return replace(loaded, train=part)
+
+
+def make_trainer(model: str, data: Path, images: ImageData, *more: str) -> Trainer:
+    run = compose_run(overrides(model, data, *more))
+    # Every step looks at its gradients: the dearest that diagnostics can be.
+    return Trainer(run.cell, images, diagnostics_every=1, compiled=run.compile)
+
+
+# --------------------------------------------------------------------------- epochs
+
+
+def epochs(model: str, data: Path, *, num_images: int, rounds: int) -> dict[str, Any]:
+    """An epoch of SAM beside the ordinary loop's, and beside compiled and bfloat16 ones."""
+    images = load(data, num_images)
+    pictures = ordinary.Pictures(images, crop_padding=4, cutout=8)
+    network = ordinary.network(model, images)
+    sam = ordinary.PerTensorSAM(network.parameters(), rho=RHO, lr=LR)
+    ours = {
+        "samsweep": make_trainer(model, data, images, "opt=sam"),
+        "samsweep, compiled": make_trainer(model, data, images, "opt=sam", "compile=true"),
+        "samsweep, bfloat16": make_trainer(model, data, images, "opt=sam", "precision=bfloat16"),
+    }
+    works: dict[str, Callable[[], object]] = {
+        "ordinary": lambda: ordinary.train_epoch(network, sam, pictures, BATCH_SIZE),
+        **{name: lambda t=trainer: t.run_epoch(_nothing) for name, trainer in ours.items()},
+    }
+    first = {name: seconds_of(work) for name, work in works.items()}
+    seconds = in_turn(works, rounds, warm_up=False)
+    typical = medians(seconds)
+    return {
+        "model": model,
+        "images": len(images.train),
+        "median_seconds": typical,
+        "seconds": seconds,
+        "compile_seconds": first["samsweep, compiled"] - typical["samsweep, compiled"],
+        "ratio": typical["ordinary"] / typical["samsweep"],
+    }
+
+
+def _nothing() -> None:
+    """After a step."""
+
+
+# --------------------------------------------------------------------------- input
+
+
+def pipeline(data: Path, *, rounds: int) -> dict[str, Any]:
+    """Augmented, normalised images per second."""
+    images = load(data)
+    pictures = ordinary.Pictures(images, crop_padding=4, cutout=8)
+    trainer = make_trainer("resnet20", data, images, "opt=sam")
+    order = torch.randperm(len(images.train))
+
+    def ours() -> None:
+        for indices in torch.split(order, BATCH_SIZE):
+            trainer._batch(indices)
+
+    def theirs() -> None:
+        for _ in ordinary.batches(pictures, BATCH_SIZE):
+            pass
+
+    typical = medians(in_turn({"ordinary": theirs, "samsweep": ours}, rounds))
+    return {
+        "images_per_second": {name: len(order) / s for name, s in typical.items()},
+        "ratio": typical["ordinary"] / typical["samsweep"],
+    }
+
+
+# --------------------------------------------------------------------------- steps
+
+VARIANTS = {
+    "sgd": ["opt=sgd"],
+    "sam": ["opt=sam"],
+    **{
+        f"{name} {granularity}": [f"opt={name}", f"granularity={granularity}"]
+        for name in ("samdirection", "sammagnitude")
+        for granularity in ("element", "tensor", "global")
+    },
+    "sgdhess": ["opt=sgdhess"],
+}
+
+
+def steps(model: str, data: Path, *, rounds: int) -> dict[str, Any]:
+    """A step of each optimizer beside SGD's and SAM's."""
+    images = load(data, BATCH_SIZE)
+    trainers = {
+        name: make_trainer(model, data, images, *chosen) for name, chosen in VARIANTS.items()
+    }
+    indices = torch.arange(BATCH_SIZE)
+
+    def step(trainer: Trainer) -> None:
+        trainer.step = 0
+        trainer.take_step(indices)
+
+    for trainer in trainers.values():
+        trainer.model.train()
+    seconds = in_turn({n: lambda t=t: step(t) for n, t in trainers.items()}, rounds)
+    ratios = {
+        "sam of two sgd": _ratio(seconds["sam"], seconds["sgd"]) / 2,
+        "sgdhess of sgd": _ratio(seconds["sgdhess"], seconds["sgd"]),
+        **{
+            f"{name} of sam": _ratio(seconds[name], seconds["sam"])
+            for name in VARIANTS
+            if name.startswith(("samd", "samm"))
+        },
+    }
+    return {"model": model, "median_seconds": medians(seconds), "ratios": ratios}
+
+
+def _ratio(a: list[float], b: list[float]) -> float:
+    """Of what was measured side by side, round by round."""
+    return statistics.median(x / y for x, y in zip(a, b, strict=True))
+
+
+# --------------------------------------------------------------------------- the optimizer alone
+
+
+class _Given(torch.autograd.Function):
+    """A loss of 0 whose gradient is known beforehand and costs nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, grads: list[Tensor], *params: Tensor) -> Tensor:
+        ctx.grads = grads
+        return params[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *ctx.grads
+
+
+def optimizer_part(*, rounds: int) -> dict[str, Any]:
+    """Everything of a step but its two passes, on WRN-28-10's parameters."""
+    ours, theirs = _wrn_parameters(), _wrn_parameters()
+    grads = [torch.randn_like(p) for p in ours]
+    keys = {"lr": LR, "momentum": ordinary.MOMENTUM, "weight_decay": ordinary.WEIGHT_DECAY}
+    optimizer = SAM(torch.optim.SGD(ours, **keys), rho=RHO)
+    reference = pytorch_optimizer.SAM(theirs, torch.optim.SGD, rho=RHO, **keys)
+
+    def give() -> None:
+        for param, grad in zip(theirs, grads, strict=True):
+            param.grad = grad
+
+    def their_step() -> None:
+        give()
+        reference.first_step(zero_grad=True)
+        give()
+        reference.second_step(zero_grad=True)
+
+    works = {
+        "pytorch_optimizer": their_step,
+        "samsweep": lambda: optimizer.step(lambda: _Given.apply(grads, *ours)),
+    }
+    typical = medians(in_turn(works, rounds))
+    size = sum(p.numel() for p in ours) * 4
+    flat = torch.zeros(size // 4)
+    other = torch.zeros_like(flat)
+    copy_s = statistics.median(in_turn({"copy": lambda: other.copy_(flat)}, rounds)["copy"])
+    return {
+        "median_seconds": typical,
+        "ratio": typical["pytorch_optimizer"] / typical["samsweep"],
+        "copy_seconds": copy_s,
+        "copies_bytes_per_second": 2 * size / copy_s,
+        "copies_of_all_parameters": typical["samsweep"] / copy_s,
+    }
+
+
+def _wrn_parameters() -> list[torch.nn.Parameter]:
+    torch.manual_seed(0)
+    model = build_model("wrn28_10", in_channels=3, num_classes=100)
+    return list(model.to(memory_format=torch.channels_last).parameters())
+
+
+def memory() -> dict[str, Any]:
+    """Peak of a SAM step of WRN-28-10 on two tiny images, in copies of its parameters."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=fresh) as pool:
+        return pool.submit(_peak).result()
+
+
+def _peak() -> dict[str, Any]:
+    torch.manual_seed(0)
+    model = build_model("wrn28_10", in_channels=3, num_classes=100)
+    model.to(memory_format=torch.channels_last).train()
+    images, labels = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
+    base = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=1e-3)
+    optimizer = SAM(base, rho=RHO)
+    size = sum(p.numel() for p in model.parameters()) * 4
+    with torch.no_grad():
+        model(images)  # what a pass allocates for itself
+    before = _resident_peak()
+    for _ in range(3):
+        optimizer.step(lambda: torch.nn.functional.cross_entropy(model(images), labels))
+    copies = 1 + (_resident_peak() - before) / size
+    return {"parameter_bytes": size, "copies": copies}
+
+
+def _resident_peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+# --------------------------------------------------------------------------- arithmetic
+
+
+def arithmetic(model: str, data: Path, *, rounds: int) -> dict[str, Any]:
+    """Share of the processor's matrix product rate that an SGD step reaches."""
+    images = load(data, BATCH_SIZE)
+    trainer = make_trainer(model, data, images, "opt=sgd")
+    trainer.model.train()
+    indices = torch.arange(BATCH_SIZE)
+
+    def step() -> None:
+        trainer.step = 0
+        trainer.take_step(indices)
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    side = 2048
+    a, b = torch.randn(side, side), torch.randn(side, side)
+    works = {"product": lambda: a @ b, "step": step}
+    typical = medians(in_turn(works, rounds))
+    rates = {
+        "product": 2 * side**3 / typical["product"],
+        "step": counter.get_total_flops() / typical["step"],
+    }
+    return {
+        "model": model,
+        "flops_per_second": rates,
+        "share": rates["step"] / rates["product"],
+        "profile": list(_profile(step)),
+    }
+
+
+def _profile(step: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    """Where the step's time goes, by kind of operation."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        step()
+    events = sorted(profile.key_averages(), key=lambda e: e.self_cpu_time_total, reverse=True)
+    total = sum(e.self_cpu_time_total for e in events)
+    for event in events[:10]:
+        yield {"operation": event.key, "share": event.self_cpu_time_total / total}
