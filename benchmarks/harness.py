@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra import compose, initialize_config_dir
 from rich.progress import track
 
 from samsweep.config import RunConfig
 from samsweep.hydra_config import conf_dir, register_resolvers, to_run_config
 from samsweep.records.provenance import git_state, now, versions
-from samsweep.training.device import describe_device, resolve_device
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -46,6 +44,8 @@ def compose_run(overrides: Iterable[str]) -> RunConfig:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
+    import torch
+
     started = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -71,8 +71,27 @@ def medians(seconds: Mapping[str, Iterable[float]]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def start_of_peak() -> float:
+    """From here on ``VmHWM`` is the peak of this process; its memory now, in MiB (Linux only)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return memory_mib("VmRSS")
+
+
+def memory_mib(name: str) -> float:
+    """What the kernel counts of this process's memory: ``VmRSS`` now, ``VmHWM`` at its peak."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit(f"/proc/self/status has no {name}")
+
+
 def environment(device: str = "cpu", **more: Any) -> dict[str, Any]:
     """Where and with what something was measured."""
+    # Here, since the children of a process as large as torch are not small to the kernel.
+    import torch
+
+    from samsweep.training.device import describe_device, resolve_device
+
     commit, dirty = git_state()
     return {
         "commit": commit,

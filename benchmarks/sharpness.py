@@ -4,25 +4,28 @@
     make bench-sharpness
     python benchmarks/sharpness.py --model resnet20 --images 256 --starts 2 --methods samsweep
 
-The second line takes all of PLAN, the third is one case. Networks are trained once, through
-samsweep, and measured in eval mode on their first training images. A method is taken at its loosest
-setting with which every starting vector gives every eigenvalue to 1e-3, relative to itself. Seconds
-are medians over the starting vectors, the methods taking turns.
+The second line takes all of PLAN, or a part with ARGS='--case resnet18'; the third is another case.
+Networks are trained once, through samsweep, and measured in eval mode on their first training
+images. A method is taken at its loosest setting with which every starting vector gives every
+eigenvalue to 1e-3, relative to itself. Seconds are medians over the starting vectors, the methods
+taking turns.
 
 The truth is Lanczos to 1e-5 with the plain double backward; for one batch its eigenvectors then go
 through Rayleigh-Ritz in float64. Peak memory is that of a method in a process of its own. The JSON
-of the whole plan goes to benchmarks/results.
+of the plan's cases goes to benchmarks/results, each with the environment it was measured in.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import multiprocessing
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,7 +34,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import DATA, RESULTS, check_images, compose_run, environment, write
+from harness import (
+    DATA,
+    RESULTS,
+    check_images,
+    compose_run,
+    environment,
+    memory_mib,
+    start_of_peak,
+    write,
+)
 from sharpness_methods import (
     METHODS,
     TARGET,
@@ -87,24 +99,24 @@ class Case:
     memory: tuple[int, ...] = ()
 
 
-#: Three quarters of an hour on two cores. Left out is what would take longer than the rest: for
-#: ResNet-18 a library's ladder of up to 60 steps, on 2,048 images scipy's own ncv with its 21
-#: products of half a minute each, and more than one start.
-PLAN = (
-    Case("resnet20", images=128, ks=(1, 5), memory=(128, 512, 2048)),
-    Case(
+#: An hour on two cores. Left out is what would take longer than the rest: for ResNet-18 a library's
+#: ladder of up to 60 steps, on 2,048 images scipy's own ncv with its 21 products of half a minute
+#: each, and more than one start.
+PLAN = {
+    "resnet20": Case("resnet20", images=128, ks=(1, 5), memory=(128, 512, 2048)),
+    "resnet18": Case(
         "resnet18",
         images=32,
         methods=("samsweep", "pyhessian", "curvlinops", "eigenthings"),
         memory=(32, 128),
     ),
-    Case(
+    "thousands": Case(
         "resnet20",
         images=2048,
         starts=1,
         methods=("samsweep", "pyhessian", "curvlinops_ncv", "eigenthings"),
     ),
-)
+}
 
 
 # --------------------------------------------------------------------------- networks and images
@@ -297,18 +309,10 @@ def peak_mib(source: Source, images: int, method: str, k: int, setting: float) -
     loss = cross_entropy(problem.model(problem.inputs[:1]), problem.labels[:1])
     torch.autograd.grad(loss, problem.params)  # what libraries set up once is not counted
     task = Task(problem, k, setting, start=0, products=Products(keep=False, limit=2))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
-    before = memory_mib("VmRSS")
+    before = start_of_peak()
     with suppress(Enough):
         METHODS[method].run(task)
     return memory_mib("VmHWM") - before
-
-
-def memory_mib(name: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) / 1024
-    raise SystemExit(f"/proc/self/status has no {name}")
 
 
 # --------------------------------------------------------------------------- telling
@@ -346,38 +350,41 @@ def heading(result: dict[str, Any]) -> str:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", nargs="+", choices=PLAN, default=list(PLAN), help="of the plan")
     one = parser.add_argument_group("one case in place of the plan (any of these)")
     one.add_argument("--model", choices=EPOCHS)
     one.add_argument("--images", type=int)
     one.add_argument("--k", type=int, nargs="+")
     one.add_argument("--starts", type=int)
     one.add_argument("--memory", type=int, nargs="+", help="images at which to measure memory")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, help="fewer methods")
+    one.add_argument("--methods", nargs="+", choices=METHODS, help="fewer methods")
     parser.add_argument(
         "--batch-size", type=int, default=128, help="of the libraries' data loaders"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path, default=DATA, help=f"images; default: {DATA}")
     parser.add_argument("--folder", type=Path, help="with weights.safetensors of --model")
-    parser.add_argument("--out", type=Path, help="default: benchmarks/results for the whole plan")
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results for the plan's")
     return parser.parse_args()
 
 
-def cases_of(arguments: argparse.Namespace) -> list[Case]:
+def cases_of(arguments: argparse.Namespace) -> dict[str, Case]:
+    """What to measure: cases of the plan by their names, or one of another kind."""
     told = {
         "model": arguments.model,
         "images": arguments.images,
         "ks": arguments.k and tuple(sorted(arguments.k)),
         "starts": arguments.starts,
         "memory": arguments.memory and tuple(arguments.memory),
+        "methods": arguments.methods and tuple(arguments.methods),
     }
     told = {name: value for name, value in told.items() if value is not None}
-    cases = [replace(Case("resnet20", images=128), **told)] if told else list(PLAN)
-    wanted = arguments.methods or list(METHODS)
-    return [replace(c, methods=tuple(m for m in c.methods if m in wanted)) for c in cases]
+    if told:
+        return {"told": replace(Case("resnet20", images=128), **told)}
+    return {name: PLAN[name] for name in arguments.case}
 
 
-def sources_of(arguments: argparse.Namespace, cases: list[Case]) -> dict[str, Source]:
+def sources_of(arguments: argparse.Namespace, cases: Iterable[Case]) -> dict[str, Source]:
     """By model; what has to be trained is trained before anything is measured."""
     check_images(arguments.data)
     found = {}
@@ -395,17 +402,17 @@ def sources_of(arguments: argparse.Namespace, cases: list[Case]) -> dict[str, So
 def main() -> None:
     arguments = parse()
     cases = cases_of(arguments)
-    sources = sources_of(arguments, cases)
-    out = arguments.out or (RESULTS / "sharpness.json" if cases == list(PLAN) else None)
+    sources = sources_of(arguments, cases.values())
+    out = arguments.out or (RESULTS / "sharpness.json" if cases.keys() <= PLAN.keys() else None)
+    known = json.loads(out.read_text())["cases"] if out is not None and out.exists() else {}
     libraries = {name: metadata.version(name) for name in LIBRARIES}
-    known = environment(num_threads=arguments.threads, libraries=libraries)
-    results = []
-    for case in cases:
-        results.append(measure(case, sources[case.model]))
+    for name, case in cases.items():
+        around = environment(num_threads=arguments.threads, libraries=libraries)
+        known[name] = {**measure(case, sources[case.model]), "environment": around}
         if out is not None:  # after each case, for the next may be interrupted
-            write(out, {"target": TARGET, "cases": results, "environment": known})
-    for result in results:
-        print(f"\n{heading(result)}\n{table(result)}")
+            write(out, {"target": TARGET, "cases": known})
+    for name in cases:
+        print(f"\n{heading(known[name])}\n{table(known[name])}")
 
 
 if __name__ == "__main__":

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from harness import compose_run
 
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+from samsweep.config import RunConfig
 
 # --------------------------------------------------------------------------- start-up
 
@@ -27,7 +25,7 @@ def start_up(*, rounds: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"import torch": [], "to the first step": []}
     for _ in range(rounds):
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import torch"], check=True)
+        _call("-c", "import torch")
         seconds["import torch"].append(time.perf_counter() - started)
         seconds["to the first step"].append(_to_first_step())
     typical = {name: statistics.median(values) for name, values in seconds.items()}
@@ -36,64 +34,101 @@ def start_up(*, rounds: int) -> dict[str, Any]:
 
 
 def _to_first_step() -> float:
-    """Until the first line of the history, less what that epoch says that it took."""
-    command = [sys.executable, "-m", "samsweep.run", "opt=sam", "epochs=1", "sharpness=none"]
+    """Until the history's first line is written, less what it says that its epoch took.
+
+    The best weights are written between the two, so that this is a little too long.
+    """
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
-        subprocess.run(command, cwd=folder, check=True, **QUIET)
+        _call("-m", "samsweep.run", "opt=sam", "epochs=1", "sharpness=none", folder=folder)
         (history,) = Path(folder).glob("multirun/default/cells/*/history.jsonl")
         written = history.stat().st_mtime
         row = json.loads(history.read_text().splitlines()[0])
     return written - started - float(row["seconds"])
 
 
+def _call(*arguments: str, folder: str | None = None) -> None:
+    """Python with these arguments; what it printed is shown if it fails."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}")
+
+
 # --------------------------------------------------------------------------- a cell's fixed cost
 
+#: What a cell does beside its steps, from nothing out of the ordinary to much.
+HABITS = {
+    "defaults": [],
+    "a checkpoint every second": ["checkpoint_every_seconds=1"],
+    "tracked by wandb, offline": ["tracking=wandb"],
+}
 
-def fixed_cost(*, epochs: int = 40) -> dict[str, Any]:
-    """Of a digits cell: what is neither a step nor an evaluation, in percent of the steps."""
-    from samsweep.records.store import CellFolder
-    from samsweep.training import cell as cell_module
-    from samsweep.training.cell import run_cell
+
+def fixed_cost(*, rounds: int, epochs: int = 40) -> dict[str, Any]:
+    """Of a digits cell: what is not an evaluation, beside its steps alone, in percent of these."""
+    from samsweep.data.load import load_dataset
     from samsweep.training.trainer import Trainer
 
-    shares = {}
-    for every in (60, 1):
-        run = compose_run(
-            [f"epochs={epochs}", "sharpness=none", f"checkpoint_every_seconds={every}"]
-        )
-        spent: dict[str, float] = {"steps": 0.0, "evaluation": 0.0}
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            _counted(Trainer, "take_step", spent, "steps"),
-            _counted(cell_module, "evaluate", spent, "evaluation"),
-        ):
-            started = time.perf_counter()
-            run_cell(run, CellFolder(Path(folder)))
-            whole = time.perf_counter() - started
-        rest = whole - sum(spent.values())
-        shares[f"checkpoints every {every} s"] = {
-            **spent,
-            "rest": rest,
-            "percent": 100 * rest / spent["steps"],
-        }
-    return shares
+    runs = {
+        name: compose_run([f"epochs={epochs}", "sharpness=none", *habit])
+        for name, habit in HABITS.items()
+    }
+    run = runs["defaults"]
+    data = load_dataset(run.cell.dataset, data_dir=run.data_dir, path=None)
 
-
-@contextmanager
-def _counted(owner: Any, name: str, spent: dict[str, float], key: str) -> Iterator[None]:
-    """Inside the block, the seconds of a function's calls are added up."""
-    original = getattr(owner, name)
-
-    def timed(*arguments: Any, **keys: Any) -> Any:
+    def steps_alone() -> float:
         started = time.perf_counter()
-        try:
-            return original(*arguments, **keys)
-        finally:
-            spent[key] += time.perf_counter() - started
+        trainer = Trainer(run.cell, data, diagnostics_every=run.diagnostics_every)
+        for _ in range(epochs):
+            trainer.run_epoch(_nothing)
+        return time.perf_counter() - started
 
-    with mock.patch.object(owner, name, timed):
-        yield
+    works = {"steps alone": steps_alone, **{n: partial(_cell_seconds, r) for n, r in runs.items()}}
+    for work in works.values():
+        work()
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            seconds[name].append(work())
+    typical = {name: statistics.median(values) for name, values in seconds.items()}
+    alone = typical["steps alone"]
+    return {
+        "seconds": seconds,
+        "median_seconds": typical,
+        "percent": {name: 100 * (typical[name] - alone) / alone for name in runs},
+    }
+
+
+def _nothing() -> None:
+    """After a step."""
+
+
+def _cell_seconds(run: RunConfig) -> float:
+    """A whole cell, less its evaluations."""
+    from samsweep.records.store import CellFolder
+    from samsweep.training import cell
+
+    evaluations: list[float] = []
+
+    def timed(*arguments: Any) -> Any:
+        started = time.perf_counter()
+        score = evaluate(*arguments)
+        evaluations.append(time.perf_counter() - started)
+        return score
+
+    evaluate = cell.evaluate
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        mock.patch.object(cell, "evaluate", timed),
+    ):
+        folder = Path(temporary) / "cell"
+        folder.mkdir()
+        started = time.perf_counter()
+        cell.run_cell(run, CellFolder(folder))
+        return time.perf_counter() - started - sum(evaluations)
 
 
 # --------------------------------------------------------------------------- the pool
@@ -103,7 +138,11 @@ def pool(*, rounds: int, epochs: int = 10) -> dict[str, Any]:
     """16 digits cells, two at a time with one thread each, beside one after the other with two."""
     launchers = {
         "basic, two threads": ["hydra/launcher=basic", "num_threads=2"],
-        "local, two workers": ["hydra/launcher=local", "hydra.launcher.workers=2"],
+        "local, two workers": [
+            "hydra/launcher=local",
+            "hydra.launcher.workers=2",
+            "num_threads=1",
+        ],
     }
     seeds = ",".join(map(str, range(16)))
     grid = ["-m", f"seed={seeds}", f"epochs={epochs}", "sharpness=none"]
@@ -111,9 +150,8 @@ def pool(*, rounds: int, epochs: int = 10) -> dict[str, Any]:
     for _ in range(rounds):
         for name, chosen in launchers.items():
             with tempfile.TemporaryDirectory() as folder:
-                command = [sys.executable, "-m", "samsweep.run", *grid, *chosen]
                 started = time.perf_counter()
-                subprocess.run(command, cwd=folder, check=True, env=os.environ, **QUIET)
+                _call("-m", "samsweep.run", *grid, *chosen, folder=folder)
                 seconds[name].append(time.perf_counter() - started)
     typical = {name: statistics.median(values) for name, values in seconds.items()}
     basic, local = typical.values()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
+import os
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import ordinary
 import pytorch_optimizer
 import torch
-from harness import compose_run, in_turn, medians, seconds_of
+from harness import compose_run, in_turn, medians, memory_mib, seconds_of, start_of_peak
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,6 +25,7 @@ from samsweep.data.images import ImageData, Split
 from samsweep.data.load import load_dataset
 from samsweep.models import build_model
 from samsweep.optim import SAM
+from samsweep.training.memory import keep_freed_memory
 from samsweep.training.trainer import Trainer
 
 RHO, LR, BATCH_SIZE = 0.1, 0.1, 128
@@ -55,8 +59,8 @@ def load(data: Path, num_images: int | None = None) -> ImageData:
 
 def make_trainer(model: str, data: Path, images: ImageData, *more: str) -> Trainer:
     run = compose_run(overrides(model, data, *more))
-    # Every step looks at its gradients: the dearest that diagnostics can be.
-    return Trainer(run.cell, images, diagnostics_every=1, compiled=run.compile)
+    every = run.diagnostics_every
+    return Trainer(run.cell, images, diagnostics_every=every, compiled=run.compile)
 
 
 # --------------------------------------------------------------------------- epochs
@@ -77,7 +81,8 @@ def epochs(model: str, data: Path, *, num_images: int, rounds: int) -> dict[str,
         "ordinary": lambda: ordinary.train_epoch(network, sam, pictures, BATCH_SIZE),
         **{name: lambda t=trainer: t.run_epoch(_nothing) for name, trainer in ours.items()},
     }
-    first = {name: seconds_of(work) for name, work in works.items()}
+    with TemporaryDirectory() as cold, mock.patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=cold):
+        first = {name: seconds_of(work) for name, work in works.items()}
     seconds = in_turn(works, rounds, warm_up=False)
     typical = medians(seconds)
     return {
@@ -87,6 +92,11 @@ def epochs(model: str, data: Path, *, num_images: int, rounds: int) -> dict[str,
         "seconds": seconds,
         "compile_seconds": first["samsweep, compiled"] - typical["samsweep, compiled"],
         "ratio": typical["ordinary"] / typical["samsweep"],
+        "more_ratios": {
+            name: typical["ordinary"] / seconds
+            for name, seconds in typical.items()
+            if name not in ("ordinary", "samsweep")
+        },
     }
 
 
@@ -98,11 +108,13 @@ def _nothing() -> None:
 
 
 def pipeline(data: Path, *, rounds: int) -> dict[str, Any]:
-    """Augmented, normalised images per second."""
+    """Augmented, normalised images per second; the DataLoader's epoch starts its workers."""
     images = load(data)
     pictures = ordinary.Pictures(images, crop_padding=4, cutout=8)
     trainer = make_trainer("resnet20", data, images, "opt=sam")
     order = torch.randperm(len(images.train))
+
+    order = order[: len(order) // BATCH_SIZE * BATCH_SIZE]  # whole batches, as the loader gives
 
     def ours() -> None:
         for indices in torch.split(order, BATCH_SIZE):
@@ -121,41 +133,36 @@ def pipeline(data: Path, *, rounds: int) -> dict[str, Any]:
 
 # --------------------------------------------------------------------------- steps
 
-VARIANTS = {
-    "sgd": ["opt=sgd"],
-    "sam": ["opt=sam"],
-    **{
-        f"{name} {granularity}": [f"opt={name}", f"granularity={granularity}"]
-        for name in ("samdirection", "sammagnitude")
-        for granularity in ("element", "tensor", "global")
-    },
-    "sgdhess": ["opt=sgdhess"],
+HYBRIDS = {
+    f"{name} {granularity}": [f"opt={name}", f"granularity={granularity}"]
+    for name in ("samdirection", "sammagnitude")
+    for granularity in ("element", "tensor", "global")
 }
+VARIANTS = {"sgd": ["opt=sgd"], "sam": ["opt=sam"], **HYBRIDS, "sgdhess": ["opt=sgdhess"]}
 
 
 def steps(model: str, data: Path, *, rounds: int) -> dict[str, Any]:
-    """A step of each optimizer beside SGD's and SAM's."""
+    """A step of each optimizer beside SGD's and SAM's.
+
+    Only the hybrids look at their gradients, and in every step, which is dearer than the default.
+    """
     images = load(data, BATCH_SIZE)
     trainers = {
         name: make_trainer(model, data, images, *chosen) for name, chosen in VARIANTS.items()
     }
     indices = torch.arange(BATCH_SIZE)
 
-    def step(trainer: Trainer) -> None:
-        trainer.step = 0
+    def step(name: str, trainer: Trainer) -> None:
+        trainer.step = 0 if name in HYBRIDS else 1  # the first of an epoch is looked at
         trainer.take_step(indices)
 
     for trainer in trainers.values():
         trainer.model.train()
-    seconds = in_turn({n: lambda t=t: step(t) for n, t in trainers.items()}, rounds)
+    seconds = in_turn({n: partial(step, n, t) for n, t in trainers.items()}, rounds)
     ratios = {
         "sam of two sgd": _ratio(seconds["sam"], seconds["sgd"]) / 2,
         "sgdhess of sgd": _ratio(seconds["sgdhess"], seconds["sgd"]),
-        **{
-            f"{name} of sam": _ratio(seconds[name], seconds["sam"])
-            for name in VARIANTS
-            if name.startswith(("samd", "samm"))
-        },
+        **{f"{name} of sam": _ratio(seconds[name], seconds["sam"]) for name in HYBRIDS},
     }
     return {"model": model, "median_seconds": medians(seconds), "ratios": ratios}
 
@@ -223,32 +230,52 @@ def _wrn_parameters() -> list[torch.nn.Parameter]:
     return list(model.to(memory_format=torch.channels_last).parameters())
 
 
-def memory() -> dict[str, Any]:
-    """Peak of a SAM step of WRN-28-10 on two tiny images, in copies of its parameters."""
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=fresh) as pool:
-        return pool.submit(_peak).result()
+def memory() -> dict[str, float]:
+    """Peak of a SAM step of WRN-28-10, in copies of its parameters, activations included.
+
+    Two images of 16×16: on smaller ones convolutions become dense matrices. ``live`` is what is in
+    use at a time, for which freed memory is given back at once; cells keep it for the next step.
+    """
+    small = str(2**16)
+    return {
+        "live": _peak_apart({"MALLOC_MMAP_THRESHOLD_": small, "MALLOC_TRIM_THRESHOLD_": small}),
+        "as cells run": _peak_apart({}),
+    }
 
 
-def _peak() -> dict[str, Any]:
+def _peak_apart(environment: dict[str, str]) -> float:
+    """The peak of a process of its own, for which the allocator is told at its start."""
+    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    script += f"import speed_training; print(speed_training.peak_copies({not environment}))"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, env=os.environ | environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+def peak_copies(keeps: bool) -> float:
+    """Peak of this process during SAM steps, in copies of all parameters (Linux only).
+
+    Args:
+        keeps: Whether freed memory is kept, as cells do.
+    """
+    if keeps:
+        keep_freed_memory()
     torch.manual_seed(0)
     model = build_model("wrn28_10", in_channels=3, num_classes=100)
     model.to(memory_format=torch.channels_last).train()
-    images, labels = torch.randn(2, 3, 8, 8), torch.tensor([0, 1])
+    images = torch.randn(2, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    labels = torch.tensor([0, 1])
     base = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=1e-3)
     optimizer = SAM(base, rho=RHO)
-    size = sum(p.numel() for p in model.parameters()) * 4
+    size = sum(p.numel() for p in model.parameters()) * 4 / 2**20
     with torch.no_grad():
         model(images)  # what a pass allocates for itself
-    before = _resident_peak()
+    before = start_of_peak()
     for _ in range(3):
         optimizer.step(lambda: torch.nn.functional.cross_entropy(model(images), labels))
-    copies = 1 + (_resident_peak() - before) / size
-    return {"parameter_bytes": size, "copies": copies}
-
-
-def _resident_peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return 1 + (memory_mib("VmHWM") - before) / size
 
 
 # --------------------------------------------------------------------------- arithmetic

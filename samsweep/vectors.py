@@ -51,8 +51,7 @@ def exact_dot(a: Tensor, b: Tensor) -> Tensor:
 def in_memory_order_of(like: Tensor, tensor: Tensor) -> Tensor:
     """The tensor, copied if its strides are not those of another of its shape.
 
-    torch's fused optimizers walk through both as flat memory, on a CPU without a check; a compiled
-    graph is made anew for other strides, of dimensions of size 1 as well.
+    torch's fused optimizers walk through both as flat memory, on a CPU without a check.
     """
     if tensor.stride() == like.stride():
         return tensor

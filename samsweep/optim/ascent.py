@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from samsweep.vectors import Vector, in_memory_order_of, norm
+from samsweep.vectors import Vector, norm
 
 #: Floor of the denominator in epsilon, the reference implementation's.
 EPS = 1e-12
@@ -69,7 +69,7 @@ def perturbed(params: Vector, perturbation: Vector) -> Iterator[None]:
     del perturbation
     try:
         for param, there in zip(params, moved, strict=True):
-            param.data = in_memory_order_of(param.data, there)
+            param.data = there
         del moved
         yield
     finally:

@@ -50,6 +50,8 @@ class ClosureOptimizer(ABC):
 
     def __init__(self, base: torch.optim.Optimizer) -> None:
         self.base = base
+        #: As built: a state from another training does not change it.
+        self._fused = bool(base.defaults.get("fused"))
 
     @property
     def params(self) -> list[Tensor]:
@@ -71,7 +73,7 @@ class ClosureOptimizer(ABC):
         with torch.enable_grad():
             result = self._compute(closure)
         for param, vector in zip(result.params, result.update, strict=True):
-            param.grad = in_memory_order_of(param, vector)
+            param.grad = in_memory_order_of(param, vector) if self._fused else vector
         self.base.step()
         return result
 
@@ -80,8 +82,16 @@ class ClosureOptimizer(ABC):
         return {"base": self.base.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state that :meth:`state_dict` gave."""
+        """Take up a state that :meth:`state_dict` gave, of a fused base optimizer or of another."""
         self.base.load_state_dict(state["base"])
+        if "fused" in self.base.defaults:
+            for group in self.base.param_groups:
+                group["fused"] = self._fused
+        if self._fused:
+            for param, kept in self.base.state.items():
+                for name, value in kept.items():
+                    if isinstance(value, Tensor) and value.shape == param.shape:
+                        kept[name] = in_memory_order_of(param, value)
 
     @abstractmethod
     def _compute(self, closure: Closure) -> StepResult:

@@ -129,7 +129,7 @@ class CellRun:
         self._progress = progress
         folder.remove_debris()
         self._record = folder.read() or Record.planned(config)
-        self._checkpoints = Checkpoints(folder, config.checkpoint)
+        self._checkpoints = Checkpoints(folder, config.checkpoint, confirm=lock.confirm)
         self._tracker: Tracker = NoTracker()
 
     def run(self) -> float:
@@ -265,8 +265,8 @@ class CellRun:
             try:
                 self._run_epochs(trainer, history, stop)
             finally:
+                self._checkpoints.finish()
                 self._update_attempt(end_step=trainer.total_steps)
-                self._checkpoints.wait()
             return self._final_metrics(trainer, history)
 
     def _start_tracker(self) -> None:

@@ -6,8 +6,8 @@ import logging
 import pickle
 import time
 import zipfile
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,20 @@ class Checkpoints:
     Args:
         folder: The cell's folder.
         config: Periods in steps and seconds.
+        confirm: Raises if the folder is another process's by now; asked before a file takes its
+            name.
     """
 
-    def __init__(self, folder: CellFolder, config: CheckpointConfig) -> None:
+    def __init__(
+        self,
+        folder: CellFolder,
+        config: CheckpointConfig,
+        *,
+        confirm: Callable[[], None] = lambda: None,
+    ) -> None:
         self._folder = folder
         self._config = config
+        self._confirm = confirm
         self._steps_since = 0
         self._written = time.monotonic()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
@@ -49,33 +58,41 @@ class Checkpoints:
         """Have a copy of a state written; what was the latest becomes the one before.
 
         Raises:
-            OSError: If the state before this one could not be written.
+            Exception: What kept the state before this one from being written.
         """
-        self.wait()
+        self._wait()
         self._writing = self._writer.submit(self._write, _on_cpu(state))
         self._steps_since = 0
         self._written = time.monotonic()
 
-    def wait(self) -> None:
-        """Until the latest state is on disk.
+    def finish(self) -> None:
+        """Wait until the latest state is on disk; that it could not be written is logged.
 
-        Raises:
-            OSError: If it could not be written.
+        The state before it is still there, and whatever ends the training is not hidden.
         """
-        writing, self._writing = self._writing, None
+        try:
+            self._wait()
+        except Exception as error:
+            log.error("%s: the last checkpoint was not written: %s", self._folder.path.name, error)
+
+    def _wait(self) -> None:
+        writing = self._writing
         if writing is not None:
+            wait([writing])  # which an interrupt may end
+            self._writing = None
             writing.result()
 
     def _write(self, state: dict[str, Any]) -> None:
         latest = self._folder.checkpoint_file
         with atomic_path(latest) as temporary:
             torch.save(state, temporary)
+            self._confirm()
             if latest.exists():
                 latest.replace(self._folder.previous_checkpoint_file)
 
     def read(self) -> dict[str, Any] | None:
         """The latest state that can be read, on the CPU; None if there is none."""
-        self.wait()
+        self._wait()
         for file in (self._folder.checkpoint_file, self._folder.previous_checkpoint_file):
             if not file.exists():
                 continue
@@ -88,7 +105,7 @@ class Checkpoints:
 
     def discard(self) -> None:
         """Delete them after completion, unless they are to be kept."""
-        self.wait()
+        self._wait()
         if not self._config.keep:
             self._folder.checkpoint_file.unlink(missing_ok=True)
             self._folder.previous_checkpoint_file.unlink(missing_ok=True)

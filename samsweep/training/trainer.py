@@ -18,7 +18,7 @@ from samsweep.optim import StepResult, build_optimizer
 from samsweep.seeding import derive_seed, generator
 from samsweep.training.diagnostics import diagnose, layer_names
 from samsweep.training.schedule import learning_rate
-from samsweep.vectors import norm
+from samsweep.vectors import Vector, norm
 
 
 class Trainer:
@@ -58,6 +58,9 @@ class Trainer:
         #: The network as the steps see it; its parameters are the model's.
         self._network: Callable[[Tensor], Tensor] = self.model
         if compiled:
+            _settle_strides(self.optimizer.params)
+            # Graphs of other trainers count against a limit, beyond which none is made.
+            torch._dynamo.reset()
             self._network = torch.compile(self.model, dynamic=False)
         self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
         #: Complete epochs, and complete steps of the current one.
@@ -148,6 +151,15 @@ class Trainer:
     def _by_layer(self, cosines: list[float]) -> dict[str, float]:
         names, params = zip(*self.model.named_parameters(), strict=True)
         return dict(zip(layer_names(list(names), params), cosines, strict=True))
+
+
+def _settle_strides(params: Vector) -> None:
+    """Give weights the strides that w + epsilon has, which may differ where a size is 1.
+
+    With others the second pass would be another graph.
+    """
+    for param in params:
+        (param.data,) = torch._foreach_add([param.data], [torch.zeros(param.shape).to(param)])
 
 
 def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:

@@ -1,5 +1,6 @@
 """Pairing by seed, resuming, and what an epoch reports."""
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch._dynamo.utils import counters
 
 from samsweep.config import CheckpointConfig, ConfigError
 from samsweep.data.load import load_dataset
+from samsweep.records.lock import LockLost
 from samsweep.records.store import CellFolder
 from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
 from samsweep.training.device import check_compiler
@@ -20,6 +22,9 @@ from samsweep.training.trainer import Trainer, initial_model
 @pytest.fixture(scope="module")
 def data():
     return load_dataset(compose_run().cell.dataset, data_dir=Path("data"), path=None)
+
+
+compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 
 
 def make(data, *overrides, every=2):
@@ -72,7 +77,7 @@ def test_initialisation_leaves_the_global_generator_alone(data):
         ["opt=sgdhess"],
         ["opt=asam", "base=adamw", "lr=0.01"],
         pytest.param(["opt=sam", "precision=bfloat16"], marks=pytest.mark.slow),
-        pytest.param(["opt=sam", "compile=true"], marks=pytest.mark.slow),
+        pytest.param(["opt=sam", "compile=true"], marks=[compiler, pytest.mark.slow]),
     ],
     ids=lambda overrides: "-".join(overrides),
 )
@@ -176,10 +181,65 @@ def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path):
     )
     checkpoints.write({"step": 1})
     with pytest.raises((OSError, RuntimeError), match="gone"):
-        checkpoints.wait()
-    checkpoints.wait()
+        checkpoints.write({"step": 2})
+    checkpoints.finish()
 
 
+def test_the_last_checkpoint_that_cannot_be_written_is_logged(tmp_path, caplog):
+    """What ends a training is not hidden by it."""
+    checkpoints = Checkpoints(
+        CellFolder(tmp_path / "gone"),
+        CheckpointConfig(every_steps=1, every_seconds=None, keep=False),
+    )
+    checkpoints.write({"step": 1})
+    checkpoints.finish()
+    assert "gone: the last checkpoint was not written: " in caplog.text
+
+
+def test_a_checkpoint_takes_its_name_only_while_the_folder_is_held(tmp_path):
+    def lost():
+        raise LockLost("taken over")
+
+    checkpoints = Checkpoints(
+        CellFolder(tmp_path),
+        CheckpointConfig(every_steps=1, every_seconds=None, keep=False),
+        confirm=lost,
+    )
+    checkpoints.write({"step": 1})
+    with pytest.raises(LockLost, match="taken over"):
+        checkpoints.write({"step": 2})
+    checkpoints.finish()
+    assert not list(tmp_path.iterdir())
+
+
+@compiler
+@pytest.mark.parametrize("overrides", [["opt=sam"], ["opt=asam", "base=adamw", "lr=0.01"]])
+def test_a_compiled_step_is_the_plain_step(data, overrides):
+    plain, compiled = (make(data, *overrides, f"compile={c}") for c in ("false", "true"))
+    for trainer in (plain, compiled):
+        trainer.model.train()
+        trainer.take_step(torch.arange(128))
+    for (name, value), expected in zip(
+        compiled.model.state_dict().items(), plain.model.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(value, expected, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@compiler
+@pytest.mark.slow
+def test_every_trainer_of_a_process_is_compiled(data):
+    """torch makes no more than eight graphs of one piece of code, and then goes on without."""
+    trainers = [make(data, "opt=sgd", f"seed={seed}", "compile=true") for seed in range(10)]
+    counters.clear()
+    for number, trainer in enumerate(trainers, start=1):
+        make(data, "opt=sgd", "compile=true")  # as the next cell of a process does
+        trainer.model.train()
+        trainer.take_step(torch.arange(128))
+        assert counters["stats"]["unique_graphs"] == number
+
+
+@compiler
+@pytest.mark.slow
 def test_compiled_steps_are_one_graph_and_the_same_steps(data):
     """Whatever the pass and the epoch, and with evaluations between them."""
     torch._dynamo.reset()
@@ -207,7 +267,6 @@ def test_what_cannot_be_compiled_trains_without(data):
 
 
 def test_a_missing_compiler_is_told_before_any_work(monkeypatch):
-    check_compiler()
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ConfigError, match="no C\\+\\+ compiler no-such-compiler.*compile=false"):
         check_compiler()
