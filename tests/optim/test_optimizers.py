@@ -1,5 +1,6 @@
 """All optimizers: the invariants of one contract, closed forms, and the reference SAM."""
 
+import copy
 import itertools
 import weakref
 from functools import partial
@@ -462,7 +463,7 @@ def test_a_state_of_a_fused_base_is_taken_up_by_another(base, fused):
     first, second = batches(2, torch.float32)
     optimizer.step(partial(_contiguous_gradient_loss, model, *first))
     other.load_state_dict(model.state_dict())
-    resumed.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for network_, taken in ((model, optimizer), (other, resumed)):
         taken.step(partial(_contiguous_gradient_loss, network_, *second))
     assert [group["fused"] for group in resumed.base.param_groups] == [fused]

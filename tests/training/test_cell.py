@@ -369,6 +369,17 @@ def test_another_number_of_threads_at_resume_is_warned_of(folder, monkeypatch, c
     assert f"resumed with num_threads {before + 1} after {before}" in caplog.text
 
 
+def test_a_compiled_resume_of_another_training_is_warned_of(folder, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(Interrupted):
+            run(folder)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    run(folder, "compile=true")
+    assert "resumed with compiled True after False" in caplog.text
+    assert [a.provenance.compiled for a in record_of(folder).attempts] == [False, True]
+
+
 def test_checkpoints_can_be_kept(folder):
     run(folder, "keep_checkpoints=true", "checkpoint_every_steps=5")
     assert folder.checkpoint_file.exists()

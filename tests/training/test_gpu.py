@@ -14,14 +14,15 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("opt", ["sgd", "sam", "sammagnitude", "sgdhess"])
-def test_a_resumed_training_is_bit_identical(opt):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_resumed_training_is_bit_identical(opt, compiled):
     cell = compose_run(f"opt={opt}").cell
     device = resolve_device("cuda")
     make_deterministic(device)
     data = load_dataset(cell.dataset, data_dir=Path("data"), path=None).to(device)
 
     def make():
-        return Trainer(cell, data, diagnostics_every=2)
+        return Trainer(cell, data, diagnostics_every=2, compiled=compiled)
 
     straight, stopped, resumed = make(), make(), make()
     for _ in range(2):
