@@ -84,12 +84,14 @@ def augment(
         std: Raw scale, float32, shape (C,), on the images' device.
 
     Returns:
-        float32, shape (B, C, H, W), on the images' device.
+        float32, shape (B, C, H, W), with channels last, on the images' device.
     """
     # Pixels move while they are uint8, a quarter of the memory traffic of float32.
     if draws.crop_offsets is not None or draws.flips is not None:
         images = _crop_and_flip(images, draws.crop_offsets, draws.flips, config.crop_padding)
-    batch = normalize(images, mean, std)
+    # With one channel both orders are the same memory, but convolutions round by what it is called.
+    order = torch.channels_last if images.shape[1] > 1 else torch.contiguous_format
+    batch = normalize(images, mean, std, memory_format=order)
     if draws.cutouts is not None and draws.cutout_corners is not None:
         _cut_out(batch, draws.cutouts, draws.cutout_corners, config.cutout)
     return batch
@@ -128,9 +130,9 @@ def _cut_out(batch: Tensor, cutouts: Tensor, corners: Tensor, side: int) -> None
     """Set a square of the chosen images to 0, in place, clipped at the border."""
     _, _, height, width = batch.shape
     corners = corners.to(batch.device)
-    rows = _inside(corners[:, 0], side, height)
+    rows = _inside(corners[:, 0], side, height) & cutouts.to(batch.device)[:, None]
     columns = _inside(corners[:, 1], side, width)
-    square = rows[:, :, None] & columns[:, None, :] & cutouts.to(batch.device)[:, None, None]
+    square = rows[:, :, None] & columns[:, None, :]
     batch.masked_fill_(square[:, None], 0.0)
 
 

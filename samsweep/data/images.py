@@ -102,19 +102,28 @@ class ImageData:
         return normalize(images, self.mean, self.std)
 
 
-def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def normalize(
+    images: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    *,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
     """(x - mean) / std for each channel.
 
     Args:
         images: Raw pixels, uint8, shape (B, C, H, W).
         mean: Raw scale, float32, shape (C,).
         std: Raw scale, float32, shape (C,).
+        memory_format: Of the result.
 
     Returns:
         float32, shape (B, C, H, W).
     """
-    # In place on the fresh float copy: same numbers, without two more of its size.
-    return images.float().sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+    # Into its place in one go: pixels become floats on the way.
+    result = torch.empty_like(images, dtype=mean.dtype, memory_format=memory_format)
+    torch.sub(images, mean.view(-1, 1, 1), out=result)
+    return result.div_(std.view(-1, 1, 1))
 
 
 def channel_moments(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from samsweep.config import Curvature
+from samsweep.convolutions import quick_convolutions
 from samsweep.optim.base import (
     Closure,
     ClosureOptimizer,
@@ -93,7 +94,8 @@ class SGDHess(ClosureOptimizer):
         self._output = output
 
     def _compute(self, closure: Closure) -> StepResult:
-        loss = closure()
+        with quick_convolutions():
+            loss = closure()
         params, g = differentiate(loss, self.params, create_graph=True)
         clean = [x.detach() for x in g]
         if self._curvature == "exact":

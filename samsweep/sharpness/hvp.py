@@ -4,7 +4,7 @@ Three ways lead to a product, all to the same: :func:`double_backward`, the plai
 every model; :func:`forward_over_reverse`, which keeps no graph of a graph and takes less memory and
 time; and a graph of the gradient that is kept from product to product. BatchNorm can be folded away
 in each of them (:mod:`samsweep.sharpness.folding`), and convolutions be differentiated twice in a
-quicker way in the first and the last (:mod:`samsweep.sharpness.convolutions`).
+quicker way in the first and the last (:mod:`samsweep.convolutions`).
 :class:`HessianOperator` chooses:
 
 * the kept graph where all examples are one micro-batch, since it saves a forward and a backward
@@ -31,8 +31,8 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep import vectors
+from samsweep.convolutions import quick_convolutions
 from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.convolutions import quick_convolutions
 from samsweep.sharpness.draws import signs
 from samsweep.sharpness.folding import Folding, find_folding
 from samsweep.sharpness.objective import BatchLoss, LossFn, MeanLoss, finite

@@ -140,8 +140,7 @@ class Trainer:
             generator(self.cell.seed, "augment", self.epoch, self.step),
         )
         images, labels = train.batch(indices)
-        augmented = augment(images, draws, config, self.data.mean, self.data.std)
-        return augmented.contiguous(memory_format=torch.channels_last), labels
+        return augment(images, draws, config, self.data.mean, self.data.std), labels
 
     def _lr(self, step: int) -> float:
         return learning_rate(

@@ -1,5 +1,6 @@
 """All optimizers: the invariants of one contract, closed forms, and the reference SAM."""
 
+import contextlib
 import copy
 import itertools
 import weakref
@@ -18,6 +19,7 @@ from samsweep.optim import (
     adaptive,
     frozen_batchnorm,
     plain,
+    sgdhess,
 )
 
 CORNERS = list(itertools.product(["sgd", "sam"], repeat=2))
@@ -380,6 +382,19 @@ def test_curvature_equals_its_dense_matrix(curvature):
     g = torch.cat([v.flatten() for v in result.grad_clean])
     update = torch.cat([v.flatten() for v in result.update])
     torch.testing.assert_close(update, g + 0.7 * (matrix @ z).abs() * g, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("curvature", ["hutchinson", "gauss_newton", "exact"])
+def test_quick_convolutions_give_torchs_curvature(curvature, monkeypatch):
+    updates = []
+    for quick in (True, False):
+        if not quick:
+            monkeypatch.setattr(sgdhess, "quick_convolutions", contextlib.nullcontext)
+        model = network()
+        optimizer = SGDHess(sgd(model), rho=0.7, curvature=curvature, output=OutputOf(model))
+        updates.append(train(model, optimizer, 1)[0].update)
+    for quickly, plainly in zip(*updates, strict=True):
+        torch.testing.assert_close(quickly, plainly, rtol=1e-9, atol=1e-12)
 
 
 def test_kernels_are_averaged():

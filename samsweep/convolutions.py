@@ -67,7 +67,8 @@ def _convolve(
 ) -> Tensor:
     """A convolution by :class:`_Convolution`, or by torch where that is not made for it."""
     dims = weight.ndim - 2
-    if isinstance(padding, str) or input.ndim != weight.ndim:
+    autocast = torch.is_autocast_enabled(input.device.type)  # it looks for torch's own
+    if isinstance(padding, str) or input.ndim != weight.ndim or autocast:
         return func(input, weight, bias, stride, padding, dilation, groups)
     if dims == 2 and input.device.type == "cpu":
         input = input.contiguous(memory_format=torch.channels_last)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from samsweep.sharpness.convolutions import quick_convolutions
+from samsweep.convolutions import quick_convolutions
 
 F64 = torch.float64
 
@@ -56,3 +56,13 @@ def test_outside_the_block_nothing_is_changed():
     with quick_convolutions():
         assert "Convolution" in conv(x).grad_fn.name()
     assert conv(x).grad_fn.name() == F.conv2d(x, conv.weight).grad_fn.name()
+
+
+def test_autocast_is_left_to_torch():
+    conv, x = nn.Conv2d(3, 4, 3), torch.randn(2, 3, 6, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = conv(x)
+        with quick_convolutions():
+            found = conv(x)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, expected)
