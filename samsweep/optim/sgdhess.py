@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from samsweep.batch_norms import quick_batch_norms
 from samsweep.config import Curvature
 from samsweep.convolutions import quick_convolutions
 from samsweep.optim.base import (
@@ -94,7 +95,7 @@ class SGDHess(ClosureOptimizer):
         self._output = output
 
     def _compute(self, closure: Closure) -> StepResult:
-        with quick_convolutions():
+        with quick_convolutions(), quick_batch_norms():
             loss = closure()
         params, g = differentiate(loss, self.params, create_graph=True)
         clean = [x.detach() for x in g]

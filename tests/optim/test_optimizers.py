@@ -385,11 +385,12 @@ def test_curvature_equals_its_dense_matrix(curvature):
 
 
 @pytest.mark.parametrize("curvature", ["hutchinson", "gauss_newton", "exact"])
-def test_quick_convolutions_give_torchs_curvature(curvature, monkeypatch):
+def test_quick_derivatives_give_torchs_curvature(curvature, monkeypatch):
     updates = []
     for quick in (True, False):
         if not quick:
             monkeypatch.setattr(sgdhess, "quick_convolutions", contextlib.nullcontext)
+            monkeypatch.setattr(sgdhess, "quick_batch_norms", contextlib.nullcontext)
         model = network()
         optimizer = SGDHess(sgd(model), rho=0.7, curvature=curvature, output=OutputOf(model))
         updates.append(train(model, optimizer, 1)[0].update)

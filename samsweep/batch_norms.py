@@ -1,0 +1,144 @@
+"""Batch norms whose second derivatives are as quick as their first.
+
+torch differentiates the gradients of a batch norm in train mode in dozens of passes over images.
+With x̂ = (x - mean) / s and y = gamma x̂ + beta, the gradients of a loss with slope g = dL/dy are
+
+    (gamma / s) P g in x,  sum(g x̂) in gamma,  sum(g) in beta,
+
+where P takes away the mean and the part along x̂: P g = g - mean(g) - x̂ mean(g x̂). That P is
+symmetric and (1 / s) P is also the derivative of x̂, so that along directions u of x, v of gamma and
+t of beta the derivatives are
+
+    (gamma / s) P u + v x̂ + t                                                      in g,
+    sum(g P u) / s                                                                 in gamma,
+    (v / s - gamma mean(u x̂) / s²) P g - gamma mean(g x̂) / s² P u
+        - gamma mean(g P u) / s² x̂                                                 in x,
+
+which two of torch's backward passes and a few products give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+
+class quick_batch_norms(TorchFunctionMode):  # noqa: N801 - used like a verb
+    """Inside the block, batch norms in train mode can be differentiated twice quickly, and no more.
+
+    Values and first derivatives are torch's, second ones up to rounding.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """What torch calls for each of its functions."""
+        if func is F.batch_norm:
+            return _normalize(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _normalize(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """A batch norm by :class:`_BatchNorm`, or by torch where that is not made for it."""
+    autocast = torch.is_autocast_enabled(input.device.type)  # it looks for torch's own
+    several = input.numel() > input.shape[1]  # torch tells of a channel with one value
+    if not training or weight is None or bias is None or autocast or not several:
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    normalized: Tensor = _BatchNorm.apply(
+        input, weight, bias, running_mean, running_var, momentum, eps
+    )
+    return normalized
+
+
+class _BatchNorm(torch.autograd.Function):
+    """y = gamma x̂ + beta."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        gamma: Tensor,
+        beta: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        y, mean, inverse_std = torch.ops.aten.native_batch_norm(
+            x, gamma, beta, running_mean, running_var, True, momentum, eps
+        )
+        ctx.save_for_backward(x, gamma, mean, inverse_std)
+        ctx.eps = eps
+        normalized: Tensor = y
+        return normalized
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        return *_Gradients.apply(*slopes, *ctx.saved_tensors, ctx.eps), None, None, None, None
+
+
+class _Gradients(torch.autograd.Function):
+    """The gradients in x, gamma and beta, given the slope in y."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        g: Tensor,
+        x: Tensor,
+        gamma: Tensor,
+        mean: Tensor,
+        inverse_std: Tensor,
+        eps: float,
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(g, x, gamma, mean, inverse_std)
+        ctx.eps = eps
+        return _backward(g, x, gamma, mean, inverse_std, eps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, u: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor | None, ...]:
+        g, x, gamma, mean, inverse_std = ctx.saved_tensors
+        ones, count = torch.ones_like(gamma), x.numel() / x.shape[1]
+        # (1 / s) P of both, and their sums with x̂.
+        pu, sum_u, _ = _backward(u, x, ones, mean, inverse_std, ctx.eps)
+        pg, sum_g, _ = _backward(g, x, ones, mean, inverse_std, ctx.eps)
+        in_gamma = (pu * g).sum(dim=[d for d in range(x.ndim) if d != 1])
+
+        shape = (-1, *(1,) * (x.ndim - 2))
+        scaled = gamma * inverse_std / count
+        along_x = (v * inverse_std).view(shape)
+        in_g = torch.addcmul((t - v * inverse_std * mean).view(shape), x, along_x)
+        in_g.addcmul_(pu, gamma.view(shape))
+        in_x = pg * (v - scaled * sum_u).view(shape)
+        in_x.addcmul_(pu, (scaled * sum_g).view(shape), value=-1)
+        curved = scaled * inverse_std * in_gamma
+        in_x.addcmul_(x, curved.view(shape), value=-1).add_((curved * mean).view(shape))
+        return in_g, in_x, in_gamma, None, None, None
+
+
+def _backward(
+    g: Tensor, x: Tensor, gamma: Tensor, mean: Tensor, inverse_std: Tensor, eps: float
+) -> tuple[Tensor, ...]:
+    gradients: tuple[Tensor, ...] = torch.ops.aten.native_batch_norm_backward(
+        g, x, gamma, None, None, mean, inverse_std, True, eps, [True] * 3
+    )
+    return gradients
