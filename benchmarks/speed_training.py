@@ -220,7 +220,9 @@ def optimizer_part(*, rounds: int) -> dict[str, Any]:
         "ratio": typical["pytorch_optimizer"] / typical["samsweep"],
         "copy_seconds": copy_s,
         "copies_bytes_per_second": 2 * size / copy_s,
-        "copies_of_all_parameters": typical["samsweep"] / copy_s,
+        # SAM reads or writes all parameters 6 times: norm, epsilon, w + epsilon. SGD does so 11
+        # times: weight decay, momentum in two operations, the update. A copy does so twice.
+        "share_of_bandwidth": (6 + 11) / 2 * copy_s / typical["samsweep"],
     }
 
 
@@ -231,7 +233,7 @@ def _wrn_parameters() -> list[torch.nn.Parameter]:
 
 
 def memory() -> dict[str, float]:
-    """Peak of a SAM step of WRN-28-10, in copies of its parameters, activations included.
+    """Peak of a SAM step of WRN-28-10 beside its activations, in copies of its parameters.
 
     Two images of 16×16: on smaller ones convolutions become dense matrices. ``live`` is what is in
     use at a time, for which freed memory is given back at once; cells keep it for the next step.
@@ -272,10 +274,32 @@ def peak_copies(keeps: bool) -> float:
     size = sum(p.numel() for p in model.parameters()) * 4 / 2**20
     with torch.no_grad():
         model(images)  # what a pass allocates for itself
+
+    def loss() -> Tensor:
+        return torch.nn.functional.cross_entropy(model(images), labels)
+
+    activations = saved_mib(loss, model)
     before = start_of_peak()
     for _ in range(3):
-        optimizer.step(lambda: torch.nn.functional.cross_entropy(model(images), labels))
-    return 1 + (memory_mib("VmHWM") - before) / size
+        optimizer.step(loss)
+    return 1 + (memory_mib("VmHWM") - before - activations) / size
+
+
+def saved_mib(loss: Callable[[], Tensor], model: torch.nn.Module) -> float:
+    """What a forward pass keeps for its backward pass, weights aside."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    sizes: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        kept = loss()
+    del kept
+    return sum(sizes.values()) / 2**20
 
 
 # --------------------------------------------------------------------------- arithmetic

@@ -14,7 +14,7 @@ t of beta the derivatives are
     (v / s - gamma mean(u x̂) / s²) P g - gamma mean(g x̂) / s² P u
         - gamma mean(g P u) / s² x̂                                                 in x,
 
-which two of torch's backward passes and a few products give.
+which one of torch's backward passes and a few products give.
 """
 
 from __future__ import annotations
@@ -109,29 +109,35 @@ class _Gradients(torch.autograd.Function):
         inverse_std: Tensor,
         eps: float,
     ) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(g, x, gamma, mean, inverse_std)
+        gradients = _backward(g, x, gamma, mean, inverse_std, eps)
+        ctx.save_for_backward(g, x, gamma, mean, inverse_std, *gradients)
         ctx.eps = eps
-        return _backward(g, x, gamma, mean, inverse_std, eps)
+        return gradients
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, u: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor | None, ...]:
-        g, x, gamma, mean, inverse_std = ctx.saved_tensors
-        ones, count = torch.ones_like(gamma), x.numel() / x.shape[1]
-        # (1 / s) P of both, and their sums with x̂.
-        pu, sum_u, _ = _backward(u, x, ones, mean, inverse_std, ctx.eps)
-        pg, sum_g, _ = _backward(g, x, ones, mean, inverse_std, ctx.eps)
+        g, x, gamma, mean, inverse_std, grad_x, grad_gamma, grad_beta = ctx.saved_tensors
+        count = x.numel() / x.shape[1]
+        # (1 / s) P u, and the sum of u x̂.
+        pu, sum_u, _ = _backward(u, x, torch.ones_like(gamma), mean, inverse_std, ctx.eps)
         in_gamma = (pu * g).sum(dim=[d for d in range(x.ndim) if d != 1])
 
-        shape = (-1, *(1,) * (x.ndim - 2))
-        scaled = gamma * inverse_std / count
-        along_x = (v * inverse_std).view(shape)
-        in_g = torch.addcmul((t - v * inverse_std * mean).view(shape), x, along_x)
-        in_g.addcmul_(pu, gamma.view(shape))
-        in_x = pg * (v - scaled * sum_u).view(shape)
-        in_x.addcmul_(pu, (scaled * sum_g).view(shape), value=-1)
-        curved = scaled * inverse_std * in_gamma
-        in_x.addcmul_(x, curved.view(shape), value=-1).add_((curved * mean).view(shape))
+        def channels(values: Tensor) -> Tensor:
+            return values.view(-1, *(1,) * (x.ndim - 2))
+
+        along = v * inverse_std
+        in_g = torch.addcmul(channels(t - along * mean), x, channels(along))
+        in_g.addcmul_(pu, channels(gamma))
+
+        # Of P g, what has a gamma before it is grad_x; the rest is written out in g and x̂.
+        slope = inverse_std / count
+        in_x = grad_x * channels(-slope * sum_u)
+        in_x.addcmul_(pu, channels(-slope * gamma * grad_gamma))
+        in_x.addcmul_(g, channels(along))
+        of_x = -slope * inverse_std * (v * grad_gamma + gamma * in_gamma)
+        in_x.addcmul_(x, channels(of_x))
+        in_x.add_(channels(-of_x * mean - along * grad_beta / count))
         return in_g, in_x, in_gamma, None, None, None
 
 
