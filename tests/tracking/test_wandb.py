@@ -1,5 +1,6 @@
 """A cell's W&B run over all the processes that work on it, read with W&B's own tools."""
 
+import importlib
 import json
 import os
 import shutil
@@ -17,9 +18,11 @@ from samsweep.records.store import CellFolder
 from samsweep.signals import Interrupted
 from samsweep.tracking import start_tracker
 from samsweep.tracking.segments import mend_segments, read_segment, segment_files
-from samsweep.training import cell as cell_module
 from samsweep.training.cell import CellFailed, run_cell
 from samsweep.training.trainer import Trainer
+
+#: The package has a function of the module's name.
+measuring = importlib.import_module("samsweep.sharpness.measure")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -209,7 +212,7 @@ def test_a_cell_that_could_not_be_measured_is_a_failed_run(folder, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("no curvature")
 
-    monkeypatch.setattr(cell_module, "measure", fail)
+    monkeypatch.setattr(measuring, "measure", fail)
     with pytest.raises(CellFailed):
         run(folder, "sharpness=lambda_max")
     assert last_exit(folder) == 1

@@ -1,5 +1,6 @@
 """A cell's states, as its record tells them."""
 
+import importlib
 import itertools
 import json
 import math
@@ -19,6 +20,9 @@ from samsweep.training import cell as cell_module
 from samsweep.training.cell import CellFailed, run_cell
 from samsweep.training.checkpoint import Checkpoints
 from samsweep.training.trainer import Trainer
+
+#: The package has a function of the module's name.
+measuring = importlib.import_module("samsweep.sharpness.measure")
 
 QUICK = ("epochs=2", "sharpness=none", "sharpness.num_examples=100")
 
@@ -239,7 +243,7 @@ def test_a_signal_while_measuring_ends_at_once_and_loses_nothing(folder, monkeyp
         raise AssertionError("not reached")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cell_module, "measure", interrupt)
+        patch.setattr(measuring, "measure", interrupt)
         with pytest.raises(Interrupted):
             run(folder, "sharpness=lambda_max")
     assert record_of(folder).status == "complete"
@@ -317,7 +321,7 @@ def test_a_failed_measurement_leaves_the_cell_complete(folder, monkeypatch):
         raise RuntimeError("no eigenvalue")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cell_module, "measure", fail)
+        patch.setattr(measuring, "measure", fail)
         with pytest.raises(CellFailed, match="measuring lambda_max failed: RuntimeError: no"):
             run(folder, "sharpness=lambda_max")
     assert record_of(folder).status == "complete"
@@ -336,7 +340,7 @@ def test_a_measure_that_fails_keeps_none_of_the_others_away(folder, monkeypatch)
 
     measures = ["sharpness=lambda_max", "sharpness.measures=[lambda_max,sam_gap]"]
     with monkeypatch.context() as patch:
-        patch.setattr(cell_module, "measure", fail_once)
+        patch.setattr(measuring, "measure", fail_once)
         with pytest.raises(CellFailed, match="measuring lambda_max failed: RuntimeError: no"):
             run(folder, *measures)
     record = record_of(folder)
