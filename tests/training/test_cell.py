@@ -331,7 +331,7 @@ def test_a_failed_measurement_leaves_the_cell_complete(folder, monkeypatch):
 
 
 def test_a_measure_that_fails_keeps_none_of_the_others_away(folder, monkeypatch):
-    real = cell_module.measure
+    real = measuring.measure
 
     def fail_once(name, *arguments):
         if name == "lambda_max":
