@@ -350,7 +350,7 @@ def heading(result: dict[str, Any]) -> str:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", nargs="+", choices=PLAN, default=list(PLAN), help="of the plan")
+    parser.add_argument("--case", nargs="+", choices=PLAN, help="of the plan; default: all")
     one = parser.add_argument_group("one case in place of the plan (any of these)")
     one.add_argument("--model", choices=EPOCHS)
     one.add_argument("--images", type=int)
@@ -379,9 +379,11 @@ def cases_of(arguments: argparse.Namespace) -> dict[str, Case]:
         "methods": arguments.methods and tuple(arguments.methods),
     }
     told = {name: value for name, value in told.items() if value is not None}
+    if told and arguments.case:
+        raise SystemExit(f"--case and {', '.join(told)}: choose a case of the plan, or make one")
     if told:
         return {"told": replace(Case("resnet20", images=128), **told)}
-    return {name: PLAN[name] for name in arguments.case}
+    return {name: PLAN[name] for name in arguments.case or PLAN}
 
 
 def sources_of(arguments: argparse.Namespace, cases: Iterable[Case]) -> dict[str, Source]:

@@ -32,7 +32,7 @@ from torch.overrides import TorchFunctionMode
 class quick_batch_norms(TorchFunctionMode):  # noqa: N801 - used like a verb
     """Inside the block, batch norms in train mode can be differentiated twice quickly, and no more.
 
-    Values and first derivatives are torch's, second ones up to rounding.
+    On a CPU values and first derivatives are torch's to the bit; all else is up to rounding.
     """
 
     def __torch_function__(

@@ -50,8 +50,8 @@ class ClosureOptimizer(ABC):
 
     def __init__(self, base: torch.optim.Optimizer) -> None:
         self.base = base
-        #: As built: a state from another training does not change it.
-        self._fused = bool(base.defaults.get("fused"))
+        #: As built, True, False or None: a state from another training does not change it.
+        self._fused = base.defaults.get("fused")
 
     @property
     def params(self) -> list[Tensor]:
@@ -83,10 +83,12 @@ class ClosureOptimizer(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state that :meth:`state_dict` gave, of a fused base optimizer or of another."""
-        self.base.load_state_dict(state["base"])
+        base = state["base"]
         if "fused" in self.base.defaults:
-            for group in self.base.param_groups:
-                group["fused"] = self._fused
+            # Before it is taken up, since torch puts parts of a state where the groups' word says.
+            groups = [{**group, "fused": self._fused} for group in base["param_groups"]]
+            base = {**base, "param_groups": groups}
+        self.base.load_state_dict(base)
         if self._fused:
             for param, kept in self.base.state.items():
                 for name, value in kept.items():

@@ -85,7 +85,7 @@ def lanczos(
     one as long as the space has not closed.
 
     Args:
-        matvec: A, maps shape (dim,) to shape (dim,).
+        matvec: A, maps shape (dim,) to shape (dim,) and leaves its argument as it is.
         dim: Size of the space.
         k: Number of eigenvalues.
         tolerance: Error bound to reach, relative to the largest eigenvalue's absolute value.
@@ -266,8 +266,10 @@ class _Krylov:
     def lift(self, vectors: Array) -> Tensor:
         """Combine basis vectors: columns of shape (size, k) become rows of shape (k, dim)."""
         columns = torch.as_tensor(vectors.copy()).to(self._like)
-        parts = zip(torch.split(columns, _ROWS), self.basis, strict=True)
-        return torch.stack([column.T @ block for column, block in parts]).sum(dim=0)
+        lifted = self._like.new_zeros(columns.shape[1], self._dim)
+        for part, block in zip(torch.split(columns, _ROWS), self.basis, strict=True):
+            lifted.addmm_(part.T, block)
+        return lifted
 
     def _next_vector(self) -> Tensor:
         """The remainder, normalised, as the basis's next row; it is let go of."""

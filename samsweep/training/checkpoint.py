@@ -58,12 +58,15 @@ class Checkpoints:
         """Have a copy of a state written; what was the latest becomes the one before.
 
         Raises:
-            Exception: What kept the state before this one from being written.
+            Exception: What kept the state before this one from being written; this one is none the
+                less on its way.
         """
-        self._wait()
-        self._writing = self._writer.submit(self._write, _on_cpu(state))
-        self._steps_since = 0
-        self._written = time.monotonic()
+        try:
+            self._wait()
+        finally:
+            self._writing = self._writer.submit(self._write, _on_cpu(state))
+            self._steps_since = 0
+            self._written = time.monotonic()
 
     def finish(self) -> None:
         """Wait until the latest state is on disk; that it could not be written is logged.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -59,6 +60,8 @@ class Trainer:
         self._network: Callable[[Tensor], Tensor] = self.model
         if compiled:
             _settle_strides(self.optimizer.params)
+            # Cells side by side share the cores; torch would start a process for each core.
+            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
             # Graphs of other trainers count against a limit, beyond which none is made.
             torch._dynamo.reset()
             self._network = torch.compile(self.model, dynamic=False)

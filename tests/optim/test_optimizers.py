@@ -466,7 +466,7 @@ def test_a_fused_base_is_right_whatever_the_gradients_memory_order(base):
 
 
 @pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.AdamW])
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("fused", [None, False, True])
 def test_a_state_of_a_fused_base_is_taken_up_by_another(base, fused):
     """And the other way round: each stays what it was built as, and takes the same step."""
 

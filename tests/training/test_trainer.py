@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,20 @@ def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises((OSError, RuntimeError), match="gone"):
         checkpoints.write({"step": 2})
     checkpoints.finish()
+
+
+def test_a_checkpoint_is_written_although_the_one_before_could_not_be(tmp_path):
+    folder = CellFolder(tmp_path / "gone")
+    checkpoints = Checkpoints(
+        folder, CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
+    )
+    checkpoints.write({"step": 1})
+    while not checkpoints._writing.done():
+        time.sleep(0.01)
+    folder.path.mkdir()
+    with pytest.raises((OSError, RuntimeError), match="gone"):
+        checkpoints.write({"step": 2})
+    assert checkpoints.read() == {"step": 2}
 
 
 def test_the_last_checkpoint_that_cannot_be_written_is_logged(tmp_path, caplog):
