@@ -124,7 +124,7 @@ def parts_of(data: Path) -> dict[str, Callable[[], Any]]:
         "optimizer": partial(training.optimizer_part, rounds=15),
         "memory": training.memory,
         "arithmetic": partial(training.arithmetic, "resnet18", data, rounds=5),
-        "epochs-resnet20": partial(training.epochs, "resnet20", data, num_images=2560, rounds=3),
+        "epochs-resnet20": partial(training.epochs, "resnet20", data, num_images=2560, rounds=5),
         "epochs-resnet18": partial(training.epochs, "resnet18", data, num_images=640, rounds=3),
         "start-up": partial(commands.start_up, rounds=5),
         "fixed-cost": partial(commands.fixed_cost, rounds=3),

@@ -91,10 +91,10 @@ def epochs(model: str, data: Path, *, num_images: int, rounds: int) -> dict[str,
         "median_seconds": typical,
         "seconds": seconds,
         "compile_seconds": first["samsweep, compiled"] - typical["samsweep, compiled"],
-        "ratio": typical["ordinary"] / typical["samsweep"],
+        "ratio": _ratio(seconds["ordinary"], seconds["samsweep"]),
         "more_ratios": {
-            name: typical["ordinary"] / seconds
-            for name, seconds in typical.items()
+            name: _ratio(seconds["ordinary"], ours)
+            for name, ours in seconds.items()
             if name not in ("ordinary", "samsweep")
         },
     }
