@@ -298,13 +298,13 @@ class Method:
 
     Args:
         title: In tables.
-        library: Whose products it takes; methods of one library share those they have in common.
+        package: Whose products it takes; methods of one package share those they have in common.
         settings: Of k, from the loosest to the tightest.
         run: Gives the eigenvalues, in any order.
     """
 
     title: str
-    library: str
+    package: str
     settings: Callable[[int], Sequence[float]]
     run: Callable[[Task], list[float]]
 
@@ -432,7 +432,7 @@ def search(
     """
     while any(len(each.outcomes) < num_starts for each in searches):
         for start in range(num_starts):
-            kept = {each.method.library: Products() for each in searches}
+            kept = {each.method.package: Products() for each in searches}
             for each in searches:
                 while start not in each.outcomes:
                     setting, goal = each.setting, truth[: each.k]
@@ -441,7 +441,7 @@ def search(
                         each.k,
                         setting,
                         start,
-                        kept[each.method.library],
+                        kept[each.method.package],
                         truth=None if each.is_last else goal,
                     )
                     outcome = run(each.method, task, goal)

@@ -10,11 +10,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from harness import compose_run
+from harness import compose_run, in_turn, medians
 
 from samsweep.config import RunConfig
 
@@ -29,7 +30,7 @@ def start_up(*, rounds: int) -> dict[str, Any]:
         _call("-c", "import torch")
         seconds["import torch"].append(time.perf_counter() - started)
         seconds["to the first step"].append(_to_first_step())
-    typical = {name: statistics.median(values) for name, values in seconds.items()}
+    typical = medians(seconds)
     more = typical["to the first step"] - typical["import torch"]
     return {"seconds": seconds, "median_seconds": typical, "more": more}
 
@@ -140,13 +141,13 @@ def pool(*, rounds: int, epochs: int = 10) -> dict[str, Any]:
     }
     seeds = ",".join(map(str, range(16)))
     grid = ["-m", f"seed={seeds}", f"epochs={epochs}", "sharpness=none"]
-    seconds: dict[str, list[float]] = {name: [] for name in launchers}
-    for _ in range(rounds):
-        for name, chosen in launchers.items():
-            with tempfile.TemporaryDirectory() as folder:
-                started = time.perf_counter()
-                _call("-m", "samsweep.run", *grid, *chosen, folder=folder)
-                seconds[name].append(time.perf_counter() - started)
-    typical = {name: statistics.median(values) for name, values in seconds.items()}
+
+    def sweep(chosen: list[str]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            _call("-m", "samsweep.run", *grid, *chosen, folder=folder)
+
+    works = {name: partial(sweep, chosen) for name, chosen in launchers.items()}
+    seconds = in_turn(works, rounds, warm_up=False)
+    typical = medians(seconds)
     basic, local = typical.values()
     return {"seconds": seconds, "median_seconds": typical, "ratio": basic / local}

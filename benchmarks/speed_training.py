@@ -29,6 +29,7 @@ from samsweep.training.memory import keep_freed_memory
 from samsweep.training.trainer import Trainer
 
 RHO, LR, BATCH_SIZE = 0.1, 0.1, 128
+SGD = {"lr": LR, "momentum": ordinary.MOMENTUM, "weight_decay": ordinary.WEIGHT_DECAY}
 
 
 def overrides(model: str, data: Path, *more: str) -> list[str]:
@@ -112,9 +113,8 @@ def pipeline(data: Path, *, rounds: int) -> dict[str, Any]:
     images = load(data)
     pictures = ordinary.Pictures(images, crop_padding=4, cutout=8)
     trainer = make_trainer("resnet20", data, images, "opt=sam")
-    order = torch.randperm(len(images.train))
-
-    order = order[: len(order) // BATCH_SIZE * BATCH_SIZE]  # whole batches, as the loader gives
+    whole = len(images.train) // BATCH_SIZE * BATCH_SIZE  # batches, as the loader gives
+    order = torch.randperm(len(images.train))[:whole]
 
     def ours() -> None:
         for indices in torch.split(order, BATCH_SIZE):
@@ -192,9 +192,8 @@ def optimizer_part(*, rounds: int) -> dict[str, Any]:
     """Everything of a step but its two passes, on WRN-28-10's parameters."""
     ours, theirs = _wrn_parameters(), _wrn_parameters()
     grads = [torch.randn_like(p) for p in ours]
-    keys = {"lr": LR, "momentum": ordinary.MOMENTUM, "weight_decay": ordinary.WEIGHT_DECAY}
-    optimizer = SAM(torch.optim.SGD(ours, **keys), rho=RHO)
-    reference = pytorch_optimizer.SAM(theirs, torch.optim.SGD, rho=RHO, **keys)
+    optimizer = SAM(torch.optim.SGD(ours, **SGD), rho=RHO)
+    reference = pytorch_optimizer.SAM(theirs, torch.optim.SGD, rho=RHO, **SGD)
 
     def give() -> None:
         for param, grad in zip(theirs, grads, strict=True):
@@ -269,8 +268,7 @@ def peak_copies(keeps: bool) -> float:
     model.to(memory_format=torch.channels_last).train()
     images = torch.randn(2, 3, 16, 16).contiguous(memory_format=torch.channels_last)
     labels = torch.tensor([0, 1])
-    base = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=1e-3)
-    optimizer = SAM(base, rho=RHO)
+    optimizer = SAM(torch.optim.SGD(model.parameters(), **SGD), rho=RHO)
     size = sum(p.numel() for p in model.parameters()) * 4 / 2**20
     with torch.no_grad():
         model(images)  # what a pass allocates for itself

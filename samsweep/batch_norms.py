@@ -19,33 +19,22 @@ which one of torch's backward passes and a few products give.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+
+from samsweep.functions import replaced
 
 
-class quick_batch_norms(TorchFunctionMode):  # noqa: N801 - used like a verb
+def quick_batch_norms() -> replaced:
     """Inside the block, batch norms in train mode can be differentiated twice quickly, and no more.
 
     On a CPU values and first derivatives are torch's to the bit; all else is up to rounding.
     """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """What torch calls for each of its functions."""
-        if func is F.batch_norm:
-            return _normalize(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    return replaced({F.batch_norm: _normalize})
 
 
 def _normalize(

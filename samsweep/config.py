@@ -681,6 +681,11 @@ class RunConfig(Frozen):
     checkpoint: CheckpointConfig
     diagnostics_every: Count
 
+    @property
+    def compiles(self) -> bool:
+        """Whether a compiler is asked for, and the variant's steps can be compiled."""
+        return self.compile and self.cell.variant.compilable
+
 
 # --------------------------------------------------------------------------- conf/, key by key
 

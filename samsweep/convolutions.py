@@ -13,35 +13,24 @@ On a CPU images are also put in channels-last order, in which these passes are q
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-_CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
+from samsweep.functions import replaced
 
 
-class quick_convolutions(TorchFunctionMode):  # noqa: N801 - used like a verb
+def quick_convolutions() -> replaced:
     """Inside the block, convolutions can be differentiated twice quickly, and no more than twice.
 
     Values and derivatives are torch's, up to rounding.
     """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """What torch calls for each of its functions."""
-        if func in _CONVOLUTIONS:
-            return _convolve(func, *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    return replaced({func: partial(_convolve, func) for func in (F.conv1d, F.conv2d, F.conv3d)})
 
 
 class _Geometry(NamedTuple):

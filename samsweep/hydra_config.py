@@ -301,7 +301,7 @@ def prepare_run(config: RunConfig) -> None:
     from samsweep.training.device import check_compiler, resolve_device
 
     resolve_device(config.device)
-    if config.compile and config.cell.variant.compilable:
+    if config.compiles:
         check_compiler()
     prepare(config.cell.dataset.name, config.data_dir)
 

@@ -29,7 +29,7 @@ def look_at_machine(plan: Plan, *, prepare: bool) -> Machine:
     """
     device = common_device([cell.run for cell in plan.cells])
     datasets = _preload_for(plan)
-    compiles = any(c.run.compile and c.run.cell.variant.compilable for c in plan.cells)
+    compiles = any(cell.run.compiles for cell in plan.cells)
     found = call("samsweep.training.worker:look", device, datasets if prepare else (), compiles)
     assert isinstance(found, Machine)
     return found

@@ -184,8 +184,8 @@ class CellRun:
         self._checkpoints.discard()
 
     def _begin_attempt(self) -> None:
-        compiled = self.config.compile and self.cell.variant.compilable
-        attempt = Attempt(started=now(), provenance=self._provenance(compiled=compiled))
+        here = self._provenance(compiled=self.config.compiles)
+        attempt = Attempt(started=now(), provenance=here)
         if self.folder.checkpoint_file.exists():
             for earlier in self._record.attempts[-1:]:
                 self._warn_of_changes(earlier.provenance, attempt.provenance)
@@ -282,7 +282,7 @@ class CellRun:
             self.cell,
             self._data,
             diagnostics_every=self.config.diagnostics_every,
-            compiled=self.config.compile,
+            compiled=self.config.compiles,
         )
         state, history = self._checkpoints.read(), self.folder.read_history()
         if state is not None and len(history) < state["epoch"]:
