@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tables report status test test-all test-gpu test-slurm test-slurm-quick lint format typecheck bench bench-sharpness clean
+.PHONY: help install demo tables report status test test-all test-gpu test-slurm test-slurm-quick lint format typecheck bench bench-gpu bench-sharpness clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
@@ -69,6 +69,9 @@ typecheck: $(INSTALLED) ## mypy, strict
 
 bench: $(INSTALLED) ## where the time of training goes, against its targets (an hour)
 	$(BIN)/python benchmarks/speed.py $(ARGS)
+
+bench-gpu: $(INSTALLED) ## a step of SAM on a GPU, in each way to take it (a few minutes)
+	$(BIN)/python benchmarks/speed_gpu.py $(ARGS)
 
 bench-sharpness: $(INSTALLED) ## lambda_max and top 5 beside other libraries (over an hour)
 	$(BIN)/python -W ignore::FutureWarning benchmarks/sharpness.py $(ARGS)

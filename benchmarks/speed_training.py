@@ -60,8 +60,13 @@ def load(data: Path, num_images: int | None = None) -> ImageData:
 
 def make_trainer(model: str, data: Path, images: ImageData, *more: str) -> Trainer:
     run = compose_run(overrides(model, data, *more))
-    every = run.diagnostics_every
-    return Trainer(run.cell, images, diagnostics_every=every, compiled=run.compile)
+    return Trainer(
+        run.cell,
+        images,
+        diagnostics_every=run.diagnostics_every,
+        compiled=run.compile,
+        cuda_graphs=run.cuda_graphs,
+    )
 
 
 # --------------------------------------------------------------------------- epochs

@@ -354,7 +354,7 @@ class Variant(Frozen):
 
     @property
     def compilable(self) -> bool:
-        """Whether its steps differentiate once, which is what a graph of ``torch.compile`` can."""
+        """Whether its steps differentiate once, which a compiled or recorded pass can."""
         return self.curvature is None
 
     @property
@@ -676,6 +676,7 @@ class RunConfig(Frozen):
     num_threads: Count | None
     # Launches before it was there are read too.
     compile: bool = False
+    cuda_graphs: bool = True
     sharpness: SharpnessConfig
     tracking: TrackingConfig
     checkpoint: CheckpointConfig
@@ -785,6 +786,7 @@ class Options(Frozen):
     device: DeviceName
     num_threads: Count | None
     compile: bool
+    cuda_graphs: bool
     data_dir: str
     checkpoint_every_steps: Count | None
     checkpoint_every_seconds: Positive | None
@@ -827,6 +829,7 @@ class Options(Frozen):
             device=self.device,
             num_threads=self.num_threads,
             compile=self.compile,
+            cuda_graphs=self.cuda_graphs,
             sharpness=self.sharpness.fitted(num_train),
             tracking=self.tracking,
             checkpoint=CheckpointConfig(

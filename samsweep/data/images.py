@@ -56,8 +56,15 @@ class Split:
         """
         device = self.labels.device
         # Whole images are copied at a time, which indexing does not.
-        images = self.images.index_select(0, indices.to(self.images.device)).to(device)
-        return images, self.labels.index_select(0, indices.to(device))
+        images = self.images.index_select(0, indices.to(self.images.device))
+        return sent(images, device), self.labels.index_select(0, sent(indices, device))
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without waiting for what a GPU is still doing."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

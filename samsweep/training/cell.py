@@ -283,6 +283,7 @@ class CellRun:
             self._data,
             diagnostics_every=self.config.diagnostics_every,
             compiled=self.config.compiles,
+            cuda_graphs=self.config.cuda_graphs,
         )
         state, history = self._checkpoints.read(), self.folder.read_history()
         if state is not None and len(history) < state["epoch"]:

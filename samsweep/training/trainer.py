@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from samsweep.config import CellConfig, Precision
+from samsweep.config import CellConfig
 from samsweep.data.augment import augment, draw
 from samsweep.data.images import ImageData
 from samsweep.models import build_model
 from samsweep.optim import StepResult, build_optimizer
 from samsweep.seeding import derive_seed, generator
 from samsweep.training.diagnostics import diagnose, layer_names
+from samsweep.training.passes import Network, RecordedLoss, Recording, StepLoss
 from samsweep.training.schedule import learning_rate
 from samsweep.vectors import Vector, norm
 
@@ -36,6 +35,8 @@ class Trainer:
         compiled: Whether both passes of a step are one graph made by ``torch.compile``, and the
             update is fused. Results differ from those without it by the rounding of float32.
             Ignored where a step differentiates twice, which such graphs cannot.
+        cuda_graphs: Whether passes are replays of a recording, with the same results. Ignored on a
+            CPU, and where a step differentiates twice.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Trainer:
         *,
         diagnostics_every: int,
         compiled: bool = False,
+        cuda_graphs: bool = False,
     ) -> None:
         self.cell = cell
         self.data = data
@@ -53,11 +55,18 @@ class Trainer:
         self.model = initial_model(cell, data).to(self.device)
         self.model.to(memory_format=torch.channels_last)
         compiled = compiled and cell.variant.compilable
+        self._records = cuda_graphs and cell.variant.compilable and self.device.type == "cuda"
+        self._recording: Recording | None = None
         self.optimizer = build_optimizer(
-            cell.variant, cell.recipe, self.model, seed=cell.seed, fused=compiled
+            cell.variant,
+            cell.recipe,
+            self.model,
+            seed=cell.seed,
+            fused=compiled,
+            in_place=self._records,
         )
         #: The network as the steps see it; its parameters are the model's.
-        self._network: Callable[[Tensor], Tensor] = self.model
+        self._network: Network = self.model
         if compiled:
             _settle_strides(self.optimizer.params)
             # Cells side by side share the cores; torch would start a process for each core.
@@ -106,7 +115,7 @@ class Trainer:
         """One optimizer step on the training images of these indices, shape (B,)."""
         for group in self.optimizer.base.param_groups:
             group["lr"] = self._lr(self.step)
-        loss = StepLoss(self._network, *self._batch(indices), precision=self.cell.recipe.precision)
+        loss = self._loss(*self._batch(indices))
         result = self.optimizer.step(loss)
         looked_at = self.step % self._diagnostics_every == 0
         self._meter.add(result, loss.num_correct, len(indices), diagnostics=looked_at)
@@ -146,6 +155,22 @@ class Trainer:
         augmented = augment(images, draws, config, self.data.mean, self.data.std)
         return augmented.contiguous(memory_format=torch.channels_last), labels
 
+    def _loss(self, images: Tensor, labels: Tensor) -> StepLoss | RecordedLoss:
+        """The closure of a step; the first recording is of this mini-batch's shape."""
+        precision = self.cell.recipe.precision
+        if not self._records:
+            return StepLoss(self._network, images, labels, precision=precision)
+        if self._recording is None:
+            self._recording = Recording(
+                self._network,
+                self.optimizer.params,
+                self.model.buffers(),
+                images,
+                labels,
+                precision=precision,
+            )
+        return RecordedLoss(self._recording, images, labels)
+
     def _lr(self, step: int) -> float:
         return learning_rate(
             self.cell.recipe, epoch=self.epoch, step=step, steps_per_epoch=self.steps_per_epoch
@@ -173,47 +198,6 @@ def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:
             cell.model.name,
             in_channels=data.train.images.shape[1],
             num_classes=data.num_classes,
-        )
-
-
-class StepLoss:
-    """The closure of one step: mean cross-entropy of a mini-batch.
-
-    Args:
-        network: Images to logits, in train mode.
-        images: Shape (B, C, H, W).
-        labels: Shape (B,).
-        precision: Of the forward pass; the loss is float32.
-    """
-
-    def __init__(
-        self,
-        network: Callable[[Tensor], Tensor],
-        images: Tensor,
-        labels: Tensor,
-        *,
-        precision: Precision,
-    ) -> None:
-        self._network = network
-        self._images = images
-        self._labels = labels
-        self._precision = precision
-        #: Images that the first pass, at w, classified as labelled; 0-d.
-        self.num_correct: Tensor | None = None
-
-    def __call__(self) -> Tensor:
-        """The loss, 0-d, with its graph."""
-        with self._autocast():
-            logits = self._network(self._images).float()
-        if self.num_correct is None:
-            self.num_correct = (logits.detach().argmax(dim=1) == self._labels).sum()
-        return F.cross_entropy(logits, self._labels)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(
-            self._images.device.type,
-            dtype=torch.bfloat16,
-            enabled=self._precision == "bfloat16",
         )
 
 
