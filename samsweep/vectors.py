@@ -61,13 +61,6 @@ def in_memory_order_of(like: Tensor, tensor: Tensor) -> Tensor:
     return ordered.copy_(tensor)
 
 
-def copies(a: Vector) -> list[Tensor]:
-    """A copy of each tensor, in its memory order."""
-    copied = [torch.empty_like(x) for x in a]
-    torch._foreach_copy_(copied, a)
-    return copied
-
-
 def numel(a: Vector) -> int:
     """Number of elements of all tensors together."""
     return sum(x.numel() for x in a)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 
-from samsweep.vectors import Vector, copies, norm
+from samsweep.vectors import Vector, norm
 
 #: Floor of the denominator in epsilon, the reference implementation's.
 EPS = 1e-12
@@ -49,26 +49,20 @@ def adaptive(eta: float = 0.01) -> Ascent:
     return ascent
 
 
-def perturbed(
-    params: Vector, perturbation: Vector, *, in_place: bool = False
-) -> AbstractContextManager[None]:
+@contextmanager
+def perturbed(params: Vector, perturbation: Vector) -> Iterator[None]:
     """Parameters at w + epsilon inside the block, and at w again after it, bit for bit.
 
-    w is set aside and put back: subtracting epsilon again would leave rounding errors behind.
+    The tensors that hold w are set aside, not changed: subtracting epsilon again would leave
+    rounding errors behind, and copying w back would take time.
+
+    Parameters that share memory with each other do not inside the block, and what was captured with
+    their addresses (a CUDA graph) does not see it.
 
     Args:
-        params: The parameters.
+        params: The parameters; their ``data`` is exchanged.
         perturbation: epsilon, same shapes. It is let go of once w + epsilon is there.
-        in_place: Whether the parameters keep their memory, and w is copied. Otherwise their
-            ``data`` is exchanged, which takes no time; but parameters that share memory with each
-            other do not inside the block, and what was recorded with their addresses (a CUDA
-            graph) does not see it.
     """
-    return (_changed if in_place else _exchanged)(params, perturbation)
-
-
-@contextmanager
-def _exchanged(params: Vector, perturbation: Vector) -> Iterator[None]:
     originals = [p.data for p in params]
     moved = torch._foreach_add(originals, perturbation)
     # The caller's pass needs the memory for its gradients.
@@ -81,15 +75,3 @@ def _exchanged(params: Vector, perturbation: Vector) -> Iterator[None]:
     finally:
         for param, original in zip(params, originals, strict=True):
             param.data = original
-
-
-@contextmanager
-def _changed(params: Vector, perturbation: Vector) -> Iterator[None]:
-    values = [p.data for p in params]
-    originals = copies(values)
-    torch._foreach_add_(values, perturbation)
-    del perturbation
-    try:
-        yield
-    finally:
-        torch._foreach_copy_(values, originals)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,15 +13,6 @@ from torch import Tensor
 from samsweep.vectors import Vector, in_memory_order_of
 
 Closure = Callable[[], Tensor]
-
-
-@runtime_checkable
-class SelfDifferentiating(Protocol):
-    """A closure that has its gradient by other means than autograd, such as a recording."""
-
-    def value_and_grad(self, params: Vector) -> tuple[Tensor, list[Tensor | None]]:
-        """The loss, 0-d, and its gradients; None for a parameter that it does not depend on."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +69,21 @@ class ClosureOptimizer(ABC):
         Returns:
             What was computed on the way.
         """
+        result = self.compute(closure)
+        self.apply(result)
+        return result
+
+    def compute(self, closure: Closure) -> StepResult:
+        """Everything of a step but the update; afterwards the parameters are as they were."""
         self.base.zero_grad(set_to_none=True)
         with torch.enable_grad():
-            result = self._compute(closure)
+            return self._compute(closure)
+
+    def apply(self, result: StepResult) -> None:
+        """Hand over to the base optimizer what :meth:`compute` gave."""
         for param, vector in zip(result.params, result.update, strict=True):
             param.grad = in_memory_order_of(param, vector) if self._fused else vector
         self.base.step()
-        return result
 
     def state_dict(self) -> dict[str, Any]:
         """The base optimizer's state and, where there is one, this optimizer's own."""
@@ -109,28 +108,10 @@ class ClosureOptimizer(ABC):
         """Loss, gradients and the vector for the base optimizer; parameters end at w."""
 
 
-def value_and_grad(closure: Closure, params: Vector) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Loss and gradient of a closure, for the parameters that it depends on.
-
-    Args:
-        closure: Computes the loss, 0-d.
-        params: Candidates.
-
-    Returns:
-        The loss without its graph, the parameters that have a gradient, and their gradients. The
-        others are left out, as torch's optimizers pass over a parameter whose ``grad`` is None.
-    """
-    if isinstance(closure, SelfDifferentiating):
-        loss, grads = closure.value_and_grad(params)
-        return loss, *_used(params, grads)
-    loss = closure()
-    return loss.detach(), *differentiate(loss, params)
-
-
 def differentiate(
     loss: Tensor, params: Vector, *, create_graph: bool = False
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Gradient of a loss that has its graph; otherwise as :func:`value_and_grad`.
+    """Gradient of ``loss``, for the parameters that it depends on.
 
     Args:
         loss: 0-d.
@@ -138,13 +119,10 @@ def differentiate(
         create_graph: Whether the gradient can be differentiated again.
 
     Returns:
-        The parameters that have a gradient, and their gradients.
+        The parameters that have a gradient, and their gradients. The others are left out, as
+        torch's optimizers pass over a parameter whose ``grad`` is None.
     """
     grads = torch.autograd.grad(loss, params, create_graph=create_graph, allow_unused=True)
-    return _used(params, grads)
-
-
-def _used(params: Vector, grads: Sequence[Tensor | None]) -> tuple[list[Tensor], list[Tensor]]:
     used = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
     return [p for p, _ in used], [g for _, g in used]
 
@@ -164,5 +142,6 @@ class GradientDescent(ClosureOptimizer):
     """The plain gradient: the base optimizer as it is, driven by the same ``step(closure)``."""
 
     def _compute(self, closure: Closure) -> StepResult:
-        loss, params, g = value_and_grad(closure, self.params)
-        return StepResult(loss=loss, params=params, grad_clean=g, update=g)
+        loss = closure()
+        params, g = differentiate(loss, self.params)
+        return StepResult(loss=loss.detach(), params=params, grad_clean=g, update=g)

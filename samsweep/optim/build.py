@@ -46,13 +46,7 @@ def build_base(
 
 
 def build_optimizer(
-    variant: Variant,
-    recipe: RecipeConfig,
-    model: nn.Module,
-    *,
-    seed: int,
-    fused: bool = False,
-    in_place: bool = False,
+    variant: Variant, recipe: RecipeConfig, model: nn.Module, *, seed: int, fused: bool = False
 ) -> ClosureOptimizer:
     """The optimizer of a cell.
 
@@ -62,7 +56,6 @@ def build_optimizer(
         model: The network to train.
         seed: Of the cell; decides the draws of ``sgdhess``.
         fused: Whether the base optimizer's update is one pass over memory.
-        in_place: Whether parameters are perturbed in their own memory.
     """
     base = build_base(recipe, model.parameters(), fused=fused)
     if variant.curvature is not None:
@@ -83,5 +76,4 @@ def build_optimizer(
         granularity=variant.granularity or "element",
         ascent=adaptive(variant.eta or 0.0) if variant.ascent == "adaptive" else plain,
         second_pass=frozen_batchnorm(model),
-        in_place=in_place,
     )

@@ -24,7 +24,7 @@ from samsweep.optim.base import (
     ClosureOptimizer,
     StepResult,
     checked_rho,
-    value_and_grad,
+    differentiate,
 )
 from samsweep.optim.combine import check_rule, combine
 
@@ -43,8 +43,6 @@ class SAM(ClosureOptimizer):
         second_pass: A reusable context manager around the second pass. With batch norm use
             :class:`~samsweep.optim.batchnorm.frozen_batchnorm`, so that running statistics move
             once per step.
-        in_place: Whether w becomes w + epsilon in its own memory, which a closure needs whose
-            passes know the parameters by address (a CUDA graph). The values are the same.
 
     Raises:
         ValueError: If rho is negative or not finite, or a name is unknown.
@@ -67,7 +65,6 @@ class SAM(ClosureOptimizer):
         granularity: Granularity = "element",
         ascent: Ascent = plain,
         second_pass: AbstractContextManager[object] | None = None,
-        in_place: bool = False,
     ) -> None:
         super().__init__(base)
         self.rho = checked_rho(rho)
@@ -77,13 +74,13 @@ class SAM(ClosureOptimizer):
         self._granularity = granularity
         self._ascent = ascent
         self._second_pass = second_pass if second_pass is not None else nullcontext()
-        self._in_place = in_place
 
     def _compute(self, closure: Closure) -> StepResult:
-        loss, params, g = value_and_grad(closure, self.params)
-        climbed = perturbed(params, self._ascent(params, g, self.rho), in_place=self._in_place)
-        with climbed, self._second_pass:
-            loss_perturbed, _, h = value_and_grad(closure, params)
+        loss = closure()
+        params, g = differentiate(loss, self.params)
+        with perturbed(params, self._ascent(params, g, self.rho)), self._second_pass:
+            loss_perturbed = closure()
+            h = torch.autograd.grad(loss_perturbed, params)
         update = combine(
             g,
             h,
@@ -92,11 +89,11 @@ class SAM(ClosureOptimizer):
             granularity=self._granularity,
         )
         return StepResult(
-            loss=loss,
+            loss=loss.detach(),
             params=params,
             grad_clean=g,
             update=update,
-            loss_perturbed=loss_perturbed,
+            loss_perturbed=loss_perturbed.detach(),
             grad_perturbed=h,
             rho=self.rho,
         )

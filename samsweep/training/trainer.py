@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from samsweep.config import CellConfig
+from samsweep.config import CellConfig, Precision
 from samsweep.data.augment import augment, draw
 from samsweep.data.images import ImageData
 from samsweep.models import build_model
 from samsweep.optim import StepResult, build_optimizer
 from samsweep.seeding import derive_seed, generator
 from samsweep.training.diagnostics import diagnose, layer_names
-from samsweep.training.passes import Network, RecordedLoss, Recording, StepLoss
+from samsweep.training.recording import Recording
 from samsweep.training.schedule import learning_rate
 from samsweep.vectors import Vector, norm
+
+#: A mini-batch's images and labels to its step, and the number of images that were right, 0-d.
+Compute = Callable[[Tensor, Tensor], tuple[StepResult, Tensor]]
+Look = Callable[[StepResult], dict[str, Tensor]]
 
 
 class Trainer:
@@ -35,8 +41,8 @@ class Trainer:
         compiled: Whether both passes of a step are one graph made by ``torch.compile``, and the
             update is fused. Results differ from those without it by the rounding of float32.
             Ignored where a step differentiates twice, which such graphs cannot.
-        cuda_graphs: Whether passes are replays of a recording, with the same results. Ignored on a
-            CPU, and where a step differentiates twice.
+        cuda_graphs: Whether steps are launched from a recording, with the same results. Ignored on
+            a CPU, and where a step takes random numbers.
     """
 
     def __init__(
@@ -55,18 +61,11 @@ class Trainer:
         self.model = initial_model(cell, data).to(self.device)
         self.model.to(memory_format=torch.channels_last)
         compiled = compiled and cell.variant.compilable
-        self._records = cuda_graphs and cell.variant.compilable and self.device.type == "cuda"
-        self._recording: Recording | None = None
         self.optimizer = build_optimizer(
-            cell.variant,
-            cell.recipe,
-            self.model,
-            seed=cell.seed,
-            fused=compiled,
-            in_place=self._records,
+            cell.variant, cell.recipe, self.model, seed=cell.seed, fused=compiled
         )
         #: The network as the steps see it; its parameters are the model's.
-        self._network: Network = self.model
+        self._network: Callable[[Tensor], Tensor] = self.model
         if compiled:
             _settle_strides(self.optimizer.params)
             # Cells side by side share the cores; torch would start a process for each core.
@@ -74,6 +73,8 @@ class Trainer:
             # Graphs of other trainers count against a limit, beyond which none is made.
             torch._dynamo.reset()
             self._network = torch.compile(self.model, dynamic=False)
+        self._records = cuda_graphs and cell.variant.compilable and self.device.type == "cuda"
+        self._recorded: tuple[Compute, Look] | None = None
         self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
         #: Complete epochs, and complete steps of the current one.
         self.epoch = 0
@@ -115,10 +116,14 @@ class Trainer:
         """One optimizer step on the training images of these indices, shape (B,)."""
         for group in self.optimizer.base.param_groups:
             group["lr"] = self._lr(self.step)
-        loss = self._loss(*self._batch(indices))
-        result = self.optimizer.step(loss)
         looked_at = self.step % self._diagnostics_every == 0
-        self._meter.add(result, loss.num_correct, len(indices), diagnostics=looked_at)
+        images, labels = self._batch(indices)
+        compute, look = self._step_functions(images, labels)
+        result, num_correct = compute(images, labels)
+        self.optimizer.apply(result)
+        self._meter.add(
+            result.loss, num_correct, len(indices), diagnostics=look(result) if looked_at else {}
+        )
         self.step += 1
 
     def weight_norm(self) -> float:
@@ -155,21 +160,25 @@ class Trainer:
         augmented = augment(images, draws, config, self.data.mean, self.data.std)
         return augmented.contiguous(memory_format=torch.channels_last), labels
 
-    def _loss(self, images: Tensor, labels: Tensor) -> StepLoss | RecordedLoss:
-        """The closure of a step; the first recording is of this mini-batch's shape."""
-        precision = self.cell.recipe.precision
+    def _compute(self, images: Tensor, labels: Tensor) -> tuple[StepResult, Tensor]:
+        """Everything of a step but the update, and how many images were right before it, 0-d."""
+        loss = StepLoss(self._network, images, labels, precision=self.cell.recipe.precision)
+        result = self.optimizer.compute(loss)
+        assert loss.num_correct is not None
+        return result, loss.num_correct
+
+    def _step_functions(self, images: Tensor, labels: Tensor) -> tuple[Compute, Look]:
+        """What computes a step and what looks at it, recorded where that is wanted.
+
+        The first mini-batch says of which shape all are.
+        """
         if not self._records:
-            return StepLoss(self._network, images, labels, precision=precision)
-        if self._recording is None:
-            self._recording = Recording(
-                self._network,
-                self.optimizer.params,
-                self.model.buffers(),
-                images,
-                labels,
-                precision=precision,
-            )
-        return RecordedLoss(self._recording, images, labels)
+            return self._compute, diagnose
+        if self._recorded is None:
+            step = Recording(self._compute, images, labels, keep=self.model.buffers())
+            numbers = Recording(lambda: diagnose(step.result[0]), after=step)
+            self._recorded = step.replay, lambda _: numbers.replay()
+        return self._recorded
 
     def _lr(self, step: int) -> float:
         return learning_rate(
@@ -201,6 +210,47 @@ def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:
         )
 
 
+class StepLoss:
+    """The closure of one step: mean cross-entropy of a mini-batch.
+
+    Args:
+        network: Images to logits, in train mode.
+        images: Shape (B, C, H, W).
+        labels: Shape (B,).
+        precision: Of the forward pass; the loss is float32.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        images: Tensor,
+        labels: Tensor,
+        *,
+        precision: Precision,
+    ) -> None:
+        self._network = network
+        self._images = images
+        self._labels = labels
+        self._precision = precision
+        #: Images that the first pass, at w, classified as labelled; 0-d.
+        self.num_correct: Tensor | None = None
+
+    def __call__(self) -> Tensor:
+        """The loss, 0-d, with its graph."""
+        with self._autocast():
+            logits = self._network(self._images).float()
+        if self.num_correct is None:
+            self.num_correct = (logits.detach().argmax(dim=1) == self._labels).sum()
+        return F.cross_entropy(logits, self._labels)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(
+            self._images.device.type,
+            dtype=torch.bfloat16,
+            enabled=self._precision == "bfloat16",
+        )
+
+
 class EpochMeter:
     """Sums over the steps of an epoch, kept on the device so that no step waits for it.
 
@@ -218,21 +268,20 @@ class EpochMeter:
 
     def add(
         self,
-        result: StepResult,
-        num_correct: Tensor | None,
+        loss: Tensor,
+        num_correct: Tensor,
         num_images: int,
         *,
-        diagnostics: bool,
+        diagnostics: Mapping[str, Tensor],
     ) -> None:
-        """Take in one step."""
-        self._loss += result.loss
-        if num_correct is not None:
-            self._correct += num_correct
+        """Take in one step; without diagnostics it was not looked at."""
+        self._loss += loss
+        self._correct += num_correct
         self._num_steps += 1
         self._num_images += num_images
         if diagnostics:
             self._num_diagnosed += 1
-            for name, value in diagnose(result).items():
+            for name, value in diagnostics.items():
                 self._diagnostics[name] = self._diagnostics.get(name, 0) + value.double()
 
     def summary(self) -> dict[str, Any]:

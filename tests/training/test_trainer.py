@@ -324,3 +324,33 @@ def test_when_a_checkpoint_is_due(tmp_path, every_steps, every_seconds, due):
     config = CheckpointConfig(every_steps=every_steps, every_seconds=every_seconds, keep=False)
     checkpoints = Checkpoints(CellFolder(tmp_path), config)
     assert [checkpoints.due() for _ in range(3)] == due
+
+
+class Repeated:
+    """What a recording is without a GPU: its function, called again."""
+
+    def __init__(self, function, *inputs, keep=(), after=None):
+        kept = [(tensor, tensor.clone()) for tensor in keep]
+        self._function, self.result = function, function(*inputs)
+        for tensor, before in kept:
+            tensor.copy_(before)
+
+    def replay(self, *inputs):
+        self.result = self._function(*inputs)
+        return self.result
+
+
+@pytest.mark.parametrize("opt", ["opt=sgd", "opt=sam", "opt=sammagnitude"])
+def test_steps_from_recordings_are_the_plain_steps(data, opt, monkeypatch):
+    monkeypatch.setattr("samsweep.training.trainer.Recording", Repeated)
+    plain, recorded = make(data, opt), make(data, opt)
+    recorded._records = True
+    assert recorded.run_epoch(nothing) == plain.run_epoch(nothing)
+    assert_equal(recorded.model.state_dict(), plain.model.state_dict())
+
+
+def test_nothing_is_recorded_on_a_cpu(data):
+    trainer = Trainer(compose_run().cell, data, diagnostics_every=2, cuda_graphs=True)
+    trainer.model.train()
+    trainer.take_step(torch.arange(128))
+    assert trainer._recorded is None
