@@ -1,6 +1,6 @@
 """The training loop that everyone writes, as what samsweep's is compared with.
 
-Pillow images through torchvision's transforms, a DataLoader with a few workers, tensors in the
+Pillow images through torchvision's transforms, a DataLoader with two workers, tensors in the
 contiguous order, torch's convolutions, and SAM tensor by tensor in Python after the widely used
 first_step and second_step.
 """
@@ -54,19 +54,10 @@ class Pictures(Dataset):
         return self._transform(self._images[index]), self._labels[index]
 
 
-def batches(
-    pictures: Pictures, batch_size: int, num_workers: int = 2
-) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(pictures: Pictures, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch."""
     return iter(
-        DataLoader(
-            pictures,
-            batch_size=batch_size,
-            shuffle=True,
-            num_workers=num_workers,
-            drop_last=True,
-            pin_memory=torch.cuda.is_available(),
-        )
+        DataLoader(pictures, batch_size=batch_size, shuffle=True, num_workers=2, drop_last=True)
     )
 
 
@@ -110,16 +101,10 @@ def network(name: str, data: ImageData) -> nn.Module:
 
 
 def train_epoch(
-    model: nn.Module,
-    optimizer: PerTensorSAM,
-    pictures: Pictures,
-    batch_size: int,
-    num_workers: int = 2,
+    model: nn.Module, optimizer: PerTensorSAM, pictures: Pictures, batch_size: int
 ) -> None:
-    """One epoch of SAM, where the model is."""
-    device = next(model.parameters()).device
-    for on_cpu in batches(pictures, batch_size, num_workers):
-        images, labels = (x.to(device, non_blocking=True) for x in on_cpu)
+    """One epoch of SAM."""
+    for images, labels in batches(pictures, batch_size):
         F.cross_entropy(model(images), labels).backward()
         optimizer.first_step()
         F.cross_entropy(model(images), labels).backward()

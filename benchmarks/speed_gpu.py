@@ -1,4 +1,4 @@
-"""A step of SAM on a GPU, in each way to take it; an epoch beside the ordinary loop's.
+"""A step of SAM on a GPU, in each way to take it.
 
     mkdir -p data && tar -xf cifar100-mini.tar -C data    # or --data FOLDER
     make bench-gpu
@@ -10,15 +10,13 @@ with the environment.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ordinary
 import torch
 from harness import DATA, RESULTS, check_images, environment, in_turn, medians, seconds_of, write
-from speed_training import BATCH_SIZE, LR, RHO, load, make_trainer
+from speed_training import BATCH_SIZE, load, make_trainer
 from tabulate import tabulate
 
 from samsweep.data.images import ImageData
@@ -33,7 +31,6 @@ WAYS = {
     "compiled and recorded": ["compile=true"],
 }
 NUM_STEPS = 10
-NUM_WORKERS = 8
 
 
 def take_steps(trainer: Trainer, number: int = NUM_STEPS) -> None:
@@ -73,27 +70,6 @@ def _busy_seconds(trainer: Trainer) -> float:
     return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6 / 5
 
 
-def epochs(model: str, data: Path, images: ImageData, device: torch.device) -> dict[str, Any]:
-    """An epoch of SAM beside the ordinary loop's on the same GPU."""
-    pictures = ordinary.Pictures(load(data), crop_padding=4, cutout=8)
-    network = ordinary.network(model, images).to(device)
-    sam = ordinary.PerTensorSAM(network.parameters(), rho=RHO, lr=LR)
-    trainer = make_trainer(model, data, images, "opt=sam")
-    works: dict[str, Callable[[], object]] = {
-        "ordinary": lambda: ordinary.train_epoch(network, sam, pictures, BATCH_SIZE, NUM_WORKERS),
-        "samsweep": lambda: trainer.run_epoch(lambda: None),
-    }
-    seconds = in_turn(works, rounds=3)
-    typical = medians(seconds)
-    return {
-        "model": model,
-        "images": len(images.train),
-        "num_workers": NUM_WORKERS,
-        "median_seconds": typical,
-        "ratio": typical["ordinary"] / typical["samsweep"],
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder of train/<class>/*.png")
@@ -112,12 +88,9 @@ def main() -> None:
         ("wrn28_10", "float32", no_compiler),
         ("wrn28_10", "bfloat16", no_compiler),
     ]
-    content: dict[str, Any] = {"environment": environment("cuda"), "steps": [], "epochs": []}
+    content: dict[str, Any] = {"environment": environment("cuda"), "steps": []}
     for model, precision, ways in cases:
         content["steps"].append(steps(model, arguments.data, images, precision, ways, rounds=3))
-        write(arguments.out, content)
-    for model in ("resnet20", "resnet18"):
-        content["epochs"].append(epochs(model, arguments.data, images, device))
         write(arguments.out, content)
     lines = [
         (c["model"], c["precision"], way, f"{ms:.2f}", f"{c['busy_ms'][way]:.2f}")
@@ -125,9 +98,6 @@ def main() -> None:
         for way, ms in c["step_ms"].items()
     ]
     print(tabulate(lines, headers=["model", "precision", "way", "ms a step", "of which kernels"]))
-    for case in content["epochs"]:
-        times = f"{case['ratio']:.2f} times as long"
-        print(f"{case['model']}: the ordinary loop's epoch takes {times}")
 
 
 if __name__ == "__main__":

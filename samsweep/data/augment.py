@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from samsweep.config import AugmentConfig
-from samsweep.data.images import normalize, sent
+from samsweep.data.images import normalize
+from samsweep.transfer import sent
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from samsweep.seeding import generator
+from samsweep.transfer import sent
 
 #: Of the permutation that sets validation images aside: the same in every cell of every study.
 SPLIT_SEED = 0
@@ -56,15 +57,8 @@ class Split:
         """
         device = self.labels.device
         # Whole images are copied at a time, which indexing does not.
-        images = self.images.index_select(0, indices.to(self.images.device))
+        images = self.images.index_select(0, sent(indices, self.images.device))
         return sent(images, device), self.labels.index_select(0, sent(indices, device))
-
-
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device, without waiting for what a GPU is still doing."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,7 +13,13 @@ from samsweep.launch.manifest import Launcher, launched, study_folder
 from samsweep.launch.plan import Plan
 from samsweep.launch.pool import Pool
 from samsweep.launch.process import ProcessDied, call, preload
-from samsweep.launch.slots import PoolSettings, common_device, describe_slots, divide
+from samsweep.launch.slots import (
+    PoolSettings,
+    common_device,
+    describe_slots,
+    divide,
+    most_on_one_gpu,
+)
 from samsweep.machine import Machine, Slot
 
 
@@ -61,20 +67,23 @@ def slots_of(plan: Plan, machine: Machine, settings: PoolSettings) -> tuple[Slot
     )
 
 
-def cost_here(plan: Plan, machine: Machine, *, num_threads: int) -> Cost | None:
+def cost_here(
+    plan: Plan, machine: Machine, *, num_threads: int, cells_per_gpu: int = 1
+) -> Cost | None:
     """What the plan will cost on this machine; None if there is no record and no probe ends well.
 
     Args:
         plan: Of which at least one cell is to be worked on.
         machine: This one.
         num_threads: CPU threads of a cell.
+        cells_per_gpu: Cells that share a GPU. One alone keeps it busy, so that they take turns.
     """
 
     def probe(runs: Sequence[RunConfig]) -> Sequence[float]:
-        found: list[float] = call(
+        alone: list[float] = call(
             "samsweep.training.probe:seconds_per_epoch", tuple(runs), num_threads
         )
-        return found
+        return [seconds * cells_per_gpu for seconds in alone]
 
     root = study_folder(plan.cells[0].folder).parent
     try:
@@ -115,10 +124,12 @@ def look_ahead(
     """
     machine = look_at_machine(plan, prepare=prepare)
     slots = None if settings is None else slots_of(plan, machine, settings)
-    threads = plan.cells[0].run.num_threads or machine.num_cores
+    threads, sharing = plan.cells[0].run.num_threads or machine.num_cores, 1
     if slots is not None:
-        threads = slots[0].num_threads
-    cost = cost_here(plan, machine, num_threads=threads) if estimate else None
+        threads, sharing = slots[0].num_threads, most_on_one_gpu(slots)
+    cost = None
+    if estimate:
+        cost = cost_here(plan, machine, num_threads=threads, cells_per_gpu=sharing)
     return Outlook(slots=slots, cost=cost)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -89,6 +90,11 @@ def common_device(runs: Sequence[RunConfig]) -> str:
             "and say with hydra.launcher.gpus=[0,1] which GPUs to use."
         )
     return devices[0]
+
+
+def most_on_one_gpu(slots: Sequence[Slot]) -> int:
+    """Cells that share a GPU, at most; 1 where there is none."""
+    return max(Counter(slot.gpu for slot in slots if slot.gpu is not None).values(), default=1)
 
 
 def describe_slots(slots: Sequence[Slot]) -> str:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from samsweep.vectors import Vector, norm
+from samsweep.vectors import Vector, in_memory_order_of, norm
 
 #: Floor of the denominator in epsilon, the reference implementation's.
 EPS = 1e-12
@@ -50,18 +50,21 @@ def adaptive(eta: float = 0.01) -> Ascent:
 
 
 @contextmanager
-def perturbed(params: Vector, perturbation: Vector) -> Iterator[None]:
+def perturbed(
+    params: Vector, perturbation: Vector, *, keep_strides: bool = False
+) -> Iterator[None]:
     """Parameters at w + epsilon inside the block, and at w again after it, bit for bit.
 
     The tensors that hold w are set aside, not changed: subtracting epsilon again would leave
     rounding errors behind, and copying w back would take time.
 
-    Parameters that share memory with each other do not inside the block, and what was captured with
-    their addresses (a CUDA graph) does not see it.
+    Parameters that share memory with each other do not inside the block.
 
     Args:
         params: The parameters; their ``data`` is exchanged.
         perturbation: epsilon, same shapes. It is let go of once w + epsilon is there.
+        keep_strides: Whether w + epsilon has the strides of w, also where a size is 1, when a sum
+            may have others. To a compiler and to cuDNN other strides are other work.
     """
     originals = [p.data for p in params]
     moved = torch._foreach_add(originals, perturbation)
@@ -69,7 +72,7 @@ def perturbed(params: Vector, perturbation: Vector) -> Iterator[None]:
     del perturbation
     try:
         for param, there in zip(params, moved, strict=True):
-            param.data = there
+            param.data = in_memory_order_of(param, there) if keep_strides else there
         del moved
         yield
     finally:

@@ -46,7 +46,13 @@ def build_base(
 
 
 def build_optimizer(
-    variant: Variant, recipe: RecipeConfig, model: nn.Module, *, seed: int, fused: bool = False
+    variant: Variant,
+    recipe: RecipeConfig,
+    model: nn.Module,
+    *,
+    seed: int,
+    fused: bool = False,
+    keep_strides: bool = False,
 ) -> ClosureOptimizer:
     """The optimizer of a cell.
 
@@ -56,6 +62,7 @@ def build_optimizer(
         model: The network to train.
         seed: Of the cell; decides the draws of ``sgdhess``.
         fused: Whether the base optimizer's update is one pass over memory.
+        keep_strides: Whether both passes see weights of the same strides.
     """
     base = build_base(recipe, model.parameters(), fused=fused)
     if variant.curvature is not None:
@@ -76,4 +83,5 @@ def build_optimizer(
         granularity=variant.granularity or "element",
         ascent=adaptive(variant.eta or 0.0) if variant.ascent == "adaptive" else plain,
         second_pass=frozen_batchnorm(model),
+        keep_strides=keep_strides,
     )

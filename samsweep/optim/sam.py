@@ -43,6 +43,8 @@ class SAM(ClosureOptimizer):
         second_pass: A reusable context manager around the second pass. With batch norm use
             :class:`~samsweep.optim.batchnorm.frozen_batchnorm`, so that running statistics move
             once per step.
+        keep_strides: Whether both passes see weights of the same strides, which compiled passes
+            need; see :func:`~samsweep.optim.ascent.perturbed`.
 
     Raises:
         ValueError: If rho is negative or not finite, or a name is unknown.
@@ -65,6 +67,7 @@ class SAM(ClosureOptimizer):
         granularity: Granularity = "element",
         ascent: Ascent = plain,
         second_pass: AbstractContextManager[object] | None = None,
+        keep_strides: bool = False,
     ) -> None:
         super().__init__(base)
         self.rho = checked_rho(rho)
@@ -74,11 +77,15 @@ class SAM(ClosureOptimizer):
         self._granularity = granularity
         self._ascent = ascent
         self._second_pass = second_pass if second_pass is not None else nullcontext()
+        self._keep_strides = keep_strides
 
     def _compute(self, closure: Closure) -> StepResult:
         loss = closure()
         params, g = differentiate(loss, self.params)
-        with perturbed(params, self._ascent(params, g, self.rho)), self._second_pass:
+        climbed = perturbed(
+            params, self._ascent(params, g, self.rho), keep_strides=self._keep_strides
+        )
+        with climbed, self._second_pass:
             loss_perturbed = closure()
             h = torch.autograd.grad(loss_perturbed, params)
         update = combine(

@@ -24,6 +24,7 @@ from samsweep.optim.base import (
     differentiate,
 )
 from samsweep.seeding import generator
+from samsweep.transfer import sent
 from samsweep.vectors import Vector
 
 
@@ -128,7 +129,8 @@ class SGDHess(ClosureOptimizer):
     def _rademacher(self, like: Vector) -> Vector:
         """Independent signs; drawn on the CPU, so that every device sees the same."""
         draws = generator(self._seed, "rademacher", self.num_steps)
-        return [torch.randint(0, 2, x.shape, generator=draws).mul_(2).sub_(1).to(x) for x in like]
+        signs = [torch.randint(0, 2, x.shape, generator=draws).mul_(2).sub_(1) for x in like]
+        return [sent(z.to(x.dtype), x.device) for z, x in zip(signs, like, strict=True)]
 
 
 def _hvp(g: Vector, params: Vector, vector: Vector) -> Vector:

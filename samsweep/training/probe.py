@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import torch
@@ -16,6 +17,8 @@ from samsweep.training.trainer import Trainer
 _LONG_STEP_S = 1.0
 #: Images of the first step that is timed.
 _SMALLEST_BATCH = 2
+#: Steps that are timed on a GPU; the first half warms it up.
+_GPU_STEPS = 40
 
 
 def seconds_per_epoch(runs: tuple[RunConfig, ...], threads: int) -> list[float]:
@@ -49,9 +52,9 @@ def _seconds_per_epoch(run: RunConfig) -> float:
 def _seconds_of_batch(trainer: Trainer, batch_size: int) -> float:
     """Seconds of a step on a whole batch: timed, or on the line through two smaller ones."""
     if trainer.device.type == "cuda":
-        # Short, and recorded for batches of one size.
-        _time_step(trainer, batch_size)
-        return _time_step(trainer, batch_size)
+        # Short, but recorded for batches of one size, and slow until the clocks are up.
+        times = [_time_step(trainer, batch_size) for _ in range(_GPU_STEPS)]
+        return statistics.median(times[_GPU_STEPS // 2 :])
     size = min(_SMALLEST_BATCH, batch_size)
     seconds = _time_step(trainer, size)
     if seconds < _LONG_STEP_S:

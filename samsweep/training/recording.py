@@ -55,8 +55,10 @@ class Recording(Generic[Result]):
                 #: What the latest replay gave; the next one writes over it.
                 self.result = function(*self._inputs)
         except RuntimeError as error:
+            # What went wrong in the function is followed by what that does to the recording.
+            first = str(error.__context__ or error).partition("\n")[0]
             raise RuntimeError(
-                f"cuda_graphs=true: a step cannot be recorded ({error}); choose cuda_graphs=false"
+                f"cuda_graphs=true: a step cannot be recorded ({first}); choose cuda_graphs=false"
             ) from error
         for tensor, before in kept:
             tensor.copy_(before)

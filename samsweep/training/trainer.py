@@ -20,7 +20,7 @@ from samsweep.seeding import derive_seed, generator
 from samsweep.training.diagnostics import diagnose, layer_names
 from samsweep.training.recording import Recording
 from samsweep.training.schedule import learning_rate
-from samsweep.vectors import Vector, norm
+from samsweep.vectors import norm
 
 #: A mini-batch's images and labels to its step, and the number of images that were right, 0-d.
 Compute = Callable[[Tensor, Tensor], tuple[StepResult, Tensor]]
@@ -62,12 +62,17 @@ class Trainer:
         self.model.to(memory_format=torch.channels_last)
         compiled = compiled and cell.variant.compilable
         self.optimizer = build_optimizer(
-            cell.variant, cell.recipe, self.model, seed=cell.seed, fused=compiled
+            cell.variant,
+            cell.recipe,
+            self.model,
+            seed=cell.seed,
+            fused=compiled,
+            # Not on a CPU, where results of digits have been as they are without.
+            keep_strides=compiled or self.device.type == "cuda",
         )
         #: The network as the steps see it; its parameters are the model's.
         self._network: Callable[[Tensor], Tensor] = self.model
         if compiled:
-            _settle_strides(self.optimizer.params)
             # Cells side by side share the cores; torch would start a process for each core.
             os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
             # Graphs of other trainers count against a limit, beyond which none is made.
@@ -188,15 +193,6 @@ class Trainer:
     def _by_layer(self, cosines: list[float]) -> dict[str, float]:
         names, params = zip(*self.model.named_parameters(), strict=True)
         return dict(zip(layer_names(list(names), params), cosines, strict=True))
-
-
-def _settle_strides(params: Vector) -> None:
-    """Give weights the strides that w + epsilon has, which may differ where a size is 1.
-
-    With others the second pass would be another graph.
-    """
-    for param in params:
-        (param.data,) = torch._foreach_add([param.data], [torch.zeros(param.shape).to(param)])
 
 
 def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:

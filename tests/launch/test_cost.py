@@ -4,9 +4,11 @@ import pytest
 from helpers import compose_run
 
 from samsweep.launch.cost import estimate_cost
-from samsweep.launch.local import Outlook
+from samsweep.launch.local import Outlook, look_ahead
 from samsweep.launch.plan import Point, plan_sweep
 from samsweep.launch.report import cost_sentence, tell
+from samsweep.launch.slots import PoolSettings
+from samsweep.machine import Machine
 from samsweep.records.identity import cell_id, wanted_measurements
 from samsweep.records.provenance import provenance
 from samsweep.records.schema import Attempt, Measurement, Progress, Record
@@ -99,6 +101,19 @@ def test_what_no_record_of_this_device_tells_is_timed_once_for_a_model(root):
     assert [run.cell.variant.name for run in timed] == ["sam"]
     assert list(found.cells.values()) == pytest.approx([80, 80, 40])
     assert found.source == f"from timed steps on this {HERE}"
+
+
+def test_cells_that_share_a_gpu_take_turns(root, monkeypatch):
+    machine = Machine(host="here", num_cores=8, device="cuda (some)", gpus=("0", "1"))
+    monkeypatch.setattr(
+        "samsweep.launch.local.call",
+        lambda name, *arguments: machine if name.endswith(":look") else [2.0],
+    )
+    monkeypatch.setattr("samsweep.launch.local.preload", lambda names: None)
+    plan = plan_sweep([point(root, "opt=sam", f"seed={seed}") for seed in range(8)])
+    for sharing in (1, 4):
+        outlook = look_ahead(plan, PoolSettings(cells_per_gpu=sharing))
+        assert outlook.cost.seconds_with(len(outlook.slots)) == pytest.approx(8 * 40 * 2.0 / 2)
 
 
 def lambda_max_key(root, *overrides):

@@ -4,7 +4,13 @@ import pytest
 from helpers import compose_run
 
 from samsweep.config import ConfigError
-from samsweep.launch.slots import PoolSettings, common_device, describe_slots, divide
+from samsweep.launch.slots import (
+    PoolSettings,
+    common_device,
+    describe_slots,
+    divide,
+    most_on_one_gpu,
+)
 from samsweep.machine import Machine, Slot
 
 
@@ -88,3 +94,16 @@ def test_the_division_is_told():
     assert describe_slots([Slot(num_threads=8)]) == "1 cell at a time, 8 threads"
     shared = slots(gpus("0", "1"), cells_per_gpu=2)
     assert describe_slots(shared) == "4 cells at a time on GPUs 0, 1, 4 threads each"
+
+
+@pytest.mark.parametrize(
+    ("machine", "keys", "expected"),
+    [
+        (cpu(4), {}, 1),
+        (gpus("a", "b"), {}, 1),
+        (gpus("a", "b"), {"workers": 3}, 2),
+        (gpus("a", "b"), {"cells_per_gpu": 4}, 4),
+    ],
+)
+def test_how_many_share_a_gpu(machine, keys, expected):
+    assert most_on_one_gpu(slots(machine, **keys)) == expected

@@ -61,3 +61,17 @@ def test_parameters_return_after_an_exception():
     with pytest.raises(RuntimeError, match="second pass"), perturbed(params, epsilon):
         raise RuntimeError("second pass")
     assert all(torch.equal(p, b) for p, b in zip(params, before, strict=True))
+
+
+def test_strides_are_kept_on_request():
+    """Where a size is 1 the sum of tensors in channels_last is not."""
+    weight = torch.randn(16, 1, 3, 3).to(memory_format=torch.channels_last)
+    before, epsilon = weight.clone(), torch.randn(16, 1, 3, 3)
+    assert weight.stride() != epsilon.stride()
+    with perturbed([weight], [epsilon]):
+        plain, strides = weight.clone(), weight.stride()
+    with perturbed([weight], [epsilon], keep_strides=True):
+        assert weight.stride() == before.stride() != strides
+        assert torch.equal(weight, plain)
+    assert torch.equal(weight, before)
+    assert weight.stride() == before.stride()
