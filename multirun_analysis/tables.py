@@ -52,6 +52,10 @@ _ACCURACIES = {
         "accuracy_best",
         "Test accuracy (%) at best validation, the study's protocol",
     ),
+    "train_accuracy": (
+        "accuracy_train",
+        "Training accuracy (%), last epoch, on images as they are",
+    ),
 }
 
 
@@ -97,7 +101,8 @@ def accuracy_page(study: str, runs: pd.DataFrame, column: str = "test_accuracy")
         study: Name of the study.
         runs: Frame of :func:`~multirun_analysis.load.load_runs`.
         column: ``test_accuracy`` is the last epoch's, ``best_test_accuracy`` the one at best
-            validation accuracy (the study's protocol).
+            validation accuracy (the study's protocol), ``train_accuracy`` that of the training
+            images without augmentation.
     """
     return _accuracy_page(study, ordered_recipes(runs), runs, column)
 
@@ -362,7 +367,8 @@ def accuracy_table(runs: pd.DataFrame, column: str = "test_accuracy") -> pd.Data
     Args:
         runs: Frame of :func:`~multirun_analysis.load.load_runs`.
         column: ``test_accuracy`` is the last epoch's, ``best_test_accuracy`` the one at best
-            validation accuracy (the study's protocol).
+            validation accuracy (the study's protocol), ``train_accuracy`` that of the training
+            images without augmentation.
 
     Returns:
         Text cells: ``model``, ``optimizer``, ``granularity``, ``no rho`` where an optimizer has

@@ -14,7 +14,7 @@ from multirun_analysis.tables import study_pages
 from .conftest import Study, cell, measurement, variant
 
 _GOLDEN = Path(__file__).parent / "golden"
-_NAMES = ["accuracy", "accuracy_best", "sharpness", "sgdhess", "amplified"]
+_NAMES = ["accuracy", "accuracy_best", "accuracy_train", "sharpness", "sgdhess", "amplified"]
 
 
 def write_tables(name: str, root: Path, out: Path) -> str:

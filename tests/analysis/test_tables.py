@@ -352,7 +352,7 @@ def test_every_measure_with_a_number_has_a_page_in_the_order_of_the_registry(
     study.add(cell(variant("sgd")), 90.0, *others, measurement(53.0), *curves)
     pages = {page.name: page for page in study_pages(open_study("default", root))}
     assert list(pages) == [
-        "accuracy", "accuracy_best", "sharpness",
+        "accuracy", "accuracy_best", "accuracy_train", "sharpness",
         "relative_flatness", "adaptive_lambda_max", "trace", "ggn_trace", "fisher_trace",
         "worst_case_l2", "worst_case_linf", "adaptive_worst_case_l2", "adaptive_worst_case_linf",
         "average_case", "adaptive_average_case", "sam_gap", "empirical_sam",

@@ -130,7 +130,14 @@ def test_tables_of_a_study(swept):
     assert "# Test accuracy (%), last epoch: study small" in done.stdout
     assert set(os.listdir(folder / "tables/small")) >= {
         f"{name}.{suffix}"
-        for name in ("accuracy", "accuracy_best", "sharpness", "sgdhess", "amplified")
+        for name in (
+            "accuracy",
+            "accuracy_best",
+            "accuracy_train",
+            "sharpness",
+            "sgdhess",
+            "amplified",
+        )
         for suffix in ("md", "csv", "tex", "html")
     }
 
