@@ -11,57 +11,79 @@ from pandas.testing import assert_frame_equal
 from multirun_analysis.__main__ import main
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
-DIGITS = RESULTS / "digits"
-TABLES = sorted(file.stem for file in DIGITS.glob("*.md"))
+
+#: Each study's cells, and what the command that wrote its files was given.
+STUDIES = {"digits": (190, ["--reference", "empirical_sam"]), "cifar100_mini": (18, [])}
+PAGES = [(study, file.stem) for study in STUDIES for file in sorted((RESULTS / study).glob("*.md"))]
 
 
 @pytest.fixture(scope="module")
 def again(tmp_path_factory):
-    """The tables, figures and report of the digits study, made anew from its records."""
+    """The tables, figures and report of each study, made anew from its records."""
     root = tmp_path_factory.mktemp("results")
-    with tarfile.open(DIGITS / "records.tar.xz") as archive:
-        archive.extractall(root / "multirun", filter="data")
     folders = ["--root", str(root / "multirun"), "--out", str(root)]
-    options = ["--quiet", "--report", "--reference", "empirical_sam"]
-    assert main(["--study", "digits", *options, *folders]) == 0
-    return root / "digits"
+    for study, (_, options) in STUDIES.items():
+        with tarfile.open(RESULTS / study / "records.tar.xz") as archive:
+            archive.extractall(root / "multirun", filter="data")
+        assert main(["--study", study, "--quiet", "--report", *options, *folders]) == 0
+    return root
 
 
-def test_all_cells_are_complete(again):
-    cells = list((again.parent / "multirun/digits/cells").iterdir())
-    assert len(cells) == 190
+@pytest.mark.parametrize("study", STUDIES)
+def test_all_cells_are_complete(again, study):
+    num_cells, _ = STUDIES[study]
+    cells = list((again / "multirun" / study / "cells").iterdir())
+    assert len(cells) == num_cells
     assert {len(list(cell.iterdir())) for cell in cells} == {2}
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_tables_follow_from_the_records(again, name):
-    assert (again / f"{name}.md").read_text() == (DIGITS / f"{name}.md").read_text()
-    ours, theirs = (pd.read_csv(folder / f"{name}.csv") for folder in (again, DIGITS))
-    assert_frame_equal(ours, theirs, rtol=1e-9)
+@pytest.mark.parametrize(("study", "name"), PAGES)
+def test_tables_follow_from_the_records(again, study, name):
+    ours, theirs = (folder / study / name for folder in (again, RESULTS))
+    assert ours.with_suffix(".md").read_text() == theirs.with_suffix(".md").read_text()
+    frames = (pd.read_csv(file.with_suffix(".csv")) for file in (ours, theirs))
+    assert_frame_equal(*frames, rtol=1e-9)
 
 
-def test_the_report_follows_from_the_records(again):
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_report_follows_from_the_records(again, study):
     # Drawings differ by library version; everything that is said and laid out does not.
     ours, theirs = (
-        re.sub(r'src="data:[^"]*"', "", (folder / "report.html").read_text())
-        for folder in (again, DIGITS)
+        re.sub(r'src="data:[^"]*"', "", (folder / study / "report.html").read_text())
+        for folder in (again, RESULTS)
     )
     assert ours == theirs
 
 
-def test_every_figure_is_there(again):
-    assert {file.name for file in again.glob("*.png")} == {f.name for f in DIGITS.glob("*.png")}
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_figure_is_there(again, study):
+    ours, theirs = ({f.name for f in (root / study).glob("*.png")} for root in (again, RESULTS))
+    assert ours == theirs
 
 
-def test_nothing_is_missing():
-    assert {"accuracy", "sharpness", "effects", "conclusions", "comparison"} <= set(TABLES)
+@pytest.mark.parametrize("study", STUDIES)
+def test_nothing_is_missing(study):
+    pages = {name for of, name in PAGES if of == study}
+    assert {"accuracy", "accuracy_train", "sharpness", "effects", "conclusions"} <= pages
     for name in ("report.html", "effects_headline.png", "accuracy_rho.png", "amplified_share.png"):
-        assert (DIGITS / name).exists()
+        assert (RESULTS / study / name).exists()
+
+
+def numbers(page, pattern):
+    """What of a text is a number with its spread, and what of it no table has."""
+    found = re.findall(pattern, page.read_text())
+    tables = "".join((RESULTS / study / f"{name}.md").read_text() for study, name in PAGES)
+    return found, [number for number in found if number not in tables.replace("\\", "")]
 
 
 @pytest.mark.parametrize("page", [RESULTS / "README.md", RESULTS.parents[1] / "README.md"])
 def test_every_interval_in_the_text_is_one_of_the_tables(page):
-    intervals = re.findall(r"[+−][\d.]+ \[[^\]]+\]", page.read_text())
-    effects = (DIGITS / "effects.md").read_text().replace("\\", "")
-    assert intervals
-    assert [interval for interval in intervals if interval not in effects] == []
+    found, missing = numbers(page, r"[+−][\d.]+ \[[^\]]+\]")
+    assert found
+    assert missing == []
+
+
+def test_every_mean_in_the_text_is_one_of_the_tables():
+    found, missing = numbers(RESULTS / "README.md", r"[\d.]+ ± [\d.]+")
+    assert found
+    assert missing == []

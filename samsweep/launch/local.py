@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from samsweep.launch.slots import (
     most_on_one_gpu,
 )
 from samsweep.machine import Machine, Slot
+
+log = logging.getLogger(__name__)
 
 
 def look_at_machine(plan: Plan, *, prepare: bool) -> Machine:
@@ -76,7 +79,8 @@ def cost_here(
         plan: Of which at least one cell is to be worked on.
         machine: This one.
         num_threads: CPU threads of a cell.
-        cells_per_gpu: Cells that share a GPU. One alone keeps it busy, so that they take turns.
+        cells_per_gpu: Cells that share a GPU, which are taken to run in turns. Records are taken
+            as they are.
     """
 
     def probe(runs: Sequence[RunConfig]) -> Sequence[float]:
@@ -92,6 +96,9 @@ def cost_here(
         )
     except ProcessDied:
         # Killed, most likely for want of memory: the cells will tell.
+        return None
+    except (RuntimeError, MemoryError) as error:
+        log.warning("No estimate, since steps could not be timed: %s", error)
         return None
 
 
@@ -126,7 +133,7 @@ def look_ahead(
     slots = None if settings is None else slots_of(plan, machine, settings)
     threads, sharing = plan.cells[0].run.num_threads or machine.num_cores, 1
     if slots is not None:
-        threads, sharing = slots[0].num_threads, most_on_one_gpu(slots)
+        threads, sharing = slots[0].num_threads, most_on_one_gpu(slots[: len(plan.to_do)])
     cost = None
     if estimate:
         cost = cost_here(plan, machine, num_threads=threads, cells_per_gpu=sharing)

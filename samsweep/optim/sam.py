@@ -43,8 +43,8 @@ class SAM(ClosureOptimizer):
         second_pass: A reusable context manager around the second pass. With batch norm use
             :class:`~samsweep.optim.batchnorm.frozen_batchnorm`, so that running statistics move
             once per step.
-        keep_strides: Whether both passes see weights of the same strides, which compiled passes
-            need; see :func:`~samsweep.optim.ascent.perturbed`.
+        keep_strides: Whether both passes see weights of the same strides, as compiled passes must;
+            see :func:`~samsweep.optim.ascent.perturbed`.
 
     Raises:
         ValueError: If rho is negative or not finite, or a name is unknown.

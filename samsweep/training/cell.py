@@ -37,6 +37,7 @@ from samsweep.tracking import NoTracker, Tracker, start_tracker
 from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
 from samsweep.training.device import (
     describe_device,
+    make_current,
     make_deterministic,
     num_cores,
     num_threads,
@@ -239,6 +240,7 @@ class CellRun:
         return next((n for n in earlier if n <= num_cores()), None)
 
     def _prepare_machine(self) -> None:
+        make_current(self._device)
         make_deterministic(self._device)
         if self._device.type == "cpu":
             keep_freed_memory()

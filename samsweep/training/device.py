@@ -53,6 +53,12 @@ def check_compiler() -> None:
         )
 
 
+def make_current(device: torch.device) -> None:
+    """Have what names no GPU, such as pinned memory, use this one and not the first."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def make_deterministic(device: torch.device) -> None:
     """Have equal operations give equal bits; CPUs do so anyway, for one number of threads."""
     if device.type == "cuda":

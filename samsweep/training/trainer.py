@@ -42,7 +42,7 @@ class Trainer:
             update is fused. Results differ from those without it by the rounding of float32.
             Ignored where a step differentiates twice, which such graphs cannot.
         cuda_graphs: Whether steps are launched from a recording, with the same results. Ignored on
-            a CPU, and where a step takes random numbers.
+            a CPU, and where a step differentiates twice.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Trainer:
             self.model,
             seed=cell.seed,
             fused=compiled,
-            # Not on a CPU, where results of digits have been as they are without.
+            # On a CPU plain steps keep the bits that they have always had.
             keep_strides=compiled or self.device.type == "cuda",
         )
         #: The network as the steps see it; its parameters are the model's.
@@ -180,8 +180,10 @@ class Trainer:
         if not self._records:
             return self._compute, diagnose
         if self._recorded is None:
-            step = Recording(self._compute, images, labels, keep=self.model.buffers())
-            numbers = Recording(lambda: diagnose(step.result[0]), after=step)
+            step = Recording(
+                self._compute, images, labels, device=self.device, keep=self.model.buffers()
+            )
+            numbers = Recording(lambda: diagnose(step.result[0]), device=self.device, after=step)
             self._recorded = step.replay, lambda _: numbers.replay()
         return self._recorded
 

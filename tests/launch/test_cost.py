@@ -4,8 +4,9 @@ import pytest
 from helpers import compose_run
 
 from samsweep.launch.cost import estimate_cost
-from samsweep.launch.local import Outlook, look_ahead
+from samsweep.launch.local import Outlook, cost_here, look_ahead
 from samsweep.launch.plan import Point, plan_sweep
+from samsweep.launch.process import ProcessDied
 from samsweep.launch.report import cost_sentence, tell
 from samsweep.launch.slots import PoolSettings
 from samsweep.machine import Machine
@@ -114,6 +115,19 @@ def test_cells_that_share_a_gpu_take_turns(root, monkeypatch):
     for sharing in (1, 4):
         outlook = look_ahead(plan, PoolSettings(cells_per_gpu=sharing))
         assert outlook.cost.seconds_with(len(outlook.slots)) == pytest.approx(8 * 40 * 2.0 / 2)
+
+
+@pytest.mark.parametrize(
+    "error", [ProcessDied("killed"), RuntimeError("a step cannot be recorded"), MemoryError()]
+)
+def test_steps_that_cannot_be_timed_cost_no_more_than_the_estimate(root, monkeypatch, error):
+    def no_luck(*arguments):
+        raise error
+
+    monkeypatch.setattr("samsweep.launch.local.call", no_luck)
+    machine = Machine(host="here", num_cores=8, device="cpu (some)")
+    plan = plan_sweep([point(root, "opt=sam")])
+    assert cost_here(plan, machine, num_threads=1) is None
 
 
 def lambda_max_key(root, *overrides):

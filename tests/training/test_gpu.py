@@ -10,6 +10,7 @@ import torch
 from helpers import compose_run, records, run
 
 from samsweep.config import MEASURES
+from samsweep.data.images import ImageData, Split
 from samsweep.data.load import load_dataset
 from samsweep.sharpness.measure import measure
 from samsweep.training.device import make_deterministic, resolve_device
@@ -62,7 +63,7 @@ def assert_equal(left, right):
     ("compiled", "cuda_graphs"), list(itertools.product(("false", "true"), (False, True)))
 )
 def test_a_resumed_training_is_bit_identical(data, opt, compiled, cuda_graphs):
-    """Stopped in the middle of an epoch, when the passes of the rest are recorded anew."""
+    """Stopped in the middle of an epoch, when the steps of the rest are recorded anew."""
 
     def fresh():
         return make(data, opt, f"compile={compiled}", cuda_graphs=cuda_graphs)
@@ -83,6 +84,27 @@ def test_a_resumed_training_is_bit_identical(data, opt, compiled, cuda_graphs):
     resumed.load_state_dict(stopped.state_dict())
     assert resumed.run_epoch(nothing) == rows[1]
     assert_equal(resumed.model.state_dict(), straight.model.state_dict())
+
+
+def colour_images(device):
+    """Random images of the size of CIFAR's."""
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (512, 3, 32, 32), dtype=torch.uint8, generator=draws)
+    split = Split(images=images, labels=torch.randint(10, (512,), generator=draws))
+    moments = torch.full((3,), 128.0)
+    data = ImageData(train=split, val=split, test=split, mean=moments, std=moments, num_classes=10)
+    return data.to(device)
+
+
+@pytest.mark.parametrize("model", ["resnet20", "resnet18", "wrn28_10"])
+@pytest.mark.parametrize("opt", ["sam", "samdirection"])
+def test_recorded_steps_of_larger_networks_are_the_plain_steps(data, opt, model):
+    images = colour_images(data.train.labels.device)
+    plain, recorded = (
+        make(images, opt, f"model={model}", "lr=0.01", cuda_graphs=on) for on in (False, True)
+    )
+    assert plain.run_epoch(nothing) == recorded.run_epoch(nothing)
+    assert_equal(plain.model.state_dict(), recorded.model.state_dict())
 
 
 @pytest.mark.parametrize("opt", OPTIONS)

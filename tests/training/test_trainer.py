@@ -327,16 +327,21 @@ def test_when_a_checkpoint_is_due(tmp_path, every_steps, every_seconds, due):
 
 
 class Repeated:
-    """What a recording is without a GPU: its function, called again."""
+    """What a recording is without a GPU: its function, called again; earlier results are lost."""
 
-    def __init__(self, function, *inputs, keep=(), after=None):
+    def __init__(self, function, *inputs, device, keep=(), after=None):
         kept = [(tensor, tensor.clone()) for tensor in keep]
         self._function, self.result = function, function(*inputs)
         for tensor, before in kept:
             tensor.copy_(before)
 
     def replay(self, *inputs):
-        self.result = self._function(*inputs)
+        earlier, self.result = self.result, self._function(*inputs)
+        if isinstance(earlier, tuple):
+            step, num_correct = earlier
+            lost = [step.loss, *step.grad_clean, *step.update, *(step.grad_perturbed or [])]
+            for tensor in (num_correct, *lost):
+                tensor.zero_()
         return self.result
 
 
@@ -354,3 +359,30 @@ def test_nothing_is_recorded_on_a_cpu(data):
     trainer.model.train()
     trainer.take_step(torch.arange(128))
     assert trainer._recorded is None
+
+
+@pytest.mark.parametrize("opt", ["opt=sgd", "opt=sam", "opt=sgdhess"])
+def test_what_is_computed_moves_nothing_but_statistics(data, opt):
+    trainer = make(data, opt)
+    trainer.model.train()
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    trainer._compute(*trainer._batch(torch.arange(128)))
+    after = trainer.model.parameters()
+    assert all(torch.equal(p, b) for p, b in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("opt", "cosine"), [("opt=sgd", 0.98), ("opt=sam", 0.9), ("opt=samdirection", 0.9)]
+)
+def test_a_step_in_bfloat16_is_nearly_the_step_in_float32(data, opt, cosine):
+    """Less so at w + epsilon: weights are rounded there as well, and epsilon is small."""
+    found = []
+    for precision in ("float32", "bfloat16"):
+        trainer = make(data, opt, f"precision={precision}")
+        trainer.model.train()
+        result, _ = trainer._compute(*trainer._batch(torch.arange(128)))
+        found.append((result.loss, torch.cat([x.flatten() for x in result.update])))
+    (loss, exact), (rounded_loss, rounded) = found
+    assert rounded_loss.dtype == rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded_loss, loss, rtol=1e-2, atol=0)
+    assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > cosine
