@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -22,6 +23,21 @@ def compose_run(*overrides: str) -> RunConfig:
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return to_run_config(compose("config", overrides=list(overrides)))
+
+
+def train_until(trainer, num_steps: int) -> None:
+    """Stop a trainer where so many steps are taken, as an interruption does."""
+
+    class Stop(Exception):
+        pass
+
+    def stop_there():
+        if trainer.total_steps == num_steps:
+            raise Stop
+
+    with suppress(Stop):
+        while True:
+            trainer.run_epoch(stop_there)
 
 
 def make_folder(root: Path, name: str = "cell") -> Path:

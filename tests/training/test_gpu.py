@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import compose_run, records, run
+from helpers import compose_run, records, run, train_until
 
-from samsweep.config import MEASURES
-from samsweep.data.images import ImageData, Split
+from samsweep.config import MEASURES, DataInfo
 from samsweep.data.load import load_dataset
 from samsweep.sharpness.measure import measure
 from samsweep.training.device import make_deterministic, resolve_device
 from samsweep.training.examples import measured_examples
+from samsweep.training.probe import _random_images
 from samsweep.training.trainer import Trainer
 
 pytestmark = [
@@ -70,17 +70,7 @@ def test_a_resumed_training_is_bit_identical(data, opt, compiled, cuda_graphs):
 
     straight, stopped, resumed = fresh(), fresh(), fresh()
     rows = [straight.run_epoch(nothing) for _ in range(2)]
-
-    class Stop(Exception):
-        pass
-
-    def stop_at_step_10():
-        if stopped.total_steps == 10:
-            raise Stop
-
-    with pytest.raises(Stop):
-        for _ in range(2):
-            stopped.run_epoch(stop_at_step_10)
+    train_until(stopped, 10)
     resumed.load_state_dict(stopped.state_dict())
     assert resumed.run_epoch(nothing) == rows[1]
     assert_equal(resumed.model.state_dict(), straight.model.state_dict())
@@ -88,12 +78,10 @@ def test_a_resumed_training_is_bit_identical(data, opt, compiled, cuda_graphs):
 
 def colour_images(device):
     """Random images of the size of CIFAR's."""
-    draws = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (512, 3, 32, 32), dtype=torch.uint8, generator=draws)
-    split = Split(images=images, labels=torch.randint(10, (512,), generator=draws))
-    moments = torch.full((3,), 128.0)
-    data = ImageData(train=split, val=split, test=split, mean=moments, std=moments, num_classes=10)
-    return data.to(device)
+    info = DataInfo(
+        num_classes=10, channels=3, image_size=32, num_train=512, num_val=512, num_test=512
+    )
+    return _random_images(info, 512).to(device)
 
 
 @pytest.mark.parametrize("model", ["resnet20", "resnet18", "wrn28_10"])

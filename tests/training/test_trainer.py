@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import compose_run
+from helpers import compose_run, train_until
 from torch._dynamo.utils import counters
 
 from samsweep.config import CheckpointConfig, ConfigError
@@ -88,17 +88,7 @@ def test_a_resumed_training_is_bit_identical(data, overrides, tmp_path):
     rows = [straight.run_epoch(nothing) for _ in range(2)]
 
     stopped = make(data, *overrides)
-
-    class Stop(Exception):
-        pass
-
-    def stop_at_step_10():
-        if stopped.total_steps == 10:
-            raise Stop
-
-    with pytest.raises(Stop):
-        for _ in range(2):
-            stopped.run_epoch(stop_at_step_10)
+    train_until(stopped, 10)
     config = CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
     checkpoints = Checkpoints(CellFolder(tmp_path), config)
     checkpoints.write(stopped.state_dict())
