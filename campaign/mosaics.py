@@ -1,8 +1,8 @@
 """A data set of small images in a few archives, and back into the folders that it came from.
 
 A tree of ``train/<class>/`` and ``test/<class>/`` is 60,000 files for CIFAR-100. An archive holds
-one picture a class, a mosaic of its images as lossless WebP, and several archives share the classes,
-so that each is small enough to be carried alone.
+one picture a class, a mosaic of its images as lossless WebP, and several archives share the
+classes, so that each is small enough to be carried alone.
 
     python -m campaign.mosaics pack FOLDER data/cifar100.tar --parts 3
     python -m campaign.mosaics unpack data/cifar100 data/cifar100-1.tar [...]
@@ -133,6 +133,7 @@ def _unpack_class(folder: Path, part: str, name: str, data: bytes) -> int:
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(prog="python -m campaign.mosaics", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     packing = commands.add_parser("pack")
