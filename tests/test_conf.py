@@ -27,20 +27,25 @@ def test_no_file_is_left_out():
     assert set(conf_dir().rglob("*.yaml")) == known
 
 
-@pytest.mark.parametrize(("group", "name"), OPTIONS)
-def test_an_option_composes(group, name, tmp_path):
-    overrides = [f"{group}={name}"]
-    if name == "image_folder":
-        from PIL import Image
+@pytest.fixture(scope="session")
+def images(tmp_path_factory):
+    """What an option for a folder of images needs beside itself."""
+    from PIL import Image
 
-        for split, number in (("train", 4), ("test", 1)):
-            for label in ("cat", "dog"):
-                folder = tmp_path / split / label
-                folder.mkdir(parents=True)
-                for i in range(number):
-                    Image.new("RGB", (16, 16), (i, 0, 0)).save(folder / f"{i}.png")
-        overrides += [f"dataset.path={tmp_path}", "batch_size=4"]
-    assert compose_run(*overrides)
+    root = tmp_path_factory.mktemp("images")
+    for split, number in (("train", 4), ("test", 1)):
+        for label in ("cat", "dog"):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for i in range(number):
+                Image.new("RGB", (16, 16), (i, 0, 0)).save(folder / f"{i}.png")
+    return [f"dataset.path={root}", "batch_size=4"]
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_an_option_composes(group, name, images):
+    overrides = [f"{group}={name}"]
+    assert compose_run(*overrides, *(images if name == "image_folder" else []))
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
@@ -57,16 +62,22 @@ def swept(key, values):
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
-def test_an_experiment_opens_with_its_command_and_its_grid_composes(file):
-    lines = file.read_text().splitlines()
+def test_an_experiment_opens_with_its_command_and_its_grid_composes(file, images):
+    text = file.read_text()
+    lines = text.splitlines()
     assert lines[0] == "# @package _global_"
-    assert lines[1] == f"# python -m samsweep.run +experiment={file.stem}"
-    sweeper = yaml.safe_load(file.read_text())["hydra"]["sweeper"]
+    command = f"# python -m samsweep.run +experiment={file.stem}"
+    of_images = "image_folder" in text
+    assert lines[1].startswith(f"{command} dataset.path=") if of_images else lines[1] == command
+    # A preset that builds on another one has the other's grid.
+    sweeper = yaml.safe_load(text).get("hydra", {}).get("sweeper", {})
     for grid in [sweeper.get("params", {}), *sweeper.get("grids", [])]:
         for key, values in grid.items():
             assert isinstance(values, str), "a YAML list would become one value"
             for value in swept(key, values):
-                assert compose_run(f"+experiment={file.stem}", value)
+                assert compose_run(
+                    f"+experiment={file.stem}", value, *(images if of_images else [])
+                )
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
@@ -75,8 +86,8 @@ def test_an_experiment_cannot_silently_run_one_cell(file):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("config", overrides=[f"+experiment={file.stem}"], return_hydra_config=True)
     assert config.hydra.mode.name == "MULTIRUN"
-    own = {"demo", "digits"}
-    assert config.study == (file.stem if file.stem in own else "empirical_sam")
+    shared = {"accuracy", "amplified", "sgdhess", "sharpness"}
+    assert config.study == ("empirical_sam" if file.stem in shared else file.stem)
 
 
 def test_the_whole_study_is_the_union_of_its_tables():
