@@ -57,6 +57,7 @@ _SUBJECT = (
     "outcome",
     "ascent",
     "eta",
+    "scaled",
     "granularity",
     "effect",
     "model",

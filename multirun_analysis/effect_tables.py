@@ -132,7 +132,7 @@ def _sections(effects: pd.DataFrame) -> Iterator[Section]:
         )
     for _, recipe in effects.groupby("recipe_key", sort=False):
         yield Section(heading=recipe["recipe"].iloc[0])
-        keys = ["outcome", "settings_key", "ascent", "eta", "granularity"]
+        keys = ["outcome", "settings_key", "ascent", "eta", "scaled", "granularity"]
         for _, table in recipe.groupby(keys, sort=False, dropna=False):
             yield Section(heading=design_title(table.iloc[0]), level=3, table=_table(table))
 
@@ -144,7 +144,8 @@ def design_title(row: Row | pd.Series[Any]) -> str:
         parts.append(str(row["settings_label"]))
     parts.append(f"{GRANULARITY_LABELS[row['granularity']]} granularity")
     if row["ascent"] == "adaptive":
-        parts.append(f"adaptive ascent, eta {number(row['eta'])}")
+        scaled = ", unscaled norms" * bool(pd.isna(row["scaled"]))
+        parts.append(f"adaptive ascent, eta {number(row['eta'])}{scaled}")
     return ", ".join(parts)
 
 

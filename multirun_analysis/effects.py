@@ -63,10 +63,19 @@ TRAINING_OUTCOMES = ("test_accuracy", "test_loss", "weight_norm")
 OUTCOMES = ("test_accuracy", "test_loss", "log_lambda_max", "weight_norm")
 
 #: What one 2x2 design is about; radii are its points.
-DESIGN = ("recipe_key", "model", "ascent", "eta", "granularity")
+DESIGN = ("recipe_key", "model", "ascent", "eta", "scaled", "granularity")
 _POINT = (*DESIGN, "rho")
 #: Tests that are corrected together.
-FAMILY = ("recipe_key", "settings_key", "ascent", "eta", "granularity", "outcome", "effect")
+FAMILY = (
+    "recipe_key",
+    "settings_key",
+    "ascent",
+    "eta",
+    "scaled",
+    "granularity",
+    "outcome",
+    "effect",
+)
 
 #: Columns of :func:`estimate_effects`.
 EFFECT_COLUMNS: Mapping[str, str] = {
@@ -79,6 +88,7 @@ EFFECT_COLUMNS: Mapping[str, str] = {
     "model": "string",
     "ascent": "string",
     "eta": "float64",  # NaN but for the adaptive ascent
+    "scaled": "string",  # <NA> but for the adaptive ascent of all weights
     "granularity": "string",
     "outcome": "string",  # one of OUTCOMES
     "rho": "float64",
@@ -186,7 +196,7 @@ def published_effects(reference: pd.DataFrame) -> pd.DataFrame:
 #: What a corner's cell has in common with the other corners of its design.
 _SHARED = {
     "sgd": ("recipe_key", "model", "seed"),
-    "sam": ("recipe_key", "model", "ascent", "eta", "rho", "seed"),
+    "sam": ("recipe_key", "model", "ascent", "eta", "scaled", "rho", "seed"),
     **{hybrid: (*_POINT, "seed") for hybrid in HYBRIDS},
 }
 
@@ -374,7 +384,16 @@ def _in_order(effects: pd.DataFrame) -> pd.DataFrame:
     ranked = effects.assign(
         **{name: pd.Categorical(effects[name], list(order)) for name, order in registries.items()}
     )
-    by = ["dataset", "recipe", "outcome", "settings_label", "settings_key", "ascent", "eta"]
+    by = [
+        "dataset",
+        "recipe",
+        "outcome",
+        "settings_label",
+        "settings_key",
+        "ascent",
+        "eta",
+        "scaled",
+    ]
     order = ranked.sort_values([*by, "granularity", "effect", "model", "rho"], kind="stable").index
     return effects.loc[order].reset_index(drop=True)
 
@@ -395,6 +414,7 @@ def _published_part(reference: pd.DataFrame, quantity: str, reading: str) -> pd.
         curvature=names.where(~names.isin(list(sources))),
         ascent=pd.Series("plain", index=numbers.index),
         eta=np.nan,
+        scaled=pd.Series(pd.NA, index=numbers.index, dtype="string"),
         recipe_key="published",
         seed=0,
         status="complete",

@@ -297,6 +297,9 @@ def _designs(effects: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
     if "eta" in effects:
         etas = [f", eta {number(eta)}" if pd.notna(eta) else "" for eta in effects["eta"]]
         ascents += pd.Series(etas, index=effects.index, dtype="string")
+    if "scaled" in effects:
+        unscaled = (effects["ascent"] == "adaptive") & effects["scaled"].isna()
+        ascents = ascents.mask(unscaled, ascents + ", unscaled norms")
     names = [str(name) for name in ascents.drop_duplicates()]
     for name in names:
         here = ascents == name

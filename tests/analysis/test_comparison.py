@@ -92,7 +92,7 @@ def test_other_granularities_and_ascents_are_not_the_published(study: Study, roo
     for number, other in enumerate(
         (
             variant("samdirection", 0.1, granularity="global"),
-            variant("samdirection", 0.1, ascent="adaptive", eta=0.01),
+            variant("samdirection", 0.1, ascent="adaptive", eta=0.01, scaled="weights"),
         )
     ):
         study.add(cell(other, model="resnet18", dataset=CIFAR100, seed=number, **PUBLISHED), 80.0)

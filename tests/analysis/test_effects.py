@@ -308,7 +308,7 @@ def test_recipes_models_and_measurements_are_not_mixed() -> None:
 
 
 def test_the_adaptive_design_has_asam_as_its_corner() -> None:
-    adaptive: dict[str, Any] = {"ascent": "adaptive", "eta": 0.01}
+    adaptive: dict[str, Any] = {"ascent": "adaptive", "eta": 0.01, "scaled": "weights"}
     records = _design(Y)
     for seed, y in Y.items():
         records += [
