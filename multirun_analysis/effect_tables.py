@@ -358,7 +358,9 @@ def published_page(published: pd.DataFrame) -> Page:
 
 def _source(published: pd.DataFrame) -> tuple[str, ...]:
     attrs = published.attrs
-    return tuple([attrs["source"], attrs["protocol"], *attrs["caveats"]]) if attrs else ()
+    if not attrs:
+        return ()
+    return (attrs["source"], attrs["protocol"], *attrs["readings"].values(), *attrs["caveats"])
 
 
 def _published_table(table: pd.DataFrame) -> pd.DataFrame:
