@@ -156,7 +156,8 @@ def _of_same_images(runs: pd.DataFrame, published: pd.DataFrame) -> pd.Series[bo
     folder = (runs["dataset"] == "image_folder") & runs["fingerprint"].isin(
         published.attrs["same_images"]
     )
-    return (runs["dataset"] == published.attrs["dataset"]) | folder
+    named: pd.Series[bool] = runs["dataset"] == published.attrs["dataset"]
+    return named | folder
 
 
 def _our_sharpness(
