@@ -44,6 +44,9 @@ CELL: Mapping[str, Column] = {
     ),
     "ascent": Column("string", "plain or adaptive; missing where unused"),
     "eta": Column("float64", "added to abs(w) in the adaptive ascent; missing where unused"),
+    "scaled": Column(
+        "string", "weights where the adaptive ascent scales norm layers too; missing otherwise"
+    ),
     "curvature": Column("string", "SGDHESS's: hutchinson, gauss_newton or exact"),
     "formula": Column("string", "the vector that was handed to the base optimizer"),
     "dataset": Column("string", "the data set"),

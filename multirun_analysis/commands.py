@@ -96,6 +96,7 @@ def _point(cell: CellConfig) -> _Rectangle:
 
 def _extras(variant: Variant) -> tuple[tuple[str, object], ...] | None:
     keys = {name: getattr(variant, name) for name in ("ascent", "eta", "curvature")}
+    keys["scaled"] = variant.scales
     used = tuple((name, value) for name, value in keys.items() if value is not None)
     return used or None
 
@@ -210,6 +211,7 @@ def _opt_overrides(rectangle: _Rectangle) -> Iterator[str]:
     usual = {
         "ascent": "adaptive" if rectangle.opt <= {"asam", "sgd"} else "plain",
         "eta": OptOptions.model_fields["eta"].default,
+        "scaled": OptOptions.model_fields["scaled"].default,
         "curvature": "hutchinson",
     }
     yield from _differing("++opt.", dict(rectangle.extras or ()), usual)

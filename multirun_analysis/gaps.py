@@ -207,8 +207,9 @@ def _names(effect: Mapping[Any, Any]) -> set[str]:
 
 def _design(variants: Sequence[Variant], effect: Mapping[Any, Any]) -> list[Variant]:
     """The corners of an effect's design, at the radii of its hybrids."""
-    eta = None if pd.isna(effect["eta"]) else effect["eta"]
-    ours = [v for v in variants if (v.ascent, v.eta) == (effect["ascent"], eta)]
+    names = ("ascent", "eta", "scaled")
+    wanted = [None if pd.isna(effect[name]) else effect[name] for name in names]
+    ours = [v for v in variants if [getattr(v, name) for name in names] == wanted]
     hybrids = [v for v in ours if v.granularity == effect["granularity"]]
     radii = {hybrid.rho for hybrid in hybrids}
     sams = [v for v in ours if v.granularity is None and v.rho in radii]

@@ -79,7 +79,7 @@ def optimizer_label(variant: Values) -> str:
         variant: The fields of :class:`samsweep.config.Variant`; granularity has its own column.
 
     >>> optimizer_label({"name": "samdirection", "direction": "sam", "ascent": "adaptive"})
-    'SAMDIRECTION (adaptive)'
+    'SAMDIRECTION (adaptive, unscaled norms)'
     """
     name = variant["name"]
     extras = [*_ascent_extras(variant), *_curvature_extras(variant), *_corner_extras(variant)]
@@ -94,6 +94,9 @@ def _ascent_extras(variant: Values) -> Iterable[str]:
     eta = variant.get("eta")
     if eta not in (None, _USUAL_ETA):
         yield f"eta {number(eta)}"
+    # Cells without the key are those that leave out norm layers.
+    if ascent == "adaptive" and variant.get("scaled") is None:
+        yield "unscaled norms"
 
 
 def _curvature_extras(variant: Values) -> Iterable[str]:
@@ -179,11 +182,11 @@ _RECIPE_CORE: tuple[Phrase, ...] = (
     lambda recipe: "" if pd.isna(recipe["momentum"]) else f"momentum {number(recipe['momentum'])}",
     lambda recipe: f"weight decay {number(recipe['weight_decay'])}",
     lambda recipe: f"label noise {number(recipe['label_noise'])}" if recipe["label_noise"] else "",
+    lambda recipe: "" if recipe["precision"] == "float32" else recipe["precision"],
 )
 
 _RECIPE_EXTRA = {
     "lr_schedule": "schedule {}",
-    "precision": "{}",
     "crop_padding": "crop padding {}",
     "flip": "flip {}",
     "cutout": "cutout {}",

@@ -17,7 +17,9 @@ from multirun_analysis.labels import Values, ranking, recipe_titles
 from samsweep.config import DATASETS, MODELS, VARIANTS, Granularity
 
 #: Descriptions that are the same in all seeds of a summary's row.
-_DESCRIPTION = ("model", "optimizer", "variant", "granularity", "ascent", "eta", "curvature")
+_DESCRIPTION = (
+    "model", "optimizer", "variant", "granularity", "ascent", "eta", "scaled", "curvature"
+)  # fmt: skip
 _ORIGIN = ("formula", "recipe_key")
 #: Columns of :func:`summarize`, before those of the measurement.
 SUMMARY_COLUMNS = (

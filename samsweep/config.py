@@ -16,6 +16,7 @@ names; the layers above look their implementations up by these names.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -246,12 +248,33 @@ VARIANTS = ("sgd", "sgdhess", "sam", "samdirection", "sammagnitude", "asam")
 Source = Literal["sgd", "sam"]
 Granularity = Literal["element", "tensor", "global"]
 Ascent = Literal["plain", "adaptive"]
+Scaled = Literal["weights", "matrices"]
 Curvature = Literal["hutchinson", "gauss_newton", "exact"]
 LrSchedule = Literal["cosine_per_step", "cosine_per_epoch", "constant"]
 Precision = Literal["float32", "bfloat16"]
 
 
 # --------------------------------------------------------------------------- field types
+
+#: Significant digits of a float that names a cell, a column or a measurement.
+_DIGITS = 12
+
+
+def rounded(value: float) -> float:
+    """A number as it names things: to 12 significant digits, and never minus zero.
+
+    >>> rounded(0.1 + 0.1 + 0.1), rounded(-0.0)
+    (0.3, 0.0)
+    """
+    return float(f"{value:.{_DIGITS}g}") + 0.0
+
+
+def _rounded_if_float(value: object) -> object:
+    return rounded(value) if isinstance(value, float) else value
+
+
+#: Sums of a range, such as 0.30000000000000004, name the same cell as the number that is meant.
+_Rounded = BeforeValidator(_rounded_if_float)
 
 
 def _one_of(kind: str, choices: Iterable[str]) -> AfterValidator:
@@ -273,11 +296,10 @@ OptName = Annotated[str, _one_of("opt", (*VARIANTS, "hybrid"))]
 
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
-#: Minus zero is zero, and must not hash as something else.
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda x: x + 0.0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Momentum = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), _Rounded]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _Rounded]
+Probability = Annotated[float, Field(ge=0, le=1), _Rounded]
+Momentum = Annotated[float, Field(ge=0, lt=1), _Rounded]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 #: A study is a folder's name, never a path.
@@ -335,6 +357,9 @@ class Variant(Frozen):
         rho: Radius of the perturbation; the factor of the curvature term for ``sgdhess``.
         ascent: ``plain`` (Foret et al. 2021) or ``adaptive`` (Kwon et al. 2021).
         eta: Added to abs(w) in the adaptive ascent.
+        scaled: What the adaptive ascent scales: ``weights`` is every parameter with that name, as
+            in the code of Kwon et al.; None, as all cells had it before there was a choice, only
+            tensors of two or more dimensions, which leaves out norm layers.
         curvature: What ``sgdhess`` multiplies g with.
     """
 
@@ -345,6 +370,7 @@ class Variant(Frozen):
     rho: NonNegative | None = None
     ascent: Ascent | None = None
     eta: NonNegative | None = None
+    scaled: Literal["weights"] | None = None
     curvature: Curvature | None = None
 
     @property
@@ -371,9 +397,20 @@ class Variant(Frozen):
         ascent = (
             "epsilon = rho * g / ||g||"
             if self.ascent == "plain"
-            else "epsilon = rho * T^2 g / ||T g||, T = abs(w) + eta"
+            else f"epsilon = rho * T^2 g / ||T g||, T = abs(w) + eta{self._scaled_tensors}"
         )
         return f"{self._combination}, h = grad(w + epsilon), {ascent}"
+
+    @property
+    def scales(self) -> Scaled | None:
+        """What the adaptive ascent scales; None without it."""
+        if self.ascent != "adaptive":
+            return None
+        return self.scaled or "matrices"
+
+    @property
+    def _scaled_tensors(self) -> str:
+        return "" if self.scaled is None else " on weights, 1 elsewhere"
 
     @property
     def _combination(self) -> str:
@@ -706,6 +743,7 @@ class OptOptions(Frozen):
     magnitude: Source = "sgd"
     ascent: Ascent = "plain"
     eta: NonNegative = 0.01
+    scaled: Scaled = "weights"
     curvature: Curvature | None = None
 
     @model_validator(mode="after")
@@ -735,6 +773,7 @@ class OptOptions(Frozen):
             rho=rho,
             ascent=self.ascent,
             eta=self.eta if adaptive else None,
+            scaled="weights" if adaptive and self.scaled == "weights" else None,
         )
 
 
@@ -758,6 +797,36 @@ class DatasetOptions(Frozen):
     path: str | None = None
     image_size: Count | None = None
     recipe: RecipeOptions
+
+
+class Confirmatory(Frozen):
+    """The tests that a study names beforehand: every combination of these.
+
+    Args:
+        outcomes: Of :data:`multirun_analysis.outcomes.OUTCOMES`.
+        granularities: Of direction and magnitude.
+        rhos: Radii.
+        effects: Contrasts, of :data:`multirun_analysis.effects.EFFECTS`.
+    """
+
+    outcomes: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    granularities: Annotated[tuple[Granularity, ...], Field(strict=False, min_length=1)]
+    rhos: Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)]
+    effects: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
+        "magnitude_minus_direction",
+    )
+
+    @property
+    def num_tests(self) -> int:
+        """Tests of one model."""
+        parts = (self.outcomes, self.granularities, self.rhos, self.effects)
+        return math.prod(len(part) for part in parts)
+
+
+class AnalysisOptions(Frozen):
+    """What a preset says of the analysis; no part of any cell's identity."""
+
+    confirmatory: Confirmatory
 
 
 class Options(Frozen):
@@ -797,6 +866,7 @@ class Options(Frozen):
     fail_fast: bool
     detach: bool
     on_code_change: Literal["warn", "refuse"]
+    analysis: AnalysisOptions | None = None
 
     def resolve(self, info: DataInfo) -> RunConfig:
         """The run that these options ask for.

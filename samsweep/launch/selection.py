@@ -14,6 +14,7 @@ from samsweep.config import (
     DatasetConfig,
     RecipeConfig,
     Variant,
+    rounded,
     unknown_name,
 )
 from samsweep.records.identity import RESULTS_VERSION
@@ -64,6 +65,7 @@ def values_of(cell: CellConfig) -> dict[str, Any]:
         "dataset": dataset.name,
         "seed": cell.seed,
         **named(_OF_VARIANT, cell.variant),
+        "opt.scaled": cell.variant.scales,
         **named(RecipeConfig.model_fields, cell.recipe),
         **named(_OF_DATASET, dataset),
         **named(_OF_AUGMENT, dataset.augment),
@@ -180,7 +182,7 @@ def _is(value: object, text: str) -> bool:
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
-            return float(text) == value
+            return rounded(float(text)) == value
         except ValueError:
             return False
     return text == shown_value(value)

@@ -14,7 +14,7 @@ from samsweep.optim.sam import SAM
 from samsweep.optim.sgdhess import OutputOf, SGDHess
 
 # what they are composed of
-from samsweep.optim.ascent import Ascent, adaptive, perturbed, plain
+from samsweep.optim.ascent import Ascent, adaptive, named_weights, perturbed, plain
 from samsweep.optim.batchnorm import frozen_batchnorm
 from samsweep.optim.combine import combine
 
@@ -34,6 +34,7 @@ __all__ = [
     "build_optimizer",
     "combine",
     "frozen_batchnorm",
+    "named_weights",
     "perturbed",
     "plain",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 import torch
+from torch import Tensor, nn
 
 from samsweep.vectors import Vector, in_memory_order_of, norm
 
@@ -30,18 +31,35 @@ def plain(params: Vector, grads: Vector, rho: float) -> Vector:
     return torch._foreach_mul(grads, rho / (norm(grads) + EPS))
 
 
-def adaptive(eta: float = 0.01) -> Ascent:
-    """Epsilon = rho · T² g / (‖T g‖ + 1e-12) with T = abs(w) + eta on weights.
+def named_weights(model: nn.Module) -> list[Tensor]:
+    """The parameters with ``weight`` in their names, those of norm layers among them.
 
-    Kwon et al. 2021 (arXiv 2102.11600), equation 7. T is 1 on biases and norm layers, that is on
-    every tensor of fewer than two dimensions.
+    What the code of Kwon et al. scales (SamsungLabs/ASAM, ``asam.py``).
+    """
+    return [param for name, param in model.named_parameters() if "weight" in name]
+
+
+def adaptive(eta: float = 0.01, scaled: Iterable[Tensor] | None = None) -> Ascent:
+    """Epsilon = rho · T² g / (‖T g‖ + 1e-12) with T = abs(w) + eta on some tensors, 1 on others.
+
+    Kwon et al. 2021 (arXiv 2102.11600), equation 7. Their text leaves open what counts as a weight;
+    their code scales :func:`named_weights`.
 
     Args:
         eta: Added to abs(w), so that a weight of zero can move (the paper's default).
+        scaled: The parameters with a T of their own; None takes those of two or more dimensions,
+            which needs no names and leaves out biases and norm layers.
     """
+    kept = None if scaled is None else list(scaled)
+    chosen = None if kept is None else {id(param) for param in kept}
+
+    def is_scaled(param: Tensor) -> bool:
+        return param.ndim > 1 if chosen is None else id(param) in chosen
 
     def ascent(params: Vector, grads: Vector, rho: float) -> Vector:
-        scales = [p.detach().abs().add_(eta) if p.ndim > 1 else torch.ones_like(p) for p in params]
+        scales = [
+            p.detach().abs().add_(eta) if is_scaled(p) else torch.ones_like(p) for p in params
+        ]
         scaled = torch._foreach_mul(scales, grads)
         factor = rho / (norm(scaled) + EPS)
         return torch._foreach_mul(torch._foreach_mul(scales, scaled), factor)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from samsweep.config import RecipeConfig, Variant
-from samsweep.optim.ascent import adaptive, plain
+from samsweep.optim.ascent import Ascent, adaptive, named_weights, plain
 from samsweep.optim.base import ClosureOptimizer, GradientDescent
 from samsweep.optim.batchnorm import frozen_batchnorm
 from samsweep.optim.sam import SAM
@@ -81,7 +81,14 @@ def build_optimizer(
         direction=variant.direction,
         magnitude=variant.magnitude,
         granularity=variant.granularity or "element",
-        ascent=adaptive(variant.eta or 0.0) if variant.ascent == "adaptive" else plain,
+        ascent=_ascent(variant, model),
         second_pass=frozen_batchnorm(model),
         keep_strides=keep_strides,
     )
+
+
+def _ascent(variant: Variant, model: nn.Module) -> Ascent:
+    if variant.ascent != "adaptive":
+        return plain
+    scaled = named_weights(model) if variant.scaled == "weights" else None
+    return adaptive(variant.eta or 0.0, scaled)

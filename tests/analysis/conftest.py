@@ -54,7 +54,7 @@ def variant(name: str, rho: float | None = None, **changes: Any) -> Variant:
     if name in ("samdirection", "sammagnitude"):
         usual["granularity"] = "element"
     if name == "asam":
-        usual["eta"] = 0.01
+        usual |= {"eta": 0.01, "scaled": "weights"}
     if name == "sgdhess":
         usual["curvature"] = "hutchinson"
     return Variant(name=name, **(usual | changes))

@@ -84,12 +84,13 @@ def test_sgd_beside_sgdhess_stays_sgd(curvature: str) -> None:
     assert_exact([cell(v) for v in [variant("sgd"), *factors]], 2)
 
 
+@pytest.mark.parametrize("scaled", ["weights", None])
 @pytest.mark.parametrize("eta", [0.01, 0.0])
-def test_the_adaptive_design_is_one_command(eta: float) -> None:
-    adaptive: dict[str, Any] = {"ascent": "adaptive", "eta": eta}
+def test_the_adaptive_design_is_one_command(eta: float, scaled: str | None) -> None:
+    adaptive: dict[str, Any] = {"ascent": "adaptive", "eta": eta, "scaled": scaled}
     variants = [
         variant("sgd"),
-        variant("asam", 0.5, eta=eta),
+        variant("asam", 0.5, eta=eta, scaled=scaled),
         variant("samdirection", 0.5, **adaptive),
         variant("sammagnitude", 0.5, granularity="element", **adaptive),
     ]

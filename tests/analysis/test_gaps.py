@@ -101,7 +101,7 @@ def test_factors_of_sgdhess_and_radii_of_asam_are_their_own() -> None:
     records = [_record(cell(v)) for v in variants]
     _assert_filled(records, [])
     # An adaptive hybrid shares the radii of ASAM.
-    adaptive = {"ascent": "adaptive", "eta": 0.01}
+    adaptive = {"ascent": "adaptive", "eta": 0.01, "scaled": "weights"}
     records.append(_record(cell(variant("samdirection", 0.5, **adaptive))))
     _assert_filled(records, [cell(variant("samdirection", 1.0, **adaptive))])
 
@@ -164,7 +164,7 @@ def test_seeds_that_were_begun_come_first() -> None:
 
 
 def test_more_seeds_keep_to_the_design() -> None:
-    adaptive: dict[str, Any] = {"ascent": "adaptive", "eta": 0.01}
+    adaptive: dict[str, Any] = {"ascent": "adaptive", "eta": 0.01, "scaled": "weights"}
     ours = [
         variant("sgd"),
         variant("asam", 0.5),

@@ -31,7 +31,11 @@ def test_a_number_can_be_read_back(value: float) -> None:
         (variant("sam", 0.1), "SAM"),
         (variant("asam", 0.1), "ASAM"),
         (variant("asam", 0.1, eta=0.5), "ASAM (eta 0.5)"),
-        (variant("samdirection", 0.1, ascent="adaptive"), "SAMDIRECTION (adaptive)"),
+        (variant("asam", 0.1, scaled=None), "ASAM (unscaled norms)"),
+        (
+            variant("samdirection", 0.1, ascent="adaptive", scaled="weights"),
+            "SAMDIRECTION (adaptive)",
+        ),
         (variant("sgdhess", 0.1), "SGDHESS"),
         (variant("sgdhess", 0.1, curvature="exact"), "SGDHESS (exact)"),
         (variant("sgdhess", 0.1, curvature="gauss_newton"), "SGDHESS (gauss-newton)"),
@@ -52,6 +56,12 @@ def test_a_title_says_the_recipe(study: Study) -> None:
         "digits, 40 epochs, batch 128, SGD lr 0.1, momentum 0.9, weight decay 0.001, "
         "label noise 0.4"
     )
+
+
+def test_a_title_says_every_precision_but_the_usual(study: Study) -> None:
+    study.add(cell(variant("sgd"), precision="bfloat16"), 92.4)
+    [title] = recipe_titles(load_runs(study.folder)).values()
+    assert title.endswith(", label noise 0.4, bfloat16")
 
 
 def test_titles_tell_recipes_apart(study: Study) -> None:

@@ -141,7 +141,7 @@ def test_best_validation_is_another_column(study: Study) -> None:
 def test_different_optimizers_are_different_rows(study: Study) -> None:
     chosen = [
         variant("samdirection", 0.1),
-        variant("samdirection", 0.1, ascent="adaptive", eta=0.01),
+        variant("samdirection", 0.1, ascent="adaptive", eta=0.01, scaled="weights"),
         variant("samdirection", 0.1, granularity="tensor"),
         variant("samdirection", 0.1, granularity="global"),
         variant("asam", 0.1),

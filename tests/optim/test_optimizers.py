@@ -18,6 +18,7 @@ from samsweep.optim import (
     SGDHess,
     adaptive,
     frozen_batchnorm,
+    named_weights,
     plain,
     sgdhess,
 )
@@ -273,6 +274,66 @@ def test_sam_equals_pytorch_optimizer_step_for_step(adaptive_ascent, rounding, m
         other.second_step(zero_grad=True)
         for mine, theirs in zip(weights(model), weights(reference), strict=True):
             torch.testing.assert_close(mine, theirs, rtol=rounding, atol=rounding * 1e-2)
+
+
+class ReferenceASAM:
+    """The two steps of SamsungLabs/ASAM's ``asam.py`` (Kwon et al. 2021), written anew.
+
+    davda54/sam and pytorch_optimizer, as ``adaptive=True``, are another rule: they scale biases as
+    well, and add no eta.
+    """
+
+    def __init__(self, base, model, rho, eta):
+        self.base, self.named, self.rho, self.eta = base, list(model.named_parameters()), rho, eta
+
+    def scale(self, name, param):
+        return param.abs() + self.eta if "weight" in name else torch.ones_like(param)
+
+    @torch.no_grad()
+    def ascent_step(self):
+        self.kept = [p.clone() for _, p in self.named]
+        scales = [self.scale(name, p) for name, p in self.named]
+        scaled = [t * p.grad for t, (_, p) in zip(scales, self.named, strict=True)]
+        length = sum(s.square().sum() for s in scaled).sqrt() + 1e-16
+        for (_, p), t, s in zip(self.named, scales, scaled, strict=True):
+            p.add_(self.rho * t * s / length)
+        self.base.zero_grad()
+
+    @torch.no_grad()
+    def descent_step(self):
+        for (_, p), kept in zip(self.named, self.kept, strict=True):
+            p.copy_(kept)
+        self.base.step()
+        self.base.zero_grad()
+
+
+def distance(model, other):
+    pairs = zip(weights(model), weights(other), strict=True)
+    return max((mine - theirs).abs().max().item() for mine, theirs in pairs)
+
+
+def test_asam_equals_the_authors_code_step_for_step():
+    """Batch norm's scale is a weight to that code."""
+    model, reference, matrices = network(), network(), network()
+    optimizer = make_sam(model, ascent=adaptive(0.01, named_weights(model)))
+    other = make_sam(matrices, ascent=adaptive(0.01))
+    theirs = ReferenceASAM(sgd(reference), reference, rho=0.3, eta=0.01)
+    loss_fn = nn.CrossEntropyLoss()
+    for images, labels in batches(20):
+        for net, ours in ((model, optimizer), (matrices, other)):
+            ours.step(lambda net=net, x=images, y=labels: loss_fn(net(x), y))
+        loss_fn(reference(images), labels).backward()
+        theirs.ascent_step()
+        loss_fn(reference(images), labels).backward()
+        theirs.descent_step()
+        assert distance(model, reference) < 1e-12
+    assert distance(matrices, reference) > 1e-3
+
+
+def test_named_weights_are_those_of_convolutions_norms_and_linear_layers():
+    model = network()
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert [names[id(p)] for p in named_weights(model)] == ["0.weight", "1.weight", "4.weight"]
 
 
 # ------------------------------------------------------------------ closed forms on a quadratic

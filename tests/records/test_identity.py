@@ -1,10 +1,18 @@
 """What a cell is called, and what its name does not depend on."""
 
+import json
+import tarfile
+from pathlib import Path
+
 import pytest
 from helpers import compose_run
 
+from samsweep.config import CellConfig
 from samsweep.records import identity
 from samsweep.records.identity import cell_id, wanted_measurements
+
+RESULTS = Path(__file__).parents[2] / "docs/results"
+ARCHIVES = sorted(RESULTS.glob("*/records.tar.xz"))
 
 
 def name(*overrides):
@@ -25,6 +33,17 @@ def test_ids_are_what_they_were():
     """A change here orphans every result on every user's disk: bump RESULTS_VERSION instead."""
     assert name() == "resnet8-sam-rho0.1-digits-seed0-9065a26f18"
     assert name("opt=sgd") == "resnet8-sgd-digits-seed0-a6444b5ff7"
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda archive: archive.parent.name)
+def test_committed_records_keep_their_ids(archive):
+    with tarfile.open(archive) as records:
+        files = [file for file in records if file.name.endswith("/record.json")]
+        for file in files:
+            record = json.load(records.extractfile(file))
+            cell = CellConfig.model_validate_json(json.dumps(record["identity"]))
+            assert cell_id(cell) == record["cell_id"] == Path(file.name).parent.name
+    assert files
 
 
 @pytest.mark.parametrize(
@@ -75,10 +94,33 @@ def test_a_new_results_version_is_another_cell(monkeypatch):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("rho=1", "rho=1.0"), ("rho=0.1", "rho=1e-1"), ("rho=0", "rho=-0.0"), ("lr=0.1", "lr=.1")],
+    [
+        ("rho=1", "rho=1.0"),
+        ("rho=0.1", "rho=1e-1"),
+        ("lr=0.1", "lr=.1"),
+        ("rho=0.3", "rho=0.30000000000000004"),
+        ("lr=0.3", "lr=0.30000000000000004"),
+        ("opt=asam opt.eta=0.3", "opt=asam opt.eta=0.30000000000000004"),
+        *(
+            (f"{key}=0", f"{key}=-0.0")
+            for key in ("rho", "lr", "momentum", "weight_decay", "dataset.label_noise")
+        ),
+    ],
 )
 def test_spellings_of_one_number_are_one_cell(one, other):
-    assert name(one) == name(other)
+    assert name(*one.split()) == name(*other.split())
+
+
+def test_numbers_that_differ_in_twelve_digits_are_two_cells():
+    assert name("rho=0.3") != name("rho=0.300000000001")
+
+
+def test_what_asam_scales_is_identity_where_it_is_used():
+    assert compose_run("opt=asam").cell.identity()["variant"]["scaled"] == "weights"
+    before_the_choice = compose_run("opt=asam", "opt.scaled=matrices").cell
+    assert "scaled" not in before_the_choice.identity()["variant"]
+    assert cell_id(before_the_choice) == "resnet8-asam-rho0.1-digits-seed0-dc8143c08c"
+    assert name("opt=hybrid", "opt.scaled=matrices") == name("opt=hybrid")
 
 
 def test_a_probability_without_a_cutout_is_no_identity():
