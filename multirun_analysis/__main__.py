@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
-from multirun_analysis.effect_pages import effect_pages, reference_pages
+from multirun_analysis.effect_pages import conclusion_pages, effect_pages, reference_pages
 from multirun_analysis.export import export_frames
 from multirun_analysis.formats import to_html
 from multirun_analysis.pages import Page
@@ -18,7 +18,7 @@ from multirun_analysis.references import references
 from multirun_analysis.render import terminal_text, write_pages
 from multirun_analysis.study import Study, StudyError, open_study
 from multirun_analysis.tables import study_pages
-from samsweep.config import unknown_name
+from samsweep.config import ConfigError, unknown_name
 from samsweep.records.store import write_text
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     try:
-        study = open_study(arguments.study, arguments.root)
-    except StudyError as error:
+        study = open_study(arguments.study, arguments.root, arguments.config_dir)
+    except (StudyError, ConfigError) as error:
         return _fail(error)
     tables = study_pages(study)
     compared = [] if arguments.reference is None else reference_pages(study, arguments.reference)
-    pages = [*tables, *effect_pages(study), *compared]
+    pages = [*tables, *effect_pages(study), *conclusion_pages(study), *compared]
     folder = arguments.out / study.name
     write_pages(pages, folder)
     shown = [] if arguments.quiet else [*tables, *compared]
@@ -156,6 +156,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("tables"),
         help="tables go to OUT/STUDY/ (default: %(default)s)",
+    )
+    add(
+        "--config-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of options beside conf/, whose experiments name confirmatory tests too",
     )
     add(
         "--reference",

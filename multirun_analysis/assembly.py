@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from multirun_analysis.effect_pages import effect_pages
+from multirun_analysis.effect_pages import conclusion_pages, effect_pages
 from multirun_analysis.gaps import fill_commands
 from multirun_analysis.pages import Page
 from multirun_analysis.pictures import Picture
@@ -22,7 +22,6 @@ def study_report(study: Study, pictures: Mapping[str, Picture], extra: Sequence[
         pictures: Of :func:`~multirun_analysis.gallery.draw_figures`.
         extra: Further pages, such as those beside published numbers.
     """
-    of_effects = effect_pages(study)
     return Report(
         study=study.name,
         design=design(study.runs),
@@ -30,9 +29,9 @@ def study_report(study: Study, pictures: Mapping[str, Picture], extra: Sequence[
         provenance=provenance(study.runs, study.measurements, read_records(study.folder, [])),
         pages=(*study_pages(study), *extra),
         pictures=tuple(pictures.values()),
-        effects=of_effects[:1],
+        effects=effect_pages(study),
         conclusions=study.answer,
-        conclusion_pages=of_effects[1:],
+        conclusion_pages=conclusion_pages(study),
         gaps=fill_commands(study.runs),
         skipped=study.problems,
     )

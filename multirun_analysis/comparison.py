@@ -110,7 +110,12 @@ def _about(published: pd.DataFrame) -> Section:
     about = published.attrs
     return Section(
         heading="The publication",
-        text=(about["source"], f"Protocol: {about['protocol']}", *about["caveats"]),
+        text=(
+            about["source"],
+            f"Protocol: {about['protocol']}",
+            *about["readings"].values(),
+            *about["caveats"],
+        ),
     )
 
 
@@ -119,7 +124,7 @@ def _about(published: pd.DataFrame) -> Section:
 
 def _ours(study: Study, published: pd.DataFrame) -> Iterator[Ours]:
     dataset = published.attrs["dataset"]
-    runs = study.runs[study.runs["dataset"] == dataset]
+    runs = study.runs[_of_same_images(study.runs, published)]
     if runs.empty:
         there = ", ".join(sorted(study.runs["dataset"].unique()))
         note = (
@@ -132,10 +137,27 @@ def _ours(study: Study, published: pd.DataFrame) -> Iterator[Ours]:
     joined = join_measurements(runs, study.measurements)
     for title, cells in split_by_recipe(runs):
         notes = _deviations(cells.iloc[0].to_dict(), published.attrs["recipe"])
+        notes += (_FOLDER_NOTE,) * (cells["dataset"].iloc[0] != dataset)
         column = published.attrs["accuracy_column"]
         yield Ours(title, "accuracy", None, _by_cell(summarize(cells, column)), True, notes)
         measured = joined[joined["recipe_key"] == cells["recipe_key"].iloc[0]]
         yield from _our_sharpness(title, measured, published.attrs["sharpness_measure"], notes)
+
+
+#: Of an image folder that holds the publication's images.
+_FOLDER_NOTE = (
+    "Ours are the same images in a folder; the validation images are another tenth of the training "
+    "set than in either the publication or the data set of that name here."
+)
+
+
+def _of_same_images(runs: pd.DataFrame, published: pd.DataFrame) -> pd.Series[bool]:
+    """Which cells were trained on the publication's images, by name or by what a folder holds."""
+    folder = (runs["dataset"] == "image_folder") & runs["fingerprint"].isin(
+        published.attrs["same_images"]
+    )
+    named: pd.Series[bool] = runs["dataset"] == published.attrs["dataset"]
+    return named | folder
 
 
 def _our_sharpness(

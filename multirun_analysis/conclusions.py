@@ -65,7 +65,7 @@ _SUBJECT = (
 
 _LEGEND = (
     "Brackets are 95 % t intervals, each on its own; adjusted p are those of sign-flip tests after "
-    "Holm's correction over radii and models. Not told apart from zero is no claim that there is "
+    "correction for the tests of their family. Not told apart from zero is no claim that there is "
     "no change. Simple effects are told of where the interaction is told apart from zero."
 )
 
@@ -168,7 +168,7 @@ def _worth_telling(effects: pd.DataFrame) -> pd.Series[bool]:
     """Main effects, and simple ones where the interaction is told apart from zero."""
     keys = [key for key in _SUBJECT if key != "effect"] + ["rho"]
     point = effects.groupby(keys, dropna=False, sort=False).ngroup()
-    interacting = (effects["effect"] == "interaction") & (effects["p_holm"] <= ALPHA)
+    interacting = (effects["effect"] == "interaction") & (effects["p_adjusted"] <= ALPHA)
     return ~effects["effect"].isin(SIMPLE_EFFECTS) | point.isin(point[interacting])
 
 
@@ -194,7 +194,7 @@ def verdict(row: Row) -> Verdict:
     Args:
         row: Of :func:`~multirun_analysis.effects.estimate_effects`.
     """
-    if not pd.isna(row["p_holm"]) and row["p_holm"] <= ALPHA:
+    if not pd.isna(row["p_adjusted"]) and row["p_adjusted"] <= ALPHA:
         return "told apart"
     return "not told apart" if row["n"] >= row["seeds_needed"] else "too few seeds"
 
@@ -255,7 +255,7 @@ def _too_few(rows: Sequence[Row]) -> str:
 
 
 def _p_range(rows: Sequence[Row], bound: str, end: Callable[[Iterable[float]], float]) -> str:
-    values = {row["p_holm"] for row in rows}
+    values = {row["p_adjusted"] for row in rows}
     return f"adjusted p {'=' if len(values) == 1 else bound} {p_text(end(values))}"
 
 

@@ -4,22 +4,42 @@ from __future__ import annotations
 
 from multirun_analysis.comparison import comparison_page
 from multirun_analysis.conclusions import conclusions_page
-from multirun_analysis.effect_tables import effects_page, published_page
+from multirun_analysis.curvature import curvature_effects
+from multirun_analysis.effect_tables import (
+    curvature_page,
+    effects_page,
+    matched_page,
+    published_page,
+)
 from multirun_analysis.effects import published_effects
+from multirun_analysis.labels import recipe_titles
 from multirun_analysis.pages import Page
 from multirun_analysis.references import load_reference
 from multirun_analysis.study import Study
 
 
 def effect_pages(study: Study) -> list[Page]:
-    """The contrasts of a study, and what they allow to say; none without hybrids.
+    """The contrasts of a study, each page where there are any: of hybrids, and of SGDHESS.
 
     Args:
         study: The study.
     """
-    if study.effects.empty:
-        return []
-    return [effects_page(study.effects), conclusions_page(study.conclusions)]
+    recipes = recipe_titles(study.runs)
+    curvature = curvature_effects(study.runs, study.measurements)
+    return [
+        *([] if study.effects.empty else [effects_page(study.effects)]),
+        *([] if study.matched.empty else [matched_page(study.matched, recipes)]),
+        *([] if curvature.empty else [curvature_page(curvature, recipes)]),
+    ]
+
+
+def conclusion_pages(study: Study) -> list[Page]:
+    """What the contrasts allow to say; none without hybrids.
+
+    Args:
+        study: The study.
+    """
+    return [] if study.effects.empty else [conclusions_page(study.conclusions)]
 
 
 def reference_pages(study: Study, reference: str) -> list[Page]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_CEILING, Context
 from typing import Any
 
 import pandas as pd
 
 from multirun_analysis.effects import EFFECTS, SIMPLE_EFFECTS
+from multirun_analysis.families import CONFIRMATORY
 from multirun_analysis.labels import number
 from multirun_analysis.pages import Page, Section
 
@@ -27,6 +28,11 @@ EFFECT_LABELS: Mapping[str, str] = {
 #: Outcomes with their units.
 OUTCOME_LABELS: Mapping[str, str] = {
     "test_accuracy": "test accuracy (percentage points)",
+    "best_test_accuracy": "test accuracy at best validation (percentage points)",
+    "train_loss": "training loss (nats)",
+    "generalization_gap": "generalisation gap, training less test accuracy (percentage points)",
+    "val_accuracy": "validation accuracy (percentage points)",
+    "log_directional_curvature": "ln of the curvature along g",
     "test_loss": "test loss (nats)",
     "log_lambda_max": "ln lambda_max",
     "weight_norm": "weight norm",
@@ -47,12 +53,16 @@ _MISSING = "??"
 _LEGEND = (
     "Each number is the mean over seeds of a contrast within a seed, with a 95 % t interval; BCa "
     "is the bootstrap over whole seeds, from 8 seeds on. The intervals are not adjusted for their "
-    "number. p is that of the two-sided sign-flip test (exact up to 16 seeds), p Holm is adjusted "
-    "over the radii and models of a table's effect, planned ones included; the effects are not "
-    "adjusted for each other. Seeds that lack a value of a contrast are left out and counted: if "
-    "cells diverge, the numbers speak only of the seeds that did not. Simple effects are shown "
-    "where the interaction is told from zero, or is larger than half the larger main effect. "
-    f"{_MISSING}: no seed has all values."
+    "number. At equal fit: the same contrast of what a regression on the training loss, its square "
+    "and the seeds leaves of the outcome, over all cells of SGD, SAM and hybrids of the recipe and "
+    "model; the training loss may be a mediator, so that a contrast that vanishes there refutes "
+    "nothing. p is that of the two-sided sign-flip test (exact up to 16 seeds). Confirmatory tests "
+    "were named by the study's preset and are adjusted together (Holm); all others are exploratory "
+    "and adjusted together for the false discovery rate (BH, Benjamini-Hochberg); both counts "
+    "include planned tests without a result. Seeds that lack a value of a contrast are left out "
+    "and counted: if cells diverge, the numbers speak only of the seeds that did not. Simple "
+    "effects are shown where the interaction is significant, or is larger than half the larger "
+    f"main effect. {_MISSING}: no seed has all values."
 )
 _PUBLISHED_LEGEND = (
     "Single values, without seeds: these are point contrasts, from which nothing can be told apart "
@@ -132,9 +142,30 @@ def _sections(effects: pd.DataFrame) -> Iterator[Section]:
         )
     for _, recipe in effects.groupby("recipe_key", sort=False):
         yield Section(heading=recipe["recipe"].iloc[0])
+        yield from _confirmatory_section(recipe)
         keys = ["outcome", "settings_key", "ascent", "eta", "scaled", "granularity"]
         for _, table in recipe.groupby(keys, sort=False, dropna=False):
             yield Section(heading=design_title(table.iloc[0]), level=3, table=_table(table))
+
+
+def _confirmatory_section(effects: pd.DataFrame) -> Iterator[Section]:
+    """The tests that were named beforehand, of all outcomes in one table."""
+    named = effects[effects["family"] == CONFIRMATORY].to_dict("records")
+    if not named:
+        yield Section(
+            heading="", text=("No tests were named beforehand: all of these are exploratory.",)
+        )
+        return
+    rows = [
+        {
+            "outcome": OUTCOME_LABELS[row["outcome"]],
+            "granularity": GRANULARITY_LABELS[row["granularity"]],
+            **_table_row(row),
+        }
+        for row in named
+    ]
+    table = pd.DataFrame(rows, dtype="object").drop(columns=["[95 % BCa]", "median"])
+    yield Section(heading="Confirmatory tests", level=3, table=table)
 
 
 def design_title(row: Row | pd.Series[Any]) -> str:
@@ -164,10 +195,24 @@ def _table_row(row: Row) -> dict[str, str]:
         "mean [95 % t]": interval_text(row) if found else _MISSING,
         "[95 % BCa]": _bca_text(row),
         "median": signed(row["median"], _decimals(row)) if found else _MISSING,
+        "at equal fit [95 % t]": _fit_text(row),
         "p": p_text(row["p"]) if found else _MISSING,
-        "p Holm": f"{p_text(row['p_holm'])} (of {row['family_size']})" if found else _MISSING,
+        "p adjusted": _adjusted_text(row) if found else _MISSING,
         "seeds": _seeds_text(row),
     }
+
+
+def _adjusted_text(row: Row) -> str:
+    how = "Holm" if row["family"] == CONFIRMATORY else "BH"
+    return f"{p_text(row['p_adjusted'])} ({how}, {row['family_size']})"
+
+
+def _fit_text(row: Row) -> str:
+    """The contrast at equal training loss; blank where there are too few cells to adjust."""
+    if pd.isna(row["fit_estimate"]):
+        return ""
+    columns = {"estimate": "fit_estimate", "t_low": "fit_low", "t_high": "fit_high"}
+    return interval_text({ours: row[theirs] for ours, theirs in columns.items()})
 
 
 def _seeds_text(row: Row) -> str:
@@ -189,6 +234,98 @@ def lost_notes(row: Row) -> list[str]:
     """
     counts = {what: row[f"n_{what}"] for what in ("diverged", "failed", "missing")}
     return [f"{count} {what}" for what, count in counts.items() if count]
+
+
+# --------------------------------------------------------------------------- beside the design
+
+_CURVATURE_LEGEND = (
+    "SGDHESS less SGD of the same seed: mean over seeds with a 95 % t interval. rho is the factor "
+    "of the curvature term. p is that of the two-sided sign-flip test (exact up to 16 seeds), of "
+    "each test alone: these are exploratory, and p is adjusted for no number of them."
+)
+_MATCHED_LEGEND = (
+    "SAMMAGNITUDE less SAMDIRECTION of the same seed, each in its first epoch whose training loss "
+    "is at or below a level that all seeds of both reach: mean over seeds with a 95 % t interval. "
+    "The loss is the mean over an epoch's mini-batches, augmented and on the way. The epochs "
+    "differ, and with them the learning rate: this compares two trainings on their way, not their "
+    "ends. Only what histories hold can be matched: the largest eigenvalue and the test accuracy "
+    "are taken at the end. The curvature along g is that of mini-batches at w. p is that of the "
+    "two-sided sign-flip test, of each test alone: these are exploratory."
+)
+
+
+def curvature_page(effects: pd.DataFrame, recipes: Mapping[str, str]) -> Page:
+    """What SGDHESS changes against SGD.
+
+    Args:
+        effects: Frame of :func:`~multirun_analysis.curvature.curvature_effects`.
+        recipes: Titles by ``recipe_key``.
+    """
+    return _contrast_page(
+        "sgdhess_effects", "SGDHESS less SGD, paired by seed", _CURVATURE_LEGEND, effects, recipes
+    )
+
+
+def matched_page(effects: pd.DataFrame, recipes: Mapping[str, str]) -> Page:
+    """The headline contrast at equal training loss.
+
+    Args:
+        effects: Frame of :func:`~multirun_analysis.matched.matched_effects`.
+        recipes: Titles by ``recipe_key``.
+    """
+    return _contrast_page(
+        "matched",
+        "Magnitude less direction at equal training loss",
+        _MATCHED_LEGEND,
+        effects,
+        recipes,
+    )
+
+
+def _contrast_page(
+    name: str, title: str, legend: str, effects: pd.DataFrame, recipes: Mapping[str, str]
+) -> Page:
+    """A table for each recipe and outcome."""
+    sections = []
+    for key, recipe in effects.groupby("recipe_key", sort=False):
+        sections.append(Section(heading=recipes[str(key)]))
+        by = ["outcome", "settings_label"] if "settings_label" in recipe else ["outcome"]
+        for _, rows in recipe.groupby(by, sort=False, dropna=False):
+            sections.append(_contrast_section(rows.to_dict("records")))
+    return Page(name=name, title=title, legend=legend, sections=tuple(sections), data=effects)
+
+
+def _contrast_section(rows: Sequence[Row]) -> Section:
+    first = rows[0]
+    measured = first.get("settings_label")
+    heading = OUTCOME_LABELS[first["outcome"]]
+    return Section(
+        heading=heading if pd.isna(measured) else f"{heading}, {measured}",
+        level=3,
+        table=pd.DataFrame([_contrast_row(row) for row in rows], dtype="object"),
+    )
+
+
+def _contrast_row(row: Row) -> dict[str, str]:
+    design = (
+        {"curvature": row["curvature"], "rho": number(row["rho"])}
+        if "curvature" in row
+        else {
+            "granularity": GRANULARITY_LABELS[row["granularity"]],
+            "ascent": row["ascent"],
+            "rho": number(row["rho"]),
+            "training loss": f"{row['level']:.3f}",
+            "epoch, SAMDIRECTION": f"{row['epoch_samdirection']:.1f}",
+            "epoch, SAMMAGNITUDE": f"{row['epoch_sammagnitude']:.1f}",
+        }
+    )
+    return {
+        "model": row["model"],
+        **design,
+        "mean [95 % t]": interval_text(row),
+        "p": p_text(row["p"]),
+        "seeds": str(row["n"]),
+    }
 
 
 # --------------------------------------------------------------------------- published
@@ -221,7 +358,9 @@ def published_page(published: pd.DataFrame) -> Page:
 
 def _source(published: pd.DataFrame) -> tuple[str, ...]:
     attrs = published.attrs
-    return tuple([attrs["source"], attrs["protocol"], *attrs["caveats"]]) if attrs else ()
+    if not attrs:
+        return ()
+    return (attrs["source"], attrs["protocol"], *attrs["readings"].values(), *attrs["caveats"])
 
 
 def _published_table(table: pd.DataFrame) -> pd.DataFrame:

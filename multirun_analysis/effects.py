@@ -11,32 +11,26 @@ one cell per seed whatever the radius and the granularity, SAM one whatever the 
 of different recipes, ascents and granularities stay apart, ln lambda_max of different measurement
 settings too.
 
-Tests are the sign-flip tests of :mod:`multirun_analysis.statistics`; p is adjusted by Holm over a
-family: the radii and models of one effect on one outcome, in one design. All planned tests of a
-family count, also those that have no seeds yet. The effects are not adjusted for each other, and
-intervals for nothing.
+Each contrast is given plain and, where there are cells enough, adjusted for the training loss
+(:func:`~multirun_analysis.outcomes.adjusted_for_fit`). Tests are the sign-flip tests of
+:mod:`multirun_analysis.statistics`; p is adjusted in the families of
+:mod:`multirun_analysis.families`. Intervals are adjusted for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from multirun_analysis.families import with_families
 from multirun_analysis.labels import recipe_titles
-from multirun_analysis.measures import of_largest_eigenvalue
-from multirun_analysis.statistics import (
-    ALPHA,
-    Array,
-    describe_groups,
-    holm,
-    seeds_needed,
-)
-from samsweep.config import CORNERS, DATASETS, MODELS, Ascent, Granularity
+from multirun_analysis.outcomes import OUTCOMES, Outcome, adjusted_for_fit, outcomes_of
+from multirun_analysis.statistics import ALPHA, Array, describe_groups
+from samsweep.config import CORNERS, DATASETS, MODELS, Ascent, Confirmatory, Granularity
 
 HYBRIDS = ("samdirection", "sammagnitude")
 
@@ -58,24 +52,9 @@ SIMPLE_EFFECTS = tuple(name for name in EFFECTS if "_at_" in name)
 #: speaks for both levels of the other factor: simple effects belong beside them.
 LARGE_INTERACTION = 0.5
 
-#: Outcomes of training, and the one of the measurements.
-TRAINING_OUTCOMES = ("test_accuracy", "test_loss", "weight_norm")
-OUTCOMES = ("test_accuracy", "test_loss", "log_lambda_max", "weight_norm")
-
 #: What one 2x2 design is about; radii are its points.
 DESIGN = ("recipe_key", "model", "ascent", "eta", "scaled", "granularity")
 _POINT = (*DESIGN, "rho")
-#: Tests that are corrected together.
-FAMILY = (
-    "recipe_key",
-    "settings_key",
-    "ascent",
-    "eta",
-    "scaled",
-    "granularity",
-    "outcome",
-    "effect",
-)
 
 #: Columns of :func:`estimate_effects`.
 EFFECT_COLUMNS: Mapping[str, str] = {
@@ -106,9 +85,15 @@ EFFECT_COLUMNS: Mapping[str, str] = {
     "bca_low": "float64",  # 95 %, NaN below eight seeds
     "bca_high": "float64",
     "p": "float64",  # sign flip
-    "p_holm": "float64",
+    "family": "string",  # confirmatory (Holm) or exploratory (Benjamini-Hochberg)
+    "p_adjusted": "float64",
     "family_size": "Int64",
     "seeds_needed": "Int64",  # in all, for the family to be able to find anything
+    "fit_estimate": "float64",  # the contrast adjusted for the training loss
+    "fit_low": "float64",  # 95 % t
+    "fit_high": "float64",
+    "fit_p": "float64",  # sign flip, adjusted for no number of tests
+    "fit_r2": "float64",  # share of the outcome's variance that loss and seeds explain
     "interaction_large": "boolean",  # told from zero, or larger than half the larger main effect
 }
 
@@ -129,34 +114,18 @@ PUBLISHED_COLUMNS: Mapping[str, str] = {
 _ROUNDING = 1e-13
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """A number of each cell.
-
-    Args:
-        name: One of :data:`OUTCOMES`.
-        values: Of shape (cells,), NaN where there is none.
-        unconverged: Of shape (cells,): whether a value missed its tolerance.
-        described: What else belongs into the rows: the measurement.
-        recipe_key: The one recipe that has it; None for all.
-    """
-
-    name: str
-    values: Array
-    unconverged: npt.NDArray[np.bool_]
-    described: Mapping[str, Any] = field(default_factory=dict)
-    recipe_key: str | None = None
-
-
 # --------------------------------------------------------------------------- public
 
 
-def estimate_effects(runs: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
+def estimate_effects(
+    runs: pd.DataFrame, measurements: pd.DataFrame, plan: Confirmatory | None = None
+) -> pd.DataFrame:
     """All contrasts of a study with their intervals and tests.
 
     Args:
         runs: Frame of :func:`~multirun_analysis.load.load_runs`, of one study.
         measurements: Frame of :func:`~multirun_analysis.load.load_measurements`.
+        plan: The tests that were named beforehand; without, all are exploratory.
 
     Returns:
         :data:`EFFECT_COLUMNS`, a row per design, outcome (and its measurement), radius and effect,
@@ -164,9 +133,10 @@ def estimate_effects(runs: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataF
     """
     cells = runs.reset_index(drop=True)
     quads = _quads(cells)
-    parts = [_outcome_effects(quads, outcome, cells) for outcome in _outcomes(cells, measurements)]
+    parts = [_plain_and_adjusted(quads, one, cells) for one in outcomes_of(cells, measurements)]
     effects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    effects = _adjusted(_described(effects.reindex(columns=list(EFFECT_COLUMNS)), cells))
+    effects = _described(effects.reindex(columns=list(EFFECT_COLUMNS)), cells)
+    effects = with_families(effects, plan).astype(dict(EFFECT_COLUMNS))
     return _in_order(effects.assign(interaction_large=_large_interactions(effects)))
 
 
@@ -227,31 +197,35 @@ def _corners(cells: pd.DataFrame) -> pd.Series[str]:
     return corners.mask(cells["curvature"].notna())
 
 
-def _outcomes(cells: pd.DataFrame, measurements: pd.DataFrame) -> Iterator[_Outcome]:
-    complete = cells["status"] == "complete"
-    for name in TRAINING_OUTCOMES:
-        values = cells[name].where(complete).to_numpy(dtype=float)
-        yield _Outcome(name, _finite(values), np.zeros(len(cells), dtype=bool))
-    eigenvalues = of_largest_eigenvalue(measurements)
-    for (recipe_key, settings_key), rows in eigenvalues.groupby(["recipe_key", "settings_key"]):
-        found = rows.drop_duplicates("cell_id").set_index("cell_id")
-        found = found[["lambda_max", "converged"]].reindex(cells["cell_id"])
-        lambda_max = found["lambda_max"].to_numpy(dtype=float)
-        positive = (lambda_max > 0) & complete.to_numpy(dtype=bool)
-        logs = np.log(lambda_max, where=positive, out=np.full(len(cells), np.nan))
-        unconverged = ~found["converged"].astype("boolean").fillna(True).to_numpy(dtype=bool)
-        settings = {"settings_key": settings_key, "settings_label": rows["settings_label"].iloc[0]}
-        yield _Outcome("log_lambda_max", _finite(logs), unconverged, settings, str(recipe_key))
-
-
-def _finite(values: Array) -> Array:
-    return np.where(np.isfinite(values), values, np.nan)
-
-
 # --------------------------------------------------------------------------- contrasts
 
 
-def _outcome_effects(quads: pd.DataFrame, outcome: _Outcome, cells: pd.DataFrame) -> pd.DataFrame:
+def _plain_and_adjusted(quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFrame) -> pd.DataFrame:
+    """Rows of one outcome, with the same contrasts of what the training loss leaves of it."""
+    residuals, explained = adjusted_for_fit(outcome, cells)
+    plain = _outcome_effects(quads, outcome, cells)
+    # Both are rows of the same points and effects, in one order.
+    adjusted = _outcome_effects(quads, residuals, cells, bootstrap=False)
+    return plain.assign(
+        **{ours: adjusted[theirs] for ours, theirs in _ADJUSTED.items()},
+        fit_r2=[
+            explained.get((str(recipe), str(model)), np.nan)
+            for recipe, model in zip(plain["recipe_key"], plain["model"], strict=True)
+        ],
+    )
+
+
+_ADJUSTED = {
+    "fit_estimate": "estimate",
+    "fit_low": "t_low",
+    "fit_high": "t_high",
+    "fit_p": "p",
+}
+
+
+def _outcome_effects(
+    quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFrame, *, bootstrap: bool = True
+) -> pd.DataFrame:
     """Rows of one outcome: all effects at all points where they are planned."""
     if outcome.recipe_key is not None:
         quads = quads[quads["recipe_key"] == outcome.recipe_key]
@@ -264,7 +238,7 @@ def _outcome_effects(quads: pd.DataFrame, outcome: _Outcome, cells: pd.DataFrame
     numbers = seeds.groupby(["effect", "point"], sort=False).ngroup().to_numpy()
     found = seeds["value"].notna().to_numpy()
     values = seeds["value"].to_numpy(dtype=float)
-    described = describe_groups(values[found], numbers[found], len(tests))
+    described = describe_groups(values[found], numbers[found], len(tests), bootstrap=bootstrap)
     counts = {
         name: np.bincount(numbers, weights=seeds[name], minlength=len(tests)).astype(int)
         for name in _COUNTS
@@ -282,7 +256,7 @@ _COUNTS = ("n_diverged", "n_failed", "n_missing", "n_unconverged")
 
 
 def _contrast(
-    quads: pd.DataFrame, outcome: _Outcome, cells: pd.DataFrame, effect: str
+    quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFrame, effect: str
 ) -> pd.DataFrame:
     """One effect on one outcome, a row per point and seed, where the effect is planned.
 
@@ -345,23 +319,12 @@ def _described(effects: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     ).astype(dict(EFFECT_COLUMNS))
 
 
-def _adjusted(effects: pd.DataFrame) -> pd.DataFrame:
-    """With Holm's p, the size of the family, and the seeds that it needs."""
-    families = effects.groupby(list(FAMILY), dropna=False, sort=False)["p"]
-    sizes = families.transform("size").astype("Int64")
-    return effects.assign(
-        p_holm=families.transform(lambda p: holm(p.to_numpy())),
-        family_size=sizes,
-        seeds_needed=sizes.map({size: seeds_needed(size) for size in sizes.unique()}),
-    ).astype(dict(EFFECT_COLUMNS))
-
-
 def _large_interactions(effects: pd.DataFrame) -> pd.Series[bool]:
     """Whether the interaction at a row's point asks for simple effects."""
     keys = ["settings_key", "outcome", *_POINT]
     point = effects.groupby(keys, dropna=False, sort=False).ngroup()
     by_point = effects.assign(point=point).set_index("point")
-    told = by_point["p_holm"] <= ALPHA
+    told = by_point["p_adjusted"] <= ALPHA
     size = by_point["estimate"].abs()
     interaction = by_point["effect"] == "interaction"
     main = by_point["effect"].isin(["direction", "magnitude"])
@@ -421,7 +384,7 @@ def _published_part(reference: pd.DataFrame, quantity: str, reading: str) -> pd.
     )
     values = numbers["value"].to_numpy(dtype=float)
     values = np.log(values) if quantity == "sharpness" else values
-    outcome = _Outcome(_PUBLISHED_OUTCOMES[quantity], values, np.zeros(len(cells), dtype=bool))
+    outcome = Outcome(_PUBLISHED_OUTCOMES[quantity], values, np.zeros(len(cells), dtype=bool))
     effects = _outcome_effects(_quads(cells), outcome, cells)
     described = {name: numbers[name].iloc[0] for name in ("source", "dataset")}
     return effects.assign(reading=reading, **described)

@@ -27,7 +27,7 @@ from multirun_analysis.figures.rho import (
     Outcome,
     against_rho,
 )
-from multirun_analysis.figures.scatter import accuracy_sharpness
+from multirun_analysis.figures.scatter import accuracy_sharpness, sharpness_fit
 from multirun_analysis.figures.style import Palette, png_bytes, svg_bytes
 from multirun_analysis.labels import number
 from multirun_analysis.measures import of_largest_eigenvalue
@@ -152,6 +152,18 @@ def _rho_pictures(recipe: Recipe, palette: Palette) -> Iterator[Picture]:
             f"shade rho: the darker, the larger.{_not_positive(rows)} "
             f"{origin_of(recipe.title, label)}",
             _alt_scatter(rows),
+        )
+    for suffix, label, rows in _by_settings(recipe.measured):
+        title = "Sharpness against training loss, a point per cell"
+        yield from make_picture(
+            f"sharpness_fit{suffix}{recipe.suffix}",
+            full_title(title, label if suffix else "", recipe.named),
+            sharpness_fit(rows, palette, title, joined(recipe.title, label)),
+            "Natural logarithm of the largest Hessian eigenvalue against the training loss of the "
+            "last epoch, on images as they are; every point is one trained network. The marker "
+            f"tells the optimizer, the shade rho: the darker, the larger.{_not_positive(rows)} "
+            f"{origin_of(recipe.title, label)}",
+            f"{title}. {_alt_scatter(rows)}",
         )
     yield from _outcome(
         recipe,
@@ -279,7 +291,8 @@ def _effect_pictures(recipe: Recipe, effects: pd.DataFrame | None) -> Iterator[P
 _EFFECT_CAPTIONS = {
     "effects_headline": "To the right of zero, SAM's magnitude alone gives more of the outcome "
     "than SAM's direction alone. n is the number of seeds, adj. p is of the sign-flip test, "
-    "adjusted by Holm over the family.",
+    "adjusted in its family (Holm for what was named beforehand, else Benjamini-Hochberg). Grey: "
+    "the same contrast adjusted for the training loss, which may be a mediator.",
     "effects_main": "What swapping SGD's magnitude, or direction, for SAM's changes on average, "
     "and by how much the one depends on the other.",
     "effects_simple": "What swapping one of the two changes while the other is held at SGD's or "

@@ -41,17 +41,19 @@ _BATCH = 8_000_000
 STATISTICS = ("estimate", "median", "t_low", "t_high", "bca_low", "bca_high", "p")
 
 
-def describe(samples: Array) -> dict[str, Array]:
+def describe(samples: Array, *, bootstrap: bool = True) -> dict[str, Array]:
     """All of a batch's statistics.
 
     Args:
         samples: Of shape (groups, seeds), finite.
+        bootstrap: Whether to take BCa intervals; without, they are NaN.
 
     Returns:
         :data:`STATISTICS`, each of shape (groups,); NaN where there are too few seeds.
     """
     t_low, t_high = t_interval(samples)
-    bca_low, bca_high = bca_interval(samples)
+    nothing = np.full((2, len(samples)), np.nan)
+    bca_low, bca_high = bca_interval(samples) if bootstrap else nothing
     return {
         "estimate": samples.mean(axis=1),
         "median": np.median(samples, axis=1),
@@ -63,13 +65,16 @@ def describe(samples: Array) -> dict[str, Array]:
     }
 
 
-def describe_groups(values: Array, groups: npt.NDArray[Any], num_groups: int) -> pd.DataFrame:
+def describe_groups(
+    values: Array, groups: npt.NDArray[Any], num_groups: int, *, bootstrap: bool = True
+) -> pd.DataFrame:
     """Statistics of samples of different sizes.
 
     Args:
         values: Of shape (values,), finite.
         groups: The sample of each value, 0 to ``num_groups - 1``.
         num_groups: Number of samples; one without values has n = 0.
+        bootstrap: Whether to take BCa intervals, which take most of the time.
 
     Returns:
         ``n`` and :data:`STATISTICS`, a row per sample.
@@ -81,7 +86,7 @@ def describe_groups(values: Array, groups: npt.NDArray[Any], num_groups: int) ->
     for size in np.unique(sizes[sizes > 0]):
         members = np.flatnonzero(sizes == size)
         samples = ordered[starts[members, None] + np.arange(size)]
-        for name, numbers in describe(samples).items():
+        for name, numbers in describe(samples, bootstrap=bootstrap).items():
             found[name][members] = numbers
     return pd.DataFrame({"n": sizes, **found})
 
@@ -210,6 +215,24 @@ def holm(p: Array) -> Array:
     factors = np.arange(len(p), 0, -1)
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1.0, np.fmax.accumulate(factors * p[order]))
+    return np.where(np.isnan(p), np.nan, adjusted)
+
+
+def benjamini_hochberg(p: Array) -> Array:
+    """Adjust p so that calling those up to q significant has a false discovery rate of at most q.
+
+    Benjamini & Hochberg 1995, for tests that are independent or positively dependent; by
+    :func:`scipy.stats.false_discovery_control`.
+
+    Args:
+        p: Of shape (tests,). NaN is a test that could not be made and counts as one that found
+            nothing.
+
+    Returns:
+        Adjusted p, of shape (tests,); NaN where p is.
+    """
+    known = np.where(np.isnan(p), 1.0, p)
+    adjusted: Array = stats.false_discovery_control(known) if len(p) else known
     return np.where(np.isnan(p), np.nan, adjusted)
 
 

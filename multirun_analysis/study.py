@@ -10,8 +10,10 @@ import pandas as pd
 
 from multirun_analysis.conclusions import Conclusion, conclusions
 from multirun_analysis.effects import HEADLINE, estimate_effects
+from multirun_analysis.families import confirmatory_of
 from multirun_analysis.load import Skipped, load_amplified, load_history, read_frames
-from samsweep.config import unknown_name
+from multirun_analysis.matched import matched_effects
+from samsweep.config import Confirmatory, unknown_name
 from samsweep.records.store import study_names
 
 
@@ -29,6 +31,7 @@ class Study:
         runs: Frame of :func:`~multirun_analysis.load.load_runs`.
         measurements: Frame of :func:`~multirun_analysis.load.load_measurements`.
         skipped: Records that could not be read, and why.
+        confirmatory: The tests that the study's preset names beforehand.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Study:
     runs: pd.DataFrame
     measurements: pd.DataFrame
     skipped: tuple[Skipped, ...] = ()
+    confirmatory: Confirmatory | None = None
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -50,7 +54,12 @@ class Study:
     @cached_property
     def effects(self) -> pd.DataFrame:
         """Frame of :func:`~multirun_analysis.effects.estimate_effects`."""
-        return estimate_effects(self.runs, self.measurements)
+        return estimate_effects(self.runs, self.measurements, self.confirmatory)
+
+    @cached_property
+    def matched(self) -> pd.DataFrame:
+        """Frame of :func:`~multirun_analysis.matched.matched_effects`."""
+        return matched_effects(self.runs, self.history)
 
     @cached_property
     def conclusions(self) -> tuple[Conclusion, ...]:
@@ -68,14 +77,16 @@ class Study:
         return (*self.skipped, *self.amplified.attrs["skipped"])
 
 
-def open_study(name: str, runs_root: Path | str) -> Study:
+def open_study(name: str, runs_root: Path | str, config_dir: Path | str | None = None) -> Study:
     """Read a study.
 
     Args:
         name: Of the study.
         runs_root: Folder of all studies, ``multirun``.
+        config_dir: A folder of options beside ``conf/``, whose presets may be of the study.
 
     Raises:
+        ConfigError: If the study's preset names its tests in a form that cannot be read.
         StudyError: If there is no such study, or no record in it that can be read.
     """
     folder = _study_folder(name, Path(runs_root))
@@ -83,7 +94,12 @@ def open_study(name: str, runs_root: Path | str) -> Study:
     if runs.empty:
         raise StudyError(_no_records(name, folder, skipped))
     return Study(
-        name=name, folder=folder, runs=runs, measurements=measurements, skipped=tuple(skipped)
+        name=name,
+        folder=folder,
+        runs=runs,
+        measurements=measurements,
+        skipped=tuple(skipped),
+        confirmatory=confirmatory_of(name, config_dir),
     )
 
 

@@ -16,6 +16,7 @@ names; the layers above look their implementations up by these names.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -798,6 +799,36 @@ class DatasetOptions(Frozen):
     recipe: RecipeOptions
 
 
+class Confirmatory(Frozen):
+    """The tests that a study names beforehand: every combination of these.
+
+    Args:
+        outcomes: Of :data:`multirun_analysis.outcomes.OUTCOMES`.
+        granularities: Of direction and magnitude.
+        rhos: Radii.
+        effects: Contrasts, of :data:`multirun_analysis.effects.EFFECTS`.
+    """
+
+    outcomes: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    granularities: Annotated[tuple[Granularity, ...], Field(strict=False, min_length=1)]
+    rhos: Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)]
+    effects: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
+        "magnitude_minus_direction",
+    )
+
+    @property
+    def num_tests(self) -> int:
+        """Tests of one model."""
+        parts = (self.outcomes, self.granularities, self.rhos, self.effects)
+        return math.prod(len(part) for part in parts)
+
+
+class AnalysisOptions(Frozen):
+    """What a preset says of the analysis; no part of any cell's identity."""
+
+    confirmatory: Confirmatory
+
+
 class Options(Frozen):
     """The composed configuration, flat as the user writes it."""
 
@@ -835,6 +866,7 @@ class Options(Frozen):
     fail_fast: bool
     detach: bool
     on_code_change: Literal["warn", "refuse"]
+    analysis: AnalysisOptions | None = None
 
     def resolve(self, info: DataInfo) -> RunConfig:
         """The run that these options ask for.

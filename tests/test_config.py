@@ -112,7 +112,7 @@ def test_every_named_variant_can_be_chosen():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+typo=1", "key 'typo' is unknown: choose one of base, batch_size"),
+        ("+typo=1", "key 'typo' is unknown: choose one of analysis, base, batch_size"),
         ("+dataset.agument=1", "key 'dataset.agument' is unknown: did you mean 'dataset.augment'"),
         ("rho=-1", "rho=-1: should be greater than or equal to 0."),
         ("rho=abc", "rho=abc: should be a valid number."),

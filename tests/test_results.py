@@ -69,9 +69,51 @@ def test_every_figure_is_there(again, study):
 @pytest.mark.parametrize("study", REPORTED)
 def test_nothing_is_missing(study):
     pages = {name for of, name in PAGES if of == study}
-    assert {"accuracy", "accuracy_train", "sharpness", "effects", "conclusions"} <= pages
-    for name in ("report.html", "effects_headline.png", "accuracy_rho.png", "amplified_share.png"):
+    assert {"accuracy", "accuracy_train", "sharpness", "effects", "matched", "conclusions"} <= pages
+    figures = ("effects_headline.png", "accuracy_rho.png", "sharpness_fit.png")
+    for name in ("report.html", *figures, "amplified_share.png"):
         assert (RESULTS / study / name).exists()
+
+
+#: M − D on digits at rho 0.1, 0.2, 0.4, each recomputed by another program.
+RECOMPUTED = {
+    ("log_lambda_max", "element", "fit_estimate"): [0.01, -0.06, -0.28],
+    ("log_lambda_max", "global", "fit_estimate"): [-0.08, -0.02, -0.28],
+    ("log_lambda_max", "element", "p_adjusted"): [0.023, 0.023, 0.023],
+    ("test_accuracy", "element", "p_adjusted"): [0.023, 0.023, 0.059],
+    ("test_accuracy", "global", "p_adjusted"): [0.023, 0.023, 0.346],
+}
+
+
+@pytest.mark.parametrize(("outcome", "granularity", "column"), RECOMPUTED)
+def test_contrasts_of_digits_are_those_recomputed(outcome, granularity, column):
+    effects = pd.read_csv(RESULTS / "digits/effects.csv")
+    rows = effects[effects["effect"] == "magnitude_minus_direction"]
+    rows = rows[(rows["outcome"] == outcome) & (rows["granularity"] == granularity)]
+    expected = RECOMPUTED[outcome, granularity, column]
+    unit = 0.01 if column == "fit_estimate" else 0.001
+    assert rows[column].tolist() == pytest.approx(expected, abs=unit / 2 + 1e-9)
+    assert set(rows["family"]) == {"confirmatory"} and set(rows["family_size"]) == {12}
+    if outcome == "log_lambda_max":
+        assert rows["fit_r2"].round(2).tolist() == [0.91] * 3
+
+
+def test_at_best_validation_the_global_contrast_at_0_4_is_the_other_way_round():
+    effects = pd.read_csv(RESULTS / "digits/effects.csv").query(
+        "effect == 'magnitude_minus_direction' and granularity == 'global' and rho == 0.4"
+    )
+    best = effects[effects["outcome"] == "best_test_accuracy"].iloc[0]
+    numbers = best[["estimate", "t_low", "t_high"]].astype(float).round(2)
+    assert numbers.tolist() == [3.32, 2.03, 4.61]
+    assert best["family"] == "exploratory"
+
+
+def test_sgdhess_less_sgd_on_digits():
+    contrasts = pd.read_csv(RESULTS / "digits/sgdhess_effects.csv")
+    rows = contrasts[contrasts["outcome"] == "log_lambda_max"]
+    assert rows["rho"].tolist() == [0.05, 1, 2]
+    assert rows["estimate"].round(2).tolist() == [0.0, -0.56, -0.66]
+    assert rows["p"].round(3).tolist() == [0.977, 0.006, 0.004]
 
 
 def numbers(page, pattern):

@@ -32,8 +32,8 @@ from samsweep.config import Granularity
 OUTCOMES: Mapping[str, str] = {
     "test_accuracy": "test accuracy (points)",
     "log_lambda_max": "ln λₘₐₓ",
-    "test_loss": "test loss (nats)",
-    "weight_norm": "‖w‖",
+    "best_test_accuracy": "at best validation (points)",
+    "train_loss": "training loss (nats)",
 }
 
 
@@ -86,11 +86,11 @@ def forest(
     Returns:
         None where there is no estimate.
     """
-    known = effects[effects["effect"].isin(list(shown)) & np.isfinite(effects["estimate"])]
+    chosen = effects["effect"].isin(list(shown)) & effects["outcome"].isin(list(OUTCOMES))
+    known = effects[chosen & np.isfinite(effects["estimate"])]
     if known.empty:
         return None
     outcomes = [name for name in OUTCOMES if name in set(known["outcome"])]
-    outcomes += sorted(set(known["outcome"]) - set(OUTCOMES))
     blocks = _blocks(known)
     several = known["model"].nunique() > 1
     most = max(_rows(known, block)["rho"].nunique() for block in blocks)
@@ -106,8 +106,9 @@ def forest(
         line[0].set_yticks(range(len(rhos)), [f"ρ = {number(rho)}" for rho in rhos])
     for column, outcome in enumerate(outcomes):
         _share_x([line[column] for line in grid])
-        grid[0][column].set_title(OUTCOMES.get(outcome, outcome))
-    _legend(figure, shown, bool(known["bca_low"].notna().any()))
+        grid[0][column].set_title(OUTCOMES[outcome])
+    at_equal_fit = len(shown) == 1 and bool(known["fit_estimate"].notna().any())
+    _legend(figure, shown, bool(known["bca_low"].notna().any()), at_equal_fit)
     add_title(figure, title, below)
     return finished(figure)
 
@@ -141,6 +142,7 @@ def _draw_panel(
         for row in rows[rows["effect"] == name].to_dict("records"):
             _draw_estimate(axes, row, rhos.index(row["rho"]) + offset, one.look)
             if len(shown) == 1:
+                _draw_at_equal_fit(axes, row, rhos.index(row["rho"]) + 0.22)
                 _note(axes, row, rhos.index(row["rho"]))
     axes.set_ylim(len(rhos) - 0.4, -0.6)
     axes.set_yticks(range(len(rhos)), [""] * len(rhos))
@@ -162,8 +164,24 @@ def _draw_estimate(axes: Axes, row: Mapping[Any, Any], y: float, look: Look) -> 
     axes.plot([row["estimate"]], [y], linestyle="", zorder=3, **look.marker_style)
 
 
+#: A contrast adjusted for the training loss.
+_AT_EQUAL_FIT: Mapping[str, Any] = {
+    "color": GREY,
+    "linewidth": 1.2,
+    "marker": "D",
+    "markersize": 4,
+    "markerfacecolor": "none",
+}
+
+
+def _draw_at_equal_fit(axes: Axes, row: Mapping[Any, Any], y: float) -> None:
+    """The contrast adjusted for the training loss, below the plain one."""
+    ends = [row["fit_low"], row["fit_estimate"], row["fit_high"]]
+    axes.plot(ends, [y] * 3, markevery=[1], **_AT_EQUAL_FIT)
+
+
 def _note(axes: Axes, row: Mapping[Any, Any], y: float) -> None:
-    p = row["p_holm"]
+    p = row["p_adjusted"]
     text = f"n = {row['n']}"
     if p is not None and not pd.isna(p):
         text += f", adj. p = {p_text(p)}"
@@ -190,7 +208,7 @@ def _share_x(column: Sequence[Axes]) -> None:
         axes.tick_params(labelbottom=False)
 
 
-def _legend(figure: Figure, shown: Mapping[str, Shown], bca: bool) -> None:
+def _legend(figure: Figure, shown: Mapping[str, Shown], bca: bool, at_equal_fit: bool) -> None:
     entries: dict[str, Line2D] = {
         f"{one.label}, 95 % t interval": Line2D(
             [], [], **one.look.line_style, **one.look.marker_style
@@ -201,4 +219,6 @@ def _legend(figure: Figure, shown: Mapping[str, Shown], bca: bool) -> None:
         entries["95 % BCa interval"] = Line2D(
             [], [], linestyle="", marker="|", markersize=7, color=GREY
         )
+    if at_equal_fit:
+        entries["adjusted for the training loss, 95 % t"] = Line2D([], [], **_AT_EQUAL_FIT)
     add_legend(figure, entries)

@@ -1,4 +1,4 @@
-"""Accuracy against sharpness, over all cells: does one tell the other?"""
+"""Sharpness against accuracy and fit, over all cells: does one tell the other?"""
 
 from __future__ import annotations
 
@@ -46,9 +46,54 @@ def accuracy_sharpness(
     Returns:
         None where no cell has both numbers.
     """
-    points = _points(measured)
+    drawn = _scatter(measured, palette, ("log_lambda_max", "test_accuracy"))
+    if drawn is None:
+        return None
+    figure, grid, points = drawn
+    for model, row in zip(models_of(points), grid, strict=True):
+        _add_eigenvalues(row, points.loc[points["model"] == model, "log_lambda_max"])
+    add_title(figure, title, below)
+    return finished(figure)
+
+
+@styled
+def sharpness_fit(
+    measured: pd.DataFrame, palette: Palette, title: str, below: str
+) -> Figure | None:
+    """Sharpness against the training loss, in the same panels: do flat networks fit less?
+
+    Args:
+        measured: A row per cell and measurement of one kind, of one recipe.
+        palette: Of the study.
+        title: Of the figure.
+        below: The recipe, and the measurement.
+
+    Returns:
+        None where no cell has both numbers.
+    """
+    drawn = _scatter(measured, palette, ("train_loss", "log_lambda_max"))
+    if drawn is None:
+        return None
+    figure, _, _ = drawn
+    add_title(figure, title, below)
+    return finished(figure)
+
+
+_LABELS = {
+    "log_lambda_max": "ln λₘₐₓ",
+    "test_accuracy": "test accuracy (%)",
+    "train_loss": "training loss (nats)",
+}
+
+
+def _scatter(
+    measured: pd.DataFrame, palette: Palette, columns: tuple[str, str]
+) -> tuple[Figure, list[list[Axes]], pd.DataFrame] | None:
+    """Figure, axes and points of two columns against each other; None without points."""
+    points = _points(measured, columns)
     if points.empty:
         return None
+    x, y = columns
     others = [series for series in all_series(points) if series.variant != "sgd"]
     panels = granularity_panels(others) or [Panel("", [], "")]
     models = models_of(points)
@@ -56,22 +101,22 @@ def accuracy_sharpness(
     for model, row in zip(models, grid, strict=True):
         of_model = points[points["model"] == model]
         for panel, axes in zip(panels, row, strict=True):
-            _draw_panel(axes, panel, of_model, palette)
-        _share(row, model if len(models) > 1 else "", of_model["log_lambda_max"])
+            _draw_panel(axes, panel, of_model, palette, columns)
+        _share(row, f"{model}\n{_LABELS[y]}" if len(models) > 1 else _LABELS[y])
     for panel, axes in zip(panels, grid[0], strict=True):
         axes.set_title(panel.title)
     for axes in grid[-1]:
-        axes.set_xlabel("ln λₘₐₓ (above: λₘₐₓ)")
+        axes.set_xlabel(_LABELS[x])
     _legend(figure, points, palette)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure, grid, points
 
 
-def _points(measured: pd.DataFrame) -> pd.DataFrame:
-    """The complete cells with an accuracy and a positive eigenvalue."""
+def _points(measured: pd.DataFrame, columns: tuple[str, str]) -> pd.DataFrame:
+    """The complete cells with both numbers, and a positive eigenvalue."""
     sharpness = measured["lambda_max"].to_numpy(float, na_value=np.nan)
-    accuracy = measured["test_accuracy"].to_numpy(float, na_value=np.nan)
-    known = np.isfinite(accuracy) & np.isfinite(sharpness) & (sharpness > 0)
+    known = np.isfinite(sharpness) & (sharpness > 0)
+    for name in set(columns) - {"log_lambda_max"}:
+        known &= np.isfinite(measured[name].to_numpy(float, na_value=np.nan))
     rows: pd.DataFrame = measured[known & (measured["status"] == "complete").to_numpy(bool)]
     ranks = rows.groupby(rows["variant"] == "sgdhess")["rho"].rank(method="dense")
     numbers = rows.groupby(rows["variant"] == "sgdhess")["rho"].transform("nunique")
@@ -82,7 +127,9 @@ def _points(measured: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _draw_panel(axes: Axes, panel: Panel, points: pd.DataFrame, palette: Palette) -> None:
+def _draw_panel(
+    axes: Axes, panel: Panel, points: pd.DataFrame, palette: Palette, columns: tuple[str, str]
+) -> None:
     for series, rows in by_series(points).items():
         if series.variant != "sgd" and series not in panel.series:
             continue
@@ -90,8 +137,7 @@ def _draw_panel(axes: Axes, panel: Panel, points: pd.DataFrame, palette: Palette
         for _, cells in rows.groupby("rho", dropna=False):
             rank, of = int(cells["rank"].iloc[0]), int(cells["of"].iloc[0])
             axes.plot(
-                cells["log_lambda_max"].to_numpy(float),
-                cells["test_accuracy"].to_numpy(float),
+                *(cells[name].to_numpy(float) for name in columns),
                 linestyle="",
                 marker=look.marker,
                 markersize=5,
@@ -104,14 +150,18 @@ def _draw_panel(axes: Axes, panel: Panel, points: pd.DataFrame, palette: Palette
             )
 
 
-def _share(row: list[Axes], model: str, logs: pd.Series[float]) -> None:
-    """One scale for the panels of a row; λₘₐₓ itself above them."""
+def _share(row: list[Axes], label: str) -> None:
+    """One scale for the panels of a row."""
     for axes in row[1:]:
         axes.sharex(row[0])
         axes.sharey(row[0])
         axes.tick_params(labelleft=False)
     row[0].autoscale()
-    row[0].set_ylabel(f"{model}\ntest accuracy (%)" if model else "test accuracy (%)")
+    row[0].set_ylabel(label)
+
+
+def _add_eigenvalues(row: list[Axes], logs: pd.Series[float]) -> None:
+    """λₘₐₓ itself above the panels of a row."""
     subs = (1.0, 2.0, 5.0) if logs.max() - logs.min() < 7 else (1.0,)
     low, high = np.exp(row[0].get_xlim())
     ticks = [t for t in LogLocator(subs=subs, numticks=15).tick_values(low, high)]

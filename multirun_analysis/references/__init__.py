@@ -33,7 +33,8 @@ REFERENCE_COLUMNS: Mapping[str, str] = {
 
 #: What a publication says of all its numbers.
 _ATTRIBUTES = (
-    "source", "dataset", "protocol", "recipe", "accuracy_column", "sharpness_measure", "caveats"
+    "source", "dataset", "same_images", "protocol", "recipe", "accuracy_column",
+    "sharpness_measure", "readings", "caveats",
 )  # fmt: skip
 
 _AS_CODED = {"samdirection": "sammagnitude", "sammagnitude": "samdirection"}
@@ -51,8 +52,10 @@ def load_reference(name: str = "empirical_sam") -> pd.DataFrame:
         name: One of :func:`references`.
 
     Returns:
-        A row per number, :data:`REFERENCE_COLUMNS`; ``attrs`` has ``source``, ``protocol`` and
-        ``caveats`` for people, and for comparisons ``dataset``, ``recipe`` (columns of
+        A row per number, :data:`REFERENCE_COLUMNS`; ``attrs`` has ``source``, ``protocol``,
+        ``readings`` (of the hybrids' names, with their evidence) and ``caveats`` for people, and
+        for comparisons ``dataset``, ``same_images`` (fingerprints of image folders that hold the
+        same images), ``recipe`` (columns of
         :func:`~multirun_analysis.load.load_runs`), ``accuracy_column`` and
         ``sharpness_measure``.
 

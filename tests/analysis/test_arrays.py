@@ -421,6 +421,7 @@ def test_figures_of_arrays_stand_between_accuracy_and_epochs(study: Study, root:
         "accuracy_rho",
         "sharpness_rho",
         "accuracy_sharpness",
+        "sharpness_fit",
         "accuracy_best_rho",
         "spectral_density",
         "landscape_2d",

@@ -111,6 +111,19 @@ def test_another_data_set_has_no_differences(small_grid: Study, root: Path) -> N
     assert (row["published"], row["ours, by name"]) == ("79.24", "??")
 
 
+def test_a_folder_of_the_same_images_stands_beside_them(study: Study, root: Path) -> None:
+    [fingerprint] = load_reference().attrs["same_images"]
+    folder = CIFAR100 | {"name": "image_folder", "fingerprint": fingerprint}
+    study.add(_cell("sam", 0.1, dataset=folder), 78.0)
+    study.add(_cell("sam", 0.2, dataset=folder | {"fingerprint": "0" * 16}), 99.0)
+    page = _page(root)
+    section = _section(page, "Test accuracy")
+    assert _row(section, "SAM", "0.1")["difference, by name"] == "-0.24"
+    assert _row(section, "SAM", "0.2")["ours, by name"] == "??"
+    notes = [text for s in page.sections for text in s.text]
+    assert any("validation images are another tenth" in note for note in notes)
+
+
 def test_only_the_cells_of_the_data_set_count(study: Study, root: Path) -> None:
     study.add(_cell("sam", 0.1), 78.0)
     study.add(cell(variant("sam", 0.1), model="resnet18"), 10.0)

@@ -14,15 +14,15 @@ from multirun_analysis.effect_tables import effects_page, interval_text, publish
 from multirun_analysis.effects import (
     EFFECT_COLUMNS,
     EFFECTS,
-    OUTCOMES,
     PUBLISHED_COLUMNS,
     estimate_effects,
     published_effects,
 )
 from multirun_analysis.load import read_frames
+from multirun_analysis.outcomes import OUTCOMES
 from multirun_analysis.references import load_reference
-from multirun_analysis.statistics import holm, seeds_needed
-from samsweep.config import CellConfig
+from multirun_analysis.statistics import benjamini_hochberg, holm, seeds_needed
+from samsweep.config import CellConfig, Confirmatory
 from samsweep.records.identity import RESULTS_VERSION, cell_id, short_hash
 from samsweep.records.schema import Record, Status
 
@@ -140,8 +140,11 @@ def test_p_and_the_family_by_hand() -> None:
     # 4, 4, 3 all of one sign: 2 of 8 patterns. 0, 1, −1 sum to 0: all of them.
     assert _row(effects, "magnitude_minus_direction")["p"] == 0.25
     assert _row(effects, "interaction")["p"] == 1.0
-    assert set(effects["family_size"]) == {1} and set(effects["seeds_needed"]) == {6}
-    assert effects["p_holm"].equals(effects["p"])
+    # Nothing was named beforehand: eight effects on six outcomes, of which none is measured.
+    assert set(effects["family"]) == {"exploratory"} and set(effects["family_size"]) == {48}
+    assert set(effects["seeds_needed"]) == {6}
+    adjusted = benjamini_hochberg(effects["p"].to_numpy())
+    assert effects["p_adjusted"].to_numpy() == pytest.approx(adjusted)
 
 
 def test_the_headline_is_the_difference_of_the_main_effects() -> None:
@@ -154,7 +157,8 @@ def test_the_headline_is_the_difference_of_the_main_effects() -> None:
         for name in ("magnitude", "direction", "magnitude_minus_direction")
     )
     assert headline == pytest.approx(magnitude - direction)
-    assert all(np.isfinite(effects["bca_low"])), "nine seeds carry a bootstrap"
+    varying = effects[effects["outcome"] != "train_loss"]
+    assert all(np.isfinite(varying["bca_low"])), "nine seeds carry a bootstrap"
 
 
 def test_the_frame_is_tidy_and_has_its_columns_also_without_rows() -> None:
@@ -227,7 +231,7 @@ def test_a_diverged_seed_is_counted_as_such_whatever_else_it_lacks() -> None:
     ]
     row = _row(_effects(records), "magnitude_minus_direction")
     assert (row["n"], row["n_diverged"], row["n_failed"], row["n_missing"]) == (0, 1, 0, 0)
-    assert math.isnan(row["estimate"]) and math.isnan(row["p"]) and math.isnan(row["p_holm"])
+    assert math.isnan(row["estimate"]) and math.isnan(row["p"]) and math.isnan(row["p_adjusted"])
 
 
 def test_an_unmeasured_or_meaningless_eigenvalue_is_missing() -> None:
@@ -298,8 +302,8 @@ def test_recipes_models_and_measurements_are_not_mixed() -> None:
     accuracy = headline[headline["outcome"] == "test_accuracy"]
     assert accuracy.groupby(["recipe_key", "model"]).ngroups == len(accuracy) == 3
     assert sorted(accuracy["estimate"]) == pytest.approx([11 / 3 - 10, 11 / 3 - 10, 11 / 3])
-    # Models of one recipe are one family.
-    assert sorted(accuracy["family_size"]) == [1, 2, 2]
+    # A recipe is one family: of two models, one of them measured twice, or of one.
+    assert sorted(accuracy["family_size"]) == [48, 128, 128]
     measured = headline[headline["outcome"] == "log_lambda_max"]
     by_model = measured[measured["model"] == "resnet8"].set_index("settings_label")["estimate"]
     assert len(by_model) == 2 and by_model.min() == 0 < by_model.max()
@@ -321,7 +325,6 @@ def test_the_adaptive_design_has_asam_as_its_corner() -> None:
     assert _row(effects, "interaction", ascent="plain")["estimate"] == pytest.approx(0)
     assert _row(effects, "interaction", ascent="adaptive")["estimate"] == pytest.approx(1)
     assert set(effects["eta"].dropna()) == {0.01}
-    assert set(effects["family_size"]) == {1}, "designs are families of their own"
 
 
 def test_an_effect_is_planned_once_each_of_its_corners_has_a_cell() -> None:
@@ -337,7 +340,8 @@ def test_an_effect_is_planned_once_each_of_its_corners_has_a_cell() -> None:
 # --------------------------------------------------------------------------- families
 
 
-def test_holm_runs_over_radii_and_models_and_counts_what_is_planned() -> None:
+def _two_models() -> list[Record]:
+    """Both hybrids of two models at three radii, eight seeds; one point is planned only."""
     rng = np.random.default_rng(5)
     records: list[Record] = []
     for model in ("resnet8", "resnet20"):
@@ -348,15 +352,37 @@ def test_holm_runs_over_radii_and_models_and_counts_what_is_planned() -> None:
                     value = 90 + rng.normal() + 3 * rho * (name == "sammagnitude")
                     config = cell(_corner(name, rho, "element"), seed=seed, model=model)
                     records.append(_record(config, None if planned_only else value))
-    effects = _effects(records)
-    family = effects.query("outcome == 'test_accuracy'")
-    assert len(family) == 6 and set(family["family_size"]) == {6}
-    assert set(family["seeds_needed"]) == {seeds_needed(6)} == {8}
-    p = family["p"].to_numpy()
+    return records
+
+
+def _plan(*rhos: float) -> Confirmatory:
+    return Confirmatory(outcomes=["test_accuracy"], granularities=["element"], rhos=rhos)
+
+
+def test_holm_runs_over_what_was_named_and_counts_what_is_planned() -> None:
+    read = frames(_two_models())
+    effects = estimate_effects(read.runs, read.measurements, _plan(0.1, 0.2, 0.4))
+    named = effects[effects["family"] == "confirmatory"]
+    assert set(named["outcome"]) == {"test_accuracy"}
+    assert len(named) == 6 and set(named["family_size"]) == {6}
+    assert set(named["seeds_needed"]) == {seeds_needed(6)} == {8}
+    p = named["p"].to_numpy()
     assert np.isnan(p).sum() == 1
-    assert family["p_holm"].to_numpy() == pytest.approx(holm(p), nan_ok=True)
+    assert named["p_adjusted"].to_numpy() == pytest.approx(holm(p), nan_ok=True)
     # Six tests, one of which is not made: the smallest p times six.
-    assert family["p_holm"].min() == pytest.approx(6 * np.nanmin(p))
+    assert named["p_adjusted"].min() == pytest.approx(6 * np.nanmin(p))
+    others = effects[effects["family"] == "exploratory"]
+    assert set(others["family_size"]) == {len(others)}
+    adjusted = benjamini_hochberg(others["p"].to_numpy())
+    assert others["p_adjusted"].to_numpy() == pytest.approx(adjusted, nan_ok=True)
+
+
+def test_a_named_radius_without_a_cell_counts_too() -> None:
+    read = frames(_two_models())
+    effects = estimate_effects(read.runs, read.measurements, _plan(0.1, 0.8))
+    named = effects[effects["family"] == "confirmatory"]
+    assert len(named) == 2 and set(named["family_size"]) == {4}
+    assert named["p_adjusted"].min() == pytest.approx(4 * named["p"].min())
 
 
 def test_interactions_that_ask_for_simple_effects() -> None:
@@ -376,8 +402,9 @@ def test_interactions_that_ask_for_simple_effects() -> None:
 
 def test_an_interaction_told_from_zero_asks_for_them_however_small() -> None:
     y = {"sgd": 0.0, "sam": 40.0, "samdirection": 19.9, "sammagnitude": 19.9}
-    assert all(_effects(_design(dict.fromkeys(range(6), y)))["interaction_large"])
-    assert not any(_effects(_design(dict.fromkeys(range(5), y)))["interaction_large"])
+    six, five = (_effects(_design(dict.fromkeys(range(n), y))) for n in (6, 5))
+    assert all(six.loc[six["outcome"] == "test_accuracy", "interaction_large"])
+    assert not any(five["interaction_large"])
 
 
 # --------------------------------------------------------------------------- published
@@ -440,9 +467,10 @@ def test_the_page_has_a_table_per_outcome_and_design() -> None:
     assert page.name == "effects" and page.data is effects
     headings = [(section.level, section.heading) for section in page.sections]
     assert headings[0][0] == 2 and headings[0][1].startswith("digits, 40 epochs")
-    assert headings[1] == (3, "test accuracy (percentage points), element-wise granularity")
+    assert "No tests were named beforehand" in page.sections[1].text[0]
+    assert headings[2] == (3, "test accuracy (percentage points), element-wise granularity")
     assert any("ln lambda_max, lambda_max, 2048 examples" in heading for _, heading in headings)
-    table = page.sections[1].table
+    table = page.sections[2].table
     assert table is not None
     assert table.iloc[0].to_dict() == {
         "effect": "M − D: SAMMAGNITUDE less SAMDIRECTION",
@@ -451,8 +479,9 @@ def test_the_page_has_a_table_per_outcome_and_design() -> None:
         "mean [95 % t]": "+3.67 [+2.23, +5.10]",
         "[95 % BCa]": "",
         "median": "+4.00",
+        "at equal fit [95 % t]": "+3.67 [+2.23, +5.10]",  # all fit alike
         "p": "0.25",
-        "p Holm": "0.25 (of 1)",
+        "p adjusted": "0.43 (BH, 112)",
         "seeds": "3",
     }
     assert len(table) == 4, "no simple effects beside a small interaction"
@@ -460,7 +489,7 @@ def test_the_page_has_a_table_per_outcome_and_design() -> None:
 
 def test_the_page_shows_what_is_lacking() -> None:
     planned = _effects(_design({0: dict.fromkeys(Y[0])}))
-    table = effects_page(planned).sections[1].table
+    table = effects_page(planned).sections[2].table
     assert table is not None
     assert table.iloc[0]["mean [95 % t]"] == "??" and table.iloc[0]["seeds"] == "0, 1 missing"
     (nothing,) = effects_page(_effects([])).sections

@@ -133,8 +133,12 @@ def effect_rows(**changes: Any) -> list[dict[str, Any]]:
                             "bca_low": estimate - 0.4,
                             "bca_high": estimate + 0.6,
                             "p": 0.002,
-                            "p_holm": 0.006,
+                            "p_adjusted": 0.006,
+                            "family": "exploratory",
                             "family_size": 3,
+                            "fit_estimate": np.nan,
+                            "fit_low": np.nan,
+                            "fit_high": np.nan,
                             "seeds_needed": 7,
                             **changes,
                         }
@@ -202,7 +206,7 @@ def test_granularities_differ_in_line_and_filling() -> None:
 
 def test_labels_of_one_variant_differ_in_marker_and_colour(study: Study, root: Path) -> None:
     study.add(cell(variant("samdirection", 0.1)), 90.0)
-    study.add(cell(variant("samdirection", 0.1, ascent="adaptive")), 91.0)
+    study.add(cell(variant("samdirection", 0.1, ascent="adaptive", scaled="weights")), 91.0)
     palette = Palette(load_runs(root / "default"))
     plain = palette.look("SAMDIRECTION", "samdirection", "element")
     adaptive = palette.look("SAMDIRECTION (adaptive)", "samdirection", "element")
@@ -514,8 +518,19 @@ def test_the_headline_tells_seeds_and_adjusted_p() -> None:
     assert {text.get_text() for text in figure.axes[0].texts} == {"n = 10, adj. p = 0.006"}
 
 
+def test_the_headline_shows_the_contrast_at_equal_fit() -> None:
+    at_equal_fit = {"fit_estimate": 7.0, "fit_low": 6.0, "fit_high": 8.0}
+    figure = drawn(forest(effects_frame(**at_equal_fit), HEADLINE, "title", "below"))
+    assert any(list(line.get_xdata()) == [6.0, 7.0, 8.0] for line in figure.axes[0].lines)
+    assert any("training loss" in text for text in legend_texts(figure))
+    main = drawn(forest(effects_frame(**at_equal_fit), MAIN, "title", "below"))
+    assert not any("training loss" in text for text in legend_texts(main))
+
+
 def test_without_an_interval_the_estimate_stands_alone() -> None:
-    nothing = {name: np.nan for name in ("t_low", "t_high", "bca_low", "bca_high", "p", "p_holm")}
+    nothing = {
+        name: np.nan for name in ("t_low", "t_high", "bca_low", "bca_high", "p", "p_adjusted")
+    }
     figure = drawn(forest(effects_frame(n=1, **nothing), HEADLINE, "title", "below"))
     assert {text.get_text() for text in figure.axes[0].texts} == {"n = 1"}
     assert not any("BCa" in text for text in legend_texts(figure))
@@ -546,6 +561,7 @@ def test_a_grid_with_lost_cells_is_drawn(small_grid: Study, root: Path) -> None:
         "accuracy_rho",
         "sharpness_rho",
         "accuracy_sharpness",
+        "sharpness_fit",
         "accuracy_best_rho",
     ]
 
@@ -563,6 +579,7 @@ def test_the_gallery_holds_every_figure_in_reading_order(grid: ReadStudy) -> Non
         "accuracy_rho",
         "sharpness_rho",
         "accuracy_sharpness",
+        "sharpness_fit",
         "accuracy_best_rho",
         "amplified_share",
         "learning_curves",

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from multirun_analysis.__main__ import main
-from multirun_analysis.effect_pages import effect_pages
+from multirun_analysis.effect_pages import conclusion_pages, effect_pages
 from multirun_analysis.study import open_study
 from multirun_analysis.tables import study_pages
 
@@ -88,7 +88,7 @@ def test_an_offline_run_has_tables_html_and_figures(
     run, logged, summary = _read_back(out / "default")
     assert (run.display_name, run.project, run.job_type) == ("default", "mine", "tables")
     study = open_study("default", root)
-    pages = [*study_pages(study), *effect_pages(study)]
+    pages = [*study_pages(study), *effect_pages(study), *conclusion_pages(study)]
     drawn = sorted(file.stem for file in (out / "default").glob("*.png"))
     assert "accuracy_rho" in drawn
     assert {key for key in logged if not key.startswith("_")} == {

@@ -45,6 +45,12 @@ def test_source_protocol_and_caveats_come_along() -> None:
     assert any("opposite" in caveat for caveat in numbers.attrs["caveats"])
 
 
+def test_both_readings_of_the_hybrids_come_with_their_evidence() -> None:
+    readings = load_reference().attrs["readings"]
+    assert set(readings) == {"by_name", "as_coded"}
+    assert "sign(g)*abs(h)" in readings["as_coded"] and "3 June 2024" in readings["as_coded"]
+
+
 def test_an_unknown_reference_names_those_there_are() -> None:
     assert references() == ["empirical_sam"]
     with pytest.raises(ValueError, match="'empirical' is unknown: did you mean 'empirical_sam'"):
