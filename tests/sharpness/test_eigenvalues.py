@@ -26,7 +26,7 @@ def test_matches_the_dense_hessian(problem, dense_hessian, batchnorm, dtype, tol
     )
     assert found.converged
     assert found.values == pytest.approx(true, abs=tolerance * true[0])
-    assert max(found.errors) <= tolerance * true[0]
+    assert max(found.error_estimates) <= tolerance * true[0]
     largest = lambda_max(model, inputs.to(dtype), labels, tolerance=tolerance)
     assert largest == pytest.approx(true[0], rel=tolerance)
 
@@ -76,8 +76,8 @@ def test_a_seed_decides_everything(problem):
     first, again, other = (
         top_eigenvalues(*problem(dtype=torch.float32), k=2, seed=seed) for seed in (3, 3, 4)
     )
-    assert (first.values, first.residuals) == (again.values, again.residuals)
-    assert first.residuals != other.residuals
+    assert (first.values, first.error_bounds) == (again.values, again.error_bounds)
+    assert first.error_bounds != other.error_bounds
 
 
 def test_reports_what_it_cost(problem):
