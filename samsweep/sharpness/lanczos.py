@@ -188,9 +188,11 @@ class _Ritz:
         return np.maximum(self.residuals, self.rounding)
 
     def within(self, tolerance: float, k: int) -> bool:
-        """Whether the first k residuals are small enough for the tolerance, or within rounding."""
-        allowed = max(CAUTION * tolerance * abs(self.values[0]), self.rounding)
-        return bool((self.residuals[:k] <= allowed).all())
+        """Whether the first k values are known well enough for the tolerance, or to rounding."""
+        allowed = tolerance * abs(self.values[0])
+        estimated = self.error_estimates[:k] <= max(allowed, self.rounding)
+        cautious = self.residuals[:k] <= max(CAUTION * allowed, self.rounding)
+        return bool((estimated & cautious).all())
 
     @property
     def error_estimates(self) -> Array:
