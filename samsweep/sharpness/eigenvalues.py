@@ -171,7 +171,9 @@ def half_random(near: Tensor, seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     random = torch.randn(len(near), generator=generator, dtype=near.dtype).to(near.device)
-    return normalize(near, dim=0).add_(normalize(random, dim=0))
+    start, random = normalize(near, dim=0), normalize(random, dim=0)
+    # In a few dimensions the halves can be opposite, and cancel.
+    return start.add_(random, alpha=-1 if start @ random < -0.5 else 1)
 
 
 def lambda_max(

@@ -69,7 +69,9 @@ def shares_of(
     shares, total = [], 0.0
     for k, (part, slope) in enumerate(zip(parts, torch.split(whole, size), strict=True)):
         value, alone = slopes(part, k * size)
-        share = _ratio(slope, alone, otherwise=equal[k])
+        # 0 / 0 is the mean over labels none of which counts.
+        unused = math.isnan(value) and not slope.any()
+        share = 0.0 if unused else _ratio(slope, alone, otherwise=equal[k])
         shares.append(share)
         total += share * value if share else 0.0
     if not abs(total - loss) <= _AGREEMENT * abs(loss):
@@ -82,16 +84,15 @@ def _has_rows(leaf: Any) -> bool:
 
 
 def _ratio(slope: Tensor, alone: Tensor, *, otherwise: float) -> float:
-    """The number s with ``slope`` = s ``alone``.
+    """The number s with ``slope`` = s ``alone``, or the other number where both are 0.
 
     Raises:
         ValueError: If there is none.
     """
-    if not slope.any():
-        # No label counts, or the outputs fit: then any share would do, and the size is taken.
-        return otherwise if alone.isfinite().all() and not alone.any() else 0.0
+    if not slope.any() and not alone.any():
+        return otherwise
     share = ((slope * alone).sum() / alone.square().sum()).item()
     apart = torch.linalg.vector_norm(slope - share * alone)
-    if not apart <= _AGREEMENT * torch.linalg.vector_norm(slope):
+    if not share > 0 or not apart <= _AGREEMENT * torch.linalg.vector_norm(slope):
         raise ValueError(_NO_SUM)
     return share

@@ -76,7 +76,9 @@ def test_every_measure_is_that_of_float64(fitted, loss, name, monkeypatch):
     problem = fitted(loss)
     found, true = MEASURES[name](*problem), MEASURES[name](*doubled(problem))
     assert found.converged
-    assert found.value == pytest.approx(true.value, rel=WITHIN)
+    # Rises are differences of losses at rounded weights, and kinks turn an ascent elsewhere.
+    within = WITHIN if name.endswith("trace") else 1e-3
+    assert found.value == pytest.approx(true.value, rel=within)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -15,7 +15,7 @@ LOSSES = {
     "sum": partial(cross_entropy, reduction="sum"),
     "weighted sum": partial(cross_entropy, reduction="sum", weight=WEIGHTS),
     "ignored": partial(cross_entropy, ignore_index=2),
-    "smoothed": partial(cross_entropy, label_smoothing=0.1, weight=WEIGHTS),
+    "smoothed": partial(cross_entropy, label_smoothing=0.1, weight=WEIGHTS + 1),
     "regression": lambda outputs, labels: mse_loss(outputs[:, 0], labels.to(outputs.dtype)),
 }
 
