@@ -130,6 +130,14 @@ def test_few_products_on_a_trained_network(trained):
     assert one.values[0] == pytest.approx(five.values[0], rel=1e-4)
 
 
+@pytest.mark.parametrize("tolerance", [0.1, 0.03, 0.01])
+def test_five_at_a_loose_tolerance_are_the_five_largest(trained, tolerance):
+    true = top_eigenvalues(*trained, k=5, tolerance=1e-5).values
+    for seed in range(3):
+        found = top_eigenvalues(*trained, k=5, tolerance=tolerance, seed=seed)
+        assert found.converged and found.values == pytest.approx(true, rel=2e-2)
+
+
 def test_eigenvectors_on_request(problem, dense_hessian):
     model, inputs, labels = problem()
     dense = dense_hessian(model, inputs, labels)
