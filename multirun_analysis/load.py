@@ -342,8 +342,8 @@ def _error(result: Mapping[str, Any]) -> float | None:
     """
     errors = result.get("error_estimates", result.get("errors"))
     first = errors[0] if isinstance(errors, list) and errors else errors
-    bound = _float(first)
-    return _float(result.get("standard_error")) if bound is None else bound
+    estimate = _float(first)
+    return _float(result.get("standard_error")) if estimate is None else estimate
 
 
 def _float(value: Any) -> float | None:
