@@ -151,8 +151,8 @@ def measurements(noise: random.Random) -> Iterator[tuple[str, Measurement]]:
         result: dict[str, Any] = {
             "lambda_max": largest,
             "eigenvalues": values,
-            "errors": [1e-5] * len(values),
-            "residuals": [1e-3] * len(values),
+            "error_estimates": [1e-5] * len(values),
+            "error_bounds": [1e-3] * len(values),
             "num_hvps": 12,
             "converged": True,
             "loss": 0.01,

@@ -185,7 +185,7 @@ def true_eigenvalues(problem: Problem, k: int) -> list[float]:
         eigenvectors=True,
     )
     if not found.converged or found.eigenvectors is None:
-        raise SystemExit(f"the true eigenvalues are known to {found.errors} only")
+        raise SystemExit(f"the true eigenvalues are known to {found.error_bounds} only")
     if len(problem.batches) > 1:
         return [float(value) for value in found.eigenvalues]
     return rayleigh_ritz(problem, found.eigenvectors)

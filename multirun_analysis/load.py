@@ -336,11 +336,14 @@ def _quantity(measurement: Measurement) -> str:
 
 
 def _error(result: Mapping[str, Any]) -> float | None:
-    """The bound of the first eigenvalue, or the standard error of an estimate."""
-    errors = result.get("errors")
+    """The error estimate of the first eigenvalue, or the standard error of an estimate.
+
+    Records of before bounds and estimates had names of their own call the estimates ``errors``.
+    """
+    errors = result.get("error_estimates", result.get("errors"))
     first = errors[0] if isinstance(errors, list) and errors else errors
-    bound = _float(first)
-    return _float(result.get("standard_error")) if bound is None else bound
+    estimate = _float(first)
+    return _float(result.get("standard_error")) if estimate is None else estimate
 
 
 def _float(value: Any) -> float | None:

@@ -628,8 +628,8 @@ class SharpnessConfig(Frozen):
         measures: Names from :data:`MEASURES`.
         num_examples: Fixed, un-augmented training images, at most; all when there are fewer.
         weights: ``last`` epoch's or ``best`` validation accuracy's.
-        tolerance: Error bound of each eigenvalue, relative to the largest.
-        max_hvps: Hessian-vector products after which the bound reached is reported as it is.
+        tolerance: Error of each eigenvalue to reach, relative to the largest.
+        max_hvps: Hessian-vector products after which what was reached is reported as it is.
         seed: Of everything that is drawn: starting vectors, probes, noise, directions.
         physical_batch_size: Images per micro-batch; changes memory and speed, not the value.
         trace: Of ``trace``, ``ggn_trace`` and ``fisher_trace``.

@@ -7,6 +7,8 @@ list's device, so that nothing waits for a GPU.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -46,6 +48,14 @@ def exact_dot(a: Tensor, b: Tensor) -> Tensor:
     """
     blocks = zip(torch.split(a, _BLOCK), torch.split(b, _BLOCK), strict=True)
     return torch.stack([torch.dot(x, y) for x, y in blocks]).sum(dtype=torch.float64)
+
+
+def exact_norm(a: Vector) -> float:
+    """Euclidean norm of all tensors together, to the rounding of their type.
+
+    Of numbers whose squares leave float32 as well.
+    """
+    return math.sqrt(sum(x.double().square().sum().item() for x in a))
 
 
 def in_memory_order_of(like: Tensor, tensor: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from samsweep.batch_norms import quick_batch_norms
 from samsweep.config import Curvature
@@ -96,7 +97,8 @@ class SGDHess(ClosureOptimizer):
         self._output = output
 
     def _compute(self, closure: Closure) -> StepResult:
-        with quick_convolutions(), quick_batch_norms():
+        # Of attention's kernels only the reference one can be differentiated twice.
+        with quick_convolutions(), quick_batch_norms(), sdpa_kernel(SDPBackend.MATH):
             loss = closure()
         params, g = differentiate(loss, self.params, create_graph=True)
         clean = [x.detach() for x in g]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from samsweep.config import RunConfig
 from samsweep.records.identity import wanted_measurements
 from samsweep.records.schema import Record
+
+#: Mean cross-entropy below which float32 rounds its curvature by more than the default tolerance.
+ROUNDS_BELOW = 1e-3
 
 Work = Literal["train", "resume", "measure", "nothing"]
 
@@ -28,6 +32,22 @@ def work_left(run: RunConfig, record: Record | None) -> Work:
 
 
 def missing_measurements(run: RunConfig, record: Record) -> dict[str, str]:
-    """Names of the measurements that are asked for and not there, by their keys."""
-    wanted = wanted_measurements(run.sharpness)
-    return {key: name for key, name in wanted.items() if key not in record.measurements}
+    """Names of the measurements that are asked for and not there, by their keys.
+
+    One that was rounded away is taken again.
+    """
+    wanted, there = wanted_measurements(run.sharpness), record.measurements
+    return {
+        key: name
+        for key, name in wanted.items()
+        if key not in there or _rounded_away(there[key].result)
+    }
+
+
+def _rounded_away(result: Mapping[str, Any]) -> bool:
+    """Whether a result is of a network that fits, from when losses were taken in float32.
+
+    Those of now say what rounding amounts to.
+    """
+    loss = result.get("loss")
+    return isinstance(loss, float) and loss < ROUNDS_BELOW and "loss_rounding" not in result

@@ -13,7 +13,8 @@ from samsweep.sharpness.hvp import HVP, HessianOperator, Way, double_backward, f
 from samsweep.sharpness.lanczos import Lanczos, lanczos, quadrature
 from samsweep.sharpness.landscape import Landscape, filter_normalized, landscape
 from samsweep.sharpness.measure import measure
-from samsweep.sharpness.objective import BatchLoss, LossFn, MeanLoss
+from samsweep.sharpness.double import LossFn
+from samsweep.sharpness.objective import BatchLoss, MeanLoss
 from samsweep.sharpness.perturbations import average_case, sam_gap, worst_case
 from samsweep.sharpness.relative import (
     RelativeFlatness,

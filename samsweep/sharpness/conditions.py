@@ -6,8 +6,9 @@ Curvature depends on them: with BatchNorm in train mode lambda_max is another qu
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -21,8 +22,9 @@ def measuring(model: Module) -> Iterator[None]:
 
     * eval mode: BatchNorm uses its running statistics, Dropout is off;
     * full precision: no autocast, no TF32, no bfloat16 behind float32;
-    * differentiable twice: gradients are recorded, in inference mode too, and attention takes its
-      reference kernel, the only one that has second derivatives.
+    * differentiable twice: gradients are recorded, in inference mode too, attention takes its
+      reference kernel, the only one that has second derivatives, and what was compiled by
+      ``torch.compile`` runs as it was written.
 
     Parameters, their ``.grad`` and ``requires_grad``, and buffers are not touched. Mode and flags
     are found again as they were left, also after an exception.
@@ -35,10 +37,20 @@ def measuring(model: Module) -> Iterator[None]:
         evaluation_mode(model),
         full_precision(*device_types),
         sdpa_kernel(SDPBackend.MATH),
+        uncompiled(),
         torch.inference_mode(False),
         torch.enable_grad(),
     ):
         yield
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """Inside the block compiled modules run eagerly: compiled graphs have no second derivative."""
+    # Where nothing was compiled, the compiler has not been imported, which takes seconds.
+    if "torch._dynamo" not in sys.modules or torch.__version__ < "2.6":
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @contextmanager

@@ -12,11 +12,12 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep.sharpness.conditions import measuring
+from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.draws import signs
-from samsweep.sharpness.estimate import standard_error
+from samsweep.sharpness.estimate import TOLERANCE, standard_error
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.lanczos import Array, quadrature
-from samsweep.sharpness.objective import LossFn, MeanLoss
+from samsweep.sharpness.objective import MeanLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class SpectralDensity:
         mean_standard_error: Of the mean, over vectors.
         num_hvps: Hessian-vector products over all examples.
         loss: Mean loss over the examples.
+        loss_rounding: What its rounding amounts to, relative to the curvature.
         seconds: Wall time.
     """
 
@@ -45,7 +47,13 @@ class SpectralDensity:
     mean_standard_error: float | None
     num_hvps: int
     loss: float
+    loss_rounding: float
     seconds: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether the loss rounds by no more than is allowed for estimates."""
+        return self.loss_rounding <= TOLERANCE
 
     @property
     def largest(self) -> float:
@@ -116,5 +124,6 @@ def spectral_density(
         mean_standard_error=standard_error(means),
         num_hvps=hessian.num_hvps,
         loss=loss,
+        loss_rounding=objective.rounding(loss),
         seconds=time.perf_counter() - started,
     )

@@ -12,9 +12,9 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy, normalize
 
 from samsweep.sharpness.conditions import measuring
+from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.lanczos import Lanczos, lanczos
-from samsweep.sharpness.objective import LossFn
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,24 @@ class Eigenvalues:
 
     Args:
         values: Largest algebraic first.
-        errors: Bound on each value's error (:func:`~samsweep.sharpness.lanczos`).
-        residuals: ||H x - theta x|| of each Ritz pair.
+        error_bounds: Some eigenvalue lies within each (:func:`~samsweep.sharpness.lanczos`).
+        error_estimates: What the gaps between the values make of it, as far as they are known.
         num_hvps: Hessian-vector products over all examples.
-        converged: Whether every error is within the tolerance.
+        converged: Whether the tolerance was reached; not where the loss rounds by more than it.
         loss: Mean loss over the same examples: cross-entropy's curvature vanishes with it.
+        loss_rounding: What its rounding amounts to, relative to it and to its curvature.
         seconds: Wall time.
         eigenvectors: If asked for, unit vectors as rows, shape (k, dim): the trainable parameters
             in the model's order, each flattened.
     """
 
     values: tuple[float, ...]
-    errors: tuple[float, ...]
-    residuals: tuple[float, ...]
+    error_bounds: tuple[float, ...]
+    error_estimates: tuple[float, ...]
     num_hvps: int
     converged: bool
     loss: float
+    loss_rounding: float
     seconds: float
     eigenvectors: Tensor | None = None
 
@@ -72,19 +74,20 @@ def top_eigenvalues(
         inputs: The fixed examples, shape (N, ...).
         labels: Shape (N,).
         k: Number of eigenvalues.
-        tolerance: Error bound to reach, relative to the largest eigenvalue's absolute value.
-        max_hvps: Products after which the bounds reached are reported as they are.
+        tolerance: Error to reach, relative to the largest eigenvalue's absolute value.
+        max_hvps: Products after which what was reached is reported as it is.
         seed: Of the starting vector.
         physical_batch_size: Examples per micro-batch; changes memory and speed, not the value.
         loss_fn: Mean loss over examples of (outputs, labels).
         eigenvectors: Whether to return them as well.
 
     Returns:
-        Eigenvalues with their error bounds.
+        Eigenvalues with their error bounds and error estimates.
 
     Raises:
         ValueError: If an argument is out of range.
         FloatingPointError: If the loss or a product is not finite.
+        ArithmeticError: If the Hessian as torch computes it is not symmetric.
     """
     started = time.perf_counter()
     hessian = HessianOperator(
@@ -101,13 +104,15 @@ def top_eigenvalues(
         seed=seed,
         eigenvectors=eigenvectors,
     )
+    rounding = hessian.objective.rounding(loss)
     return Eigenvalues(
         values=tuple(found.eigenvalues.tolist()),
-        errors=tuple(found.errors.tolist()),
-        residuals=tuple(found.residuals.tolist()),
+        error_bounds=tuple(found.error_bounds.tolist()),
+        error_estimates=tuple(found.error_estimates.tolist()),
         num_hvps=hessian.num_hvps,
-        converged=found.converged,
+        converged=found.converged and rounding <= tolerance,
         loss=loss,
+        loss_rounding=rounding,
         seconds=time.perf_counter() - started,
         eigenvectors=found.eigenvectors,
     )
@@ -131,8 +136,8 @@ def search(
         matvec: The operator.
         start: From :func:`half_random`.
         k: Number of eigenvalues.
-        tolerance: Error bound to reach, relative to the largest eigenvalue's absolute value.
-        max_hvps: Products after which the bounds reached are reported as they are.
+        tolerance: Error to reach, relative to the largest eigenvalue's absolute value.
+        max_hvps: Products after which what was reached is reported as it is.
         seed: Of random vectors where the Krylov space closes.
         eigenvectors: Whether to return Ritz vectors.
     """
@@ -166,7 +171,9 @@ def half_random(near: Tensor, seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     random = torch.randn(len(near), generator=generator, dtype=near.dtype).to(near.device)
-    return normalize(near, dim=0).add_(normalize(random, dim=0))
+    start, random = normalize(near, dim=0), normalize(random, dim=0)
+    # In a few dimensions the halves can be opposite, and cancel.
+    return start.add_(random, alpha=-1 if start @ random < -0.5 else 1)
 
 
 def lambda_max(
@@ -183,7 +190,7 @@ def lambda_max(
     """The largest eigenvalue of the Hessian of the mean loss.
 
     See :func:`top_eigenvalues` for the conditions, the arguments and the errors, and for the
-    error bound that this shortcut leaves out.
+    errors and the word on convergence that this shortcut leaves out.
     """
     return top_eigenvalues(
         model,

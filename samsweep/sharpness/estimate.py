@@ -7,6 +7,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: Relative error that rounding of the loss may make before a value is said not to have converged.
+TOLERANCE = 1e-4
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
@@ -20,6 +23,7 @@ class Estimate:
         num_gradients: Gradients over all examples.
         num_forwards: Forward passes over all examples, beside those of gradients.
         loss: Mean loss over the examples.
+        loss_rounding: What its rounding amounts to, relative to the value.
         seconds: Wall time.
     """
 
@@ -30,7 +34,13 @@ class Estimate:
     num_gradients: int = 0
     num_forwards: int = 0
     loss: float
+    loss_rounding: float
     seconds: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether the loss rounds by no more than :data:`TOLERANCE`."""
+        return self.loss_rounding <= TOLERANCE
 
 
 def standard_error(samples: Sequence[float]) -> float | None:

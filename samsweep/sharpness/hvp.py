@@ -13,7 +13,8 @@ quicker way in the first and the last (:mod:`samsweep.convolutions`).
 * else forward over reverse, or double backward for a model whose operations lack a forward mode;
 * BatchNorms folded, where the model has any that can be.
 
-The choice is compared with the plain way on a few examples before it is trusted.
+The choice is compared with the plain way on a few examples before it is trusted, and the plain way
+with itself: a Hessian that is not symmetric is none.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from torch.nn.functional import cross_entropy
 from samsweep import vectors
 from samsweep.convolutions import quick_convolutions
 from samsweep.sharpness.conditions import measuring
+from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.draws import signs
 from samsweep.sharpness.folding import Folding, find_folding
-from samsweep.sharpness.objective import BatchLoss, LossFn, MeanLoss, finite
+from samsweep.sharpness.objective import NUM_TRIED, BatchLoss, MeanLoss, finite
 from samsweep.vectors import Vector
 
 log = logging.getLogger(__name__)
@@ -44,10 +46,10 @@ log = logging.getLogger(__name__)
 #: ``params``.
 HVP = Callable[[BatchLoss, Vector, Vector], Vector]
 
-#: Examples on which a fast way is compared with the plain one.
-_NUM_COMPARED = 2
 #: How far the two may be apart, relative to the product: rounding, by a wide margin.
 _AGREEMENT = {torch.float32: 1e-2, torch.float64: 1e-6}
+#: How far uᵀHv and vᵀHu may be apart, relative to the products: rounding, by a wide margin.
+_SYMMETRY = {torch.float32: 1e-3, torch.float64: 1e-7}
 
 
 def double_backward(loss: BatchLoss, params: Vector, v: Vector) -> Vector:
@@ -144,7 +146,7 @@ class HessianOperator:
 
         H = 1/N sum_i hess_w loss(f_w(x_i), y_i)
 
-    It is evaluated in micro-batches, weighted by their sizes, under the conditions of
+    It is evaluated in micro-batches, each with its share in the loss, under the conditions of
     :func:`~samsweep.sharpness.measuring`: eval mode and full precision. Weight decay is not part
     of the loss unless ``loss_fn`` adds it.
 
@@ -154,15 +156,17 @@ class HessianOperator:
         model: Any classifier; ``model(inputs)`` gives the outputs.
         inputs: The fixed examples, shape (N, ...). Moved to the model's device by micro-batch.
         labels: Shape (N, ...).
-        loss_fn: Mean loss over examples of (outputs, labels).
+        loss_fn: Loss of (outputs, labels), a mean over examples, a weighted one, or a sum.
         physical_batch_size: Examples per micro-batch; changes memory and speed, and the result
             only by rounding.
-        hvp: How one micro-batch's product is computed, without any folding; None chooses as
-            :mod:`samsweep.sharpness.hvp` says.
+        hvp: How one micro-batch's product is computed, without any folding or check; None chooses
+            as :mod:`samsweep.sharpness.hvp` says.
 
     Raises:
         ValueError: If there are no examples, labels do not match, the micro-batch is empty, or
-            the trainable parameters are not of one floating type and device.
+            the trainable parameters are not of one floating type and device; later, if the loss
+            is no sum over micro-batches.
+        ArithmeticError: If the Hessian as torch computes it is not symmetric.
 
     Attributes:
         way: What was chosen.
@@ -258,11 +262,13 @@ class HessianOperator:
 def _choose(objective: MeanLoss) -> Way:
     """The quickest way that gives what the plain one gives; see the module's docstring."""
     keeps_graph = len(objective) <= objective.physical_batch_size
-    loss = objective.first(_NUM_COMPARED)
+    loss = objective.first(NUM_TRIED)
     with measuring(objective.model):
         params = objective.params
-        v = _comparison_vector(params)
+        u, v = _comparison_vectors(params)
         plain = vectors.flatten(double_backward(loss, params, v))
+        other = vectors.flatten(double_backward(loss, params, u))
+        _check_symmetry(objective.model, vectors.flatten(u), other, vectors.flatten(v), plain)
         folding = find_folding(objective.model, loss.inputs)
         ways = [Way(double_backward, folding, quick=True)] if _has_convolutions(objective) else []
         if keeps_graph:
@@ -295,7 +301,43 @@ def _agrees(way: Way, loss: BatchLoss, params: Vector, v: Vector, plain: Tensor)
     return bool(apart <= _AGREEMENT[plain.dtype] * torch.linalg.vector_norm(plain))
 
 
-def _comparison_vector(params: Vector) -> Vector:
-    """Random signs: every parameter has its part in the product."""
+def _check_symmetry(model: Module, u: Tensor, hu: Tensor, v: Tensor, hv: Tensor) -> None:
+    """Refuse a Hessian that no loss can have.
+
+    For random signs u and v the difference of uᵀHv and vᵀHu is about the norm of H - Hᵀ, and that
+    of Hv is the norm of H. The vectors and products are flat.
+
+    Raises:
+        ArithmeticError: If the two differ by more than rounding.
+    """
+    one, other = vectors.exact_dot(u, hv).item(), vectors.exact_dot(v, hu).item()
+    size = max(vectors.exact_norm([hu]), vectors.exact_norm([hv]))
+    if abs(one - other) > _SYMMETRY[u.dtype] * size:
+        raise ArithmeticError(
+            f"the Hessian is not symmetric (u·Hv = {one:.6g}, v·Hu = {other:.6g}): the second "
+            f"derivative of an operation of {_suspects(model)} is wrong, or the model is random "
+            "in eval mode"
+        )
+
+
+def _suspects(model: Module) -> str:
+    """Where to look: torch's weight_norm has a wrong second derivative, in both of its forms."""
+    found = [
+        name
+        for name, module in model.named_modules()
+        if type(module).__name__ in ("_WeightNorm", "WeightNorm")
+        or any(type(hook).__name__ == "WeightNorm" for hook in module._forward_pre_hooks.values())
+    ]
+    if not found:
+        return "the model or the loss"
+    return (
+        f"torch's weight_norm ({', '.join(found)}; compute its weight as g * v / v.norm(), or take "
+        "it away by remove_weight_norm or remove_parametrizations)"
+    )
+
+
+def _comparison_vectors(params: Vector) -> tuple[Vector, Vector]:
+    """Two of random signs: every parameter has its part in the product."""
     generator = torch.Generator().manual_seed(0)
-    return [signs(tuple(p.shape), p.detach(), generator) for p in params]
+    u, v = ([signs(tuple(p.shape), p.detach(), generator) for p in params] for _ in range(2))
+    return v, u

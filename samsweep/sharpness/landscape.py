@@ -13,9 +13,10 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep.sharpness.checks import check_positive
+from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.draws import normal
 from samsweep.sharpness.lanczos import Array
-from samsweep.sharpness.objective import LossFn, MeanLoss
+from samsweep.sharpness.objective import MeanLoss
 from samsweep.vectors import Vector
 
 
@@ -28,6 +29,7 @@ class Landscape:
         losses: L(w + alpha d_1), shape (num_points,), or L(w + alpha d_1 + beta d_2), shape
             (num_points, num_points) with alpha by rows; not finite where the network overflows.
         loss: At the weights.
+        loss_rounding: What its rounding amounts to, relative to it.
         num_forwards: Forward passes over all examples.
         seconds: Wall time.
     """
@@ -35,6 +37,7 @@ class Landscape:
     positions: Array
     losses: Array
     loss: float
+    loss_rounding: float
     num_forwards: int
     seconds: float
 
@@ -93,6 +96,7 @@ def landscape(
         positions=positions,
         losses=np.array(losses).reshape(grid[0].shape),
         loss=loss,
+        loss_rounding=objective.rounding(loss),
         num_forwards=len(points) + 1,
         seconds=time.perf_counter() - started,
     )

@@ -16,7 +16,7 @@ from samsweep.config import ConfigError, SharpnessConfig, unknown_name
 from samsweep.sharpness.density import spectral_density
 from samsweep.sharpness.eigenvalues import top_eigenvalues
 from samsweep.sharpness.empirical_sam import empirical_sam
-from samsweep.sharpness.estimate import Estimate
+from samsweep.sharpness.estimate import TOLERANCE, Estimate
 from samsweep.sharpness.landscape import landscape
 from samsweep.sharpness.perturbations import Norm, average_case, sam_gap, worst_case
 from samsweep.sharpness.relative import (
@@ -31,7 +31,13 @@ Measure = Callable[[SharpnessConfig, Module, Tensor, Tensor], dict[str, Any]]
 
 
 def measure(
-    name: str, settings: SharpnessConfig, model: Module, inputs: Tensor, labels: Tensor
+    name: str,
+    settings: SharpnessConfig,
+    model: Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    known: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Take one measure of a model.
 
@@ -43,6 +49,8 @@ def measure(
         inputs: The fixed examples, shape (N, ...); for ``empirical_sam`` its augmented batches,
             one after the other.
         labels: Shape (N,).
+        known: By name, what was measured of the same model and examples with the same settings:
+            eigenvalues of one Hessian are searched once.
 
     Returns:
         Plain JSON values.
@@ -53,7 +61,33 @@ def measure(
     """
     if name not in _MEASURES:
         raise ConfigError(unknown_name("measure", name, _MEASURES))
+    searched = _searched(known or {})
+    if searched is not None and name in _FROM_EIGENVALUES:
+        return _FROM_EIGENVALUES[name](searched) | {"num_hvps": 0, "seconds": 0.0}
     return _MEASURES[name](settings, model, inputs, labels)
+
+
+def _searched(known: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The largest eigenvalues, if they are known with error bounds."""
+    results = (known.get(name, {}) for name in ("top5", "lambda_max"))
+    return next((result for result in results if "error_bounds" in result), None)
+
+
+def _first(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of ``lambda_max``."""
+    lists = ("eigenvalues", "error_bounds", "error_estimates")
+    others = {key: value for key, value in found.items() if key != "bulk_outlier_ratio"}
+    return others | {key: found[key][:1] for key in lists}
+
+
+def _times_squared_norm(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of ``relative_flatness``: ||w||² times the largest eigenvalue."""
+    one, squared = _first(found), found["weight_norm"] ** 2
+    return {
+        "relative_flatness": squared * one.pop("lambda_max"),
+        **{key: [squared * one.pop(key)[0]] for key in ("error_bounds", "error_estimates")},
+        **{key: value for key, value in one.items() if key != "eigenvalues"},
+    }
 
 
 def _eigenvalues(
@@ -68,11 +102,12 @@ def _eigenvalues(
     return {
         "lambda_max": found.values[0],
         "eigenvalues": list(found.values),
-        "errors": list(found.errors),
-        "residuals": list(found.residuals),
+        "error_bounds": list(found.error_bounds),
+        "error_estimates": list(found.error_estimates),
         "num_hvps": found.num_hvps,
         "converged": found.converged,
         "loss": found.loss,
+        "loss_rounding": _finite(found.loss_rounding),
         "weight_norm": weight_norm(model),
         "seconds": found.seconds,
     }
@@ -98,12 +133,13 @@ def _relative(
     found = measured(model, inputs, labels, **_search(settings))
     return {
         name: found.value,
-        "errors": [found.error],
-        "residuals": [found.residual],
+        "error_bounds": [found.error_bound],
+        "error_estimates": [found.error_estimate],
         "converged": found.converged,
         "weight_norm": found.weight_norm,
         "num_hvps": found.num_hvps,
         "loss": found.loss,
+        "loss_rounding": _finite(found.loss_rounding),
         "seconds": found.seconds,
     }
 
@@ -207,7 +243,9 @@ def _spectral_density(
         "mean_standard_error": found.mean_standard_error,
         "dim": found.dim,
         "num_hvps": found.num_hvps,
+        "converged": found.converged,
         "loss": found.loss,
+        "loss_rounding": _finite(found.loss_rounding),
         "seconds": found.seconds,
     }
 
@@ -230,7 +268,9 @@ def _landscape(
         **dict(zip(("alphas", "betas"), [positions] * num_directions, strict=False)),
         "losses": _finite(found.losses.tolist()),
         "num_forwards": found.num_forwards,
+        "converged": found.loss_rounding <= TOLERANCE,
         "loss": found.loss,
+        "loss_rounding": _finite(found.loss_rounding),
         "seconds": found.seconds,
     }
 
@@ -253,6 +293,7 @@ def _empirical_sam(
         "converged": all(batch.converged for batch in found.batches),
         "num_hvps": sum(batch.num_hvps for batch in found.batches),
         "loss": fmean(batch.loss for batch in found.batches),
+        "loss_rounding": _finite(max(batch.loss_rounding for batch in found.batches)),
         "seconds": found.seconds,
     }
 
@@ -282,7 +323,9 @@ def _estimated(
         samples: found.num_samples,
         **extra,
         **costs,
+        "converged": found.converged,
         "loss": found.loss,
+        "loss_rounding": _finite(found.loss_rounding),
         "seconds": found.seconds,
     }
 
@@ -308,8 +351,14 @@ def bulk_outlier_ratio(eigenvalues: list[float]) -> float | None:
 def weight_norm(model: Module) -> float:
     """Euclidean norm of all trainable parameters together."""
     trainable = [p.detach() for p in model.parameters() if p.requires_grad]
-    return vectors.norm(trainable).item()
+    return vectors.exact_norm(trainable)
 
+
+#: Measures that are read off eigenvalues which another one searched for.
+_FROM_EIGENVALUES: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "lambda_max": _first,
+    "relative_flatness": _times_squared_norm,
+}
 
 _MEASURES: Mapping[str, Measure] = {
     "lambda_max": partial(_eigenvalues, k=1),

@@ -1,23 +1,35 @@
-"""The mean loss of a model over fixed examples, as a function of the model's weights."""
+"""The mean loss of a model over fixed examples, as a function of the model's weights.
+
+The network computes in its own type, the loss of its outputs in float64: the softmax of a network
+that fits its data rounds in float32, with every derivative (:mod:`samsweep.sharpness.double`).
+"""
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
+from torch.utils._pytree import tree_map
 
 from samsweep import vectors
 from samsweep.sharpness.conditions import measuring
+from samsweep.sharpness.double import LossFn, loss_in_float64, rounds_in_the_network
+from samsweep.sharpness.splitting import Shares, shares_of
 from samsweep.vectors import Vector
 
-#: ``loss_fn(outputs, labels)``: the mean over examples, 0-d.
-LossFn = Callable[[Tensor, Tensor], Tensor]
+log = logging.getLogger(__name__)
+
+#: Examples on which a loss is tried before it is taken of all.
+NUM_TRIED = 2
 
 
 @dataclass(frozen=True)
@@ -29,12 +41,14 @@ class BatchLoss:
         loss_fn: Of outputs and labels.
         inputs: Shape (n, ...).
         labels: Shape (n, ...).
+        double: Whether the loss is taken of the outputs in float64.
     """
 
     model: Module
     loss_fn: LossFn
     inputs: Tensor
     labels: Tensor
+    double: bool = True
 
     def outputs(self) -> Tensor:
         """The model's outputs, shape (n, ...), differentiable in its parameters."""
@@ -48,10 +62,16 @@ class BatchLoss:
             weights: By the parameters' names, what the model has in their place meanwhile.
         """
         if weights is None:
-            return self.loss_fn(self.outputs(), self.labels)
+            return self.of(self.outputs())
         named = {f"model.{name}": weight for name, weight in weights.items()}
         result: Tensor = functional_call(_Loss(self), named, ())
         return result
+
+    def of(self, outputs: Tensor) -> Tensor:
+        """The loss of these outputs, 0-d."""
+        if self.double:
+            return loss_in_float64(self.loss_fn, outputs, self.labels)
+        return self.loss_fn(outputs, self.labels)
 
 
 class _Loss(Module):
@@ -69,23 +89,26 @@ class _Loss(Module):
 class MeanLoss:
     """L(w) = 1/N sum_i loss(f_w(x_i), y_i), over examples that stay the same.
 
-    Everything is evaluated in micro-batches, weighted by their sizes, under the conditions of
+    Everything is evaluated in micro-batches, each with its share in the loss
+    (:mod:`samsweep.sharpness.splitting`), under the conditions of
     :func:`~samsweep.sharpness.measuring`: eval mode and full precision. Weight decay is not part
-    of the loss unless ``loss_fn`` adds it. The model's own parameters are never written to: at
-    other weights it is evaluated with those put in their place.
+    of the loss unless ``loss_fn`` adds it. The loss of the outputs is computed in float64, whatever
+    the network's type, unless ``loss_fn`` cannot do that (:attr:`epsilon`). The model's own
+    parameters are never written to: at other weights it is evaluated with those in their place.
 
     Args:
         model: Any classifier; ``model(inputs)`` gives the outputs.
         inputs: The fixed examples, shape (N, ...). Moved to the model's device by micro-batch.
         labels: Shape (N, ...).
-        loss_fn: Mean loss over examples of (outputs, labels); a penalty on the weights takes them
-            from ``model``.
+        loss_fn: Of (outputs, labels), a mean over examples, a weighted one, or a sum; a penalty on
+            the weights takes them from ``model``.
         physical_batch_size: Examples per micro-batch; changes memory and speed, and the result
             only by rounding.
 
     Raises:
         ValueError: If there are no examples, labels do not match, the micro-batch is empty, or
-            the trainable parameters are not of one floating type and device.
+            the trainable parameters are not of one floating type and device; when a loss is first
+            taken, if ``loss_fn`` is no sum over micro-batches and there are several.
     """
 
     def __init__(
@@ -139,16 +162,68 @@ class MeanLoss:
 
     def first(self, size: int) -> BatchLoss:
         """The mean loss over a few examples from the start, as one micro-batch."""
-        x, y = self.inputs[:size], self.labels[:size]
-        return BatchLoss(self.model, self.loss_fn, x.to(self.device), y.to(self.device))
+        return self._batch(self.inputs[:size], self.labels[:size], self._tried.double)
 
     def micro_batches(self) -> Iterator[tuple[float, BatchLoss]]:
-        """Each micro-batch's share of the examples, and its loss."""
+        """Each micro-batch's share in the loss, and its own; those without a share are left out."""
         inputs = torch.split(self.inputs, self.physical_batch_size)
         labels = torch.split(self.labels, self.physical_batch_size)
-        for x, y in zip(inputs, labels, strict=True):
-            batch = BatchLoss(self.model, self.loss_fn, x.to(self.device), y.to(self.device))
-            yield len(x) / len(self), batch
+        for share, x, y in zip(self._shares, inputs, labels, strict=True):
+            if share:
+                yield share, self._batch(x, y, self._tried.double)
+
+    @property
+    def epsilon(self) -> float:
+        """Unit of rounding of the loss as a function of the outputs: float64's, or float32's.
+
+        It is float32's where the network ends in a softmax or in the loss itself, or ``loss_fn``
+        goes back to float32.
+        """
+        return torch.finfo(self._tried.dtype).eps
+
+    def rounding(self, loss: float) -> float:
+        """What the rounding of the loss amounts to, relative to the loss and to its curvature.
+
+        The probabilities of a softmax are known to one unit of rounding, and a network that fits
+        has a loss, a slope and a curvature of the size of their distance to 0 and 1.
+
+        Args:
+            loss: L.
+        """
+        return self.epsilon / abs(loss) if loss else math.inf
+
+    def _batch(self, inputs: Tensor, labels: Tensor, double: bool) -> BatchLoss:
+        x, y = inputs.to(self.device), labels.to(self.device)
+        return BatchLoss(self.model, self.loss_fn, x, y, double)
+
+    @cached_property
+    def _tried(self) -> _Tried:
+        """How the loss can be taken, from a few examples."""
+        batch = self._batch(self.inputs[:NUM_TRIED], self.labels[:NUM_TRIED], double=True)
+        with measuring(self.model):
+            outputs = batch.outputs()
+            kept = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, outputs)
+            try:
+                loss = batch.of(outputs)
+                if loss.requires_grad:
+                    torch.autograd.grad(loss, self.params, allow_unused=True)
+            except RuntimeError as error:
+                log.debug("the loss cannot be taken of outputs in float64: %s", error)
+                return _Tried(kept, double=False, dtype=self.dtype)
+            dtype = self.dtype if rounds_in_the_network(outputs) else loss.dtype
+            return _Tried(kept, double=True, dtype=dtype)
+
+    @cached_property
+    def _shares(self) -> Shares:
+        if len(self) <= self.physical_batch_size:
+            return [1.0]
+        if self.loss_fn is cross_entropy and _all_count(self.labels):
+            sizes = [len(y) for y in torch.split(self.labels, self.physical_batch_size)]
+            return [size / len(self) for size in sizes]
+        labels = self.labels.to(self.device)
+        loss_of = partial(loss_in_float64, self.loss_fn) if self._tried.double else self.loss_fn
+        with measuring(self.model):
+            return shares_of(loss_of, self._tried.outputs, labels, self.physical_batch_size)
 
     def value(self, weights: Vector | None = None) -> float:
         """L at the model's parameters, or at ``weights``, from a forward pass."""
@@ -183,6 +258,25 @@ class MeanLoss:
 
     def _named(self, weights: Vector | None) -> Mapping[str, Tensor] | None:
         return None if weights is None else dict(zip(self.names, weights, strict=True))
+
+
+class _Tried(NamedTuple):
+    """What a few examples tell of a loss.
+
+    Args:
+        outputs: The model's.
+        double: Whether the loss can be taken of them in float64.
+        dtype: In which it is computed.
+    """
+
+    outputs: Any
+    double: bool
+    dtype: torch.dtype
+
+
+def _all_count(labels: Tensor) -> bool:
+    """Whether no label is one that torch's cross-entropy ignores by default."""
+    return not labels.is_floating_point() and bool((labels >= 0).all())
 
 
 def _check_parameters(params: Vector) -> None:

@@ -15,9 +15,10 @@ from torch.nn.functional import cross_entropy
 
 from samsweep import vectors
 from samsweep.sharpness.checks import check_positive, check_samples
+from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.draws import normal
 from samsweep.sharpness.estimate import Estimate, standard_error
-from samsweep.sharpness.objective import LossFn, MeanLoss
+from samsweep.sharpness.objective import MeanLoss
 from samsweep.vectors import Vector
 
 Norm = Literal["l2", "linf"]
@@ -169,12 +170,14 @@ def average_case(
         noise = torch._foreach_mul(normal(objective.params, generator), rho)
         moved = objective.value(_moved(objective.params, noise, scale))
         rises.append(_finite_rise(loss, [moved], rho))
+    value = fmean(rises)
     return Estimate(
-        value=fmean(rises),
+        value=value,
         standard_error=standard_error(rises),
         num_samples=num_samples,
         num_forwards=num_samples + 1,
         loss=loss,
+        loss_rounding=_rounding(objective, loss, value),
         seconds=time.perf_counter() - started,
     )
 
@@ -191,15 +194,23 @@ def _over_batches(
     started = time.perf_counter()
     loss = objective.finite_value()
     rises = [rise(batch) for batch in objective.batches(batch_size)]
+    value = fmean(rises)
     return Estimate(
-        value=fmean(rises),
+        value=value,
         standard_error=standard_error(rises),
         num_samples=len(rises),
         num_gradients=num_gradients,
         num_forwards=num_forwards + 1,
         loss=loss,
+        loss_rounding=_rounding(objective, loss, value),
         seconds=time.perf_counter() - started,
     )
+
+
+def _rounding(objective: MeanLoss, loss: float, rise: float) -> float:
+    """What rounding amounts to, relative to a rise: of the loss, and of the network before it."""
+    unit = objective.epsilon + torch.finfo(objective.dtype).eps * (abs(loss) + abs(rise))
+    return unit / abs(rise) if rise else math.inf
 
 
 def _finite_rise(loss: float, others: Sequence[float], rho: float) -> float:
@@ -230,8 +241,8 @@ def _unit(gradient: Vector, norm: Norm) -> list[Tensor]:
     """The direction of steepest ascent in a norm; zero where the gradient is zero."""
     if norm == "linf":
         return list(torch._foreach_sign(gradient))
-    length = vectors.norm(gradient)
-    return [torch.where(length > 0, g / length, torch.zeros_like(g)) for g in gradient]
+    length = vectors.exact_norm(gradient)
+    return [g / length if length > 0 else torch.zeros_like(g) for g in gradient]
 
 
 def _project(position: list[Tensor], rho: float, norm: Norm) -> None:
@@ -240,5 +251,6 @@ def _project(position: list[Tensor], rho: float, norm: Norm) -> None:
         torch._foreach_clamp_min_(position, -rho)
         torch._foreach_clamp_max_(position, rho)
         return
-    length = vectors.norm(position)
-    torch._foreach_mul_(position, torch.where(length > rho, rho / length, 1.0).item())
+    length = vectors.exact_norm(position)
+    if length > rho:
+        torch._foreach_mul_(position, rho / length)

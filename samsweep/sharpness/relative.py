@@ -7,7 +7,6 @@ D = diag(abs(w)) under a factor for each.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 
@@ -16,9 +15,9 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep import vectors
-from samsweep.sharpness.eigenvalues import half_random, search
+from samsweep.sharpness.double import LossFn
+from samsweep.sharpness.eigenvalues import half_random, search, top_eigenvalues
 from samsweep.sharpness.hvp import HessianOperator
-from samsweep.sharpness.objective import LossFn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +26,24 @@ class RelativeFlatness:
 
     Args:
         value: The eigenvalue, times ||w||² or of D H D.
-        error: Bound on its error.
-        residual: Of the Ritz pair, times ||w||² likewise.
-        converged: Whether the bound is within the tolerance.
+        error_bound: Some eigenvalue lies within it, times ||w||² likewise.
+        error_estimate: What the gap to the others makes of it.
+        converged: Whether the tolerance was reached; not where the loss rounds by more than it.
         weight_norm: ||w||, over all trainable parameters.
         num_hvps: Hessian-vector products over all examples.
         loss: Mean loss over the examples.
+        loss_rounding: What its rounding amounts to, relative to it and to its curvature.
         seconds: Wall time.
     """
 
     value: float
-    error: float
-    residual: float
+    error_bound: float
+    error_estimate: float
     converged: bool
     weight_norm: float
     num_hvps: int
     loss: float
+    loss_rounding: float
     seconds: float
 
 
@@ -64,12 +65,28 @@ def relative_flatness(
 
     The arguments, conditions and errors are those of :func:`~samsweep.sharpness.top_eigenvalues`.
     """
-    started = time.perf_counter()
-    hessian = HessianOperator(
-        model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
+    found = top_eigenvalues(
+        model,
+        inputs,
+        labels,
+        k=1,
+        tolerance=tolerance,
+        max_hvps=max_hvps,
+        seed=seed,
+        physical_batch_size=physical_batch_size,
+        loss_fn=loss_fn,
     )
-    return _relative(
-        hessian, started, by_weight=False, tolerance=tolerance, max_hvps=max_hvps, seed=seed
+    norm = vectors.exact_norm([p.detach() for p in model.parameters() if p.requires_grad])
+    return RelativeFlatness(
+        value=norm**2 * found.values[0],
+        error_bound=norm**2 * found.error_bounds[0],
+        error_estimate=norm**2 * found.error_estimates[0],
+        converged=found.converged,
+        weight_norm=norm,
+        num_hvps=found.num_hvps,
+        loss=found.loss,
+        loss_rounding=found.loss_rounding,
+        seconds=found.seconds,
     )
 
 
@@ -94,44 +111,26 @@ def adaptive_lambda_max(
     hessian = HessianOperator(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    return _relative(
-        hessian, started, by_weight=True, tolerance=tolerance, max_hvps=max_hvps, seed=seed
-    )
-
-
-def _relative(
-    hessian: HessianOperator,
-    started: float,
-    *,
-    by_weight: bool,
-    tolerance: float,
-    max_hvps: int,
-    seed: int,
-) -> RelativeFlatness:
     sizes = vectors.flatten([p.detach() for p in hessian.params]).abs()
-    squared = sizes.double().square().sum().item()
-
-    def scaled_product(v: Tensor) -> Tensor:
-        return sizes * hessian.matvec(sizes * v)
-
     loss, gradient = hessian.loss_and_gradient()
     found = search(
         hessian,
-        scaled_product if by_weight else hessian.matvec,
-        start=half_random(sizes * gradient if by_weight else gradient, seed),
+        lambda v: sizes * hessian.matvec(sizes * v),
+        start=half_random(sizes * gradient, seed),
         k=1,
         tolerance=tolerance,
         max_hvps=max_hvps,
         seed=seed,
     )
-    factor = 1.0 if by_weight else squared
+    rounding = hessian.objective.rounding(loss)
     return RelativeFlatness(
-        value=factor * float(found.eigenvalues[0]),
-        error=factor * float(found.errors[0]),
-        residual=factor * float(found.residuals[0]),
-        converged=found.converged,
-        weight_norm=math.sqrt(squared),
+        value=float(found.eigenvalues[0]),
+        error_bound=float(found.error_bounds[0]),
+        error_estimate=float(found.error_estimates[0]),
+        converged=found.converged and rounding <= tolerance,
+        weight_norm=vectors.exact_norm([sizes]),
         num_hvps=hessian.num_hvps,
         loss=loss,
+        loss_rounding=rounding,
         seconds=time.perf_counter() - started,
     )

@@ -18,10 +18,11 @@ from torch.nn.functional import cross_entropy, one_hot, softmax
 from samsweep import vectors
 from samsweep.sharpness.checks import check_samples
 from samsweep.sharpness.conditions import measuring
+from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.draws import signs
 from samsweep.sharpness.estimate import Estimate, standard_error
 from samsweep.sharpness.hvp import HessianOperator
-from samsweep.sharpness.objective import LossFn, MeanLoss
+from samsweep.sharpness.objective import MeanLoss
 
 
 def hessian_trace(
@@ -83,6 +84,7 @@ def hessian_trace(
         num_samples=len(outside),
         num_hvps=hessian.num_hvps,
         loss=loss,
+        loss_rounding=objective.rounding(loss),
         seconds=time.perf_counter() - started,
     )
 
@@ -134,10 +136,13 @@ def fisher_trace(
 ) -> Estimate:
     """The trace of the Fisher matrix: the mean squared norm of the gradient of one example.
 
-    Labels are drawn from the predicted probabilities; with the true ones it would be the empirical
-    Fisher matrix, which is another. For independent signs s_i
+    Labels are drawn, in place of the true ones, with which it would be the empirical Fisher matrix,
+    which is another. Where a network fits, nearly all that the predicted probabilities p draw is
+    what it predicts, and nearly all of the trace comes from the rest. So labels are drawn from
+    q_c = p_c (1 - p_c) / Z, which is all but proportional to p_c || grad log p_c ||, and weighted
+    by p / q (importance sampling). For independent signs s_i
 
-        tr F = 1/N E || sum_i s_i grad log p(y_i | x_i) ||²,
+        tr F = 1/N E || sum_i s_i sqrt(p / q)(y_i) grad log p(y_i | x_i) ||²,
 
     so that one backward pass over the batch takes the place of one for each example.
 
@@ -161,7 +166,7 @@ class _Probe(Protocol):
         """What is propagated back from some examples' outputs, shape (n, classes).
 
         Args:
-            probabilities: Predicted, shape (n, classes).
+            probabilities: Predicted, shape (n, classes), float64.
             drawn: Those examples' rows, on the same device.
         """
 
@@ -179,7 +184,7 @@ class _GaussNewton:
 
 
 class _Fisher:
-    """s_i (p_i - y_i) with a drawn label y_i, one-hot; see :func:`fisher_trace`."""
+    """s_i sqrt(p / q) (p_i - y_i) with a drawn label y_i, one-hot; see :func:`fisher_trace`."""
 
     def draw(self, num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
         chosen = torch.rand((num_examples, 1), generator=generator, dtype=torch.float64)
@@ -188,9 +193,12 @@ class _Fisher:
     def cotangents(self, probabilities: Tensor, drawn: Tensor) -> Tensor:
         chosen, sign = drawn[:, :1], drawn[:, 1:]
         num_classes = probabilities.shape[1]
-        below = probabilities.double().cumsum(dim=1) < chosen
-        label = below.sum(dim=1).clamp(max=num_classes - 1)
-        return sign.to(probabilities.dtype) * (probabilities - one_hot(label, num_classes))
+        others = 1 - probabilities
+        mass = (probabilities * others).cumsum(dim=1)
+        below = mass < chosen * mass[:, -1:]
+        label = below.sum(dim=1, keepdim=True).clamp(max=num_classes - 1)
+        weight = (mass[:, -1:] / others.gather(1, label)).nan_to_num(0, 0, 0).sqrt()
+        return sign * weight * (probabilities - one_hot(label[:, 0], num_classes))
 
 
 def _gram_trace(objective: MeanLoss, probe: _Probe, num_samples: int, seed: int) -> Estimate:
@@ -211,6 +219,7 @@ def _gram_trace(objective: MeanLoss, probe: _Probe, num_samples: int, seed: int)
         num_samples=num_samples,
         num_gradients=num_samples,
         loss=loss,
+        loss_rounding=objective.rounding(loss),
         seconds=time.perf_counter() - started,
     )
 
@@ -221,7 +230,8 @@ def _squared_norm(objective: MeanLoss, probe: _Probe, drawn: Tensor) -> float:
     rows = torch.split(drawn, objective.physical_batch_size)
     for (_, batch), row in zip(objective.micro_batches(), rows, strict=True):
         outputs = batch.outputs()
-        weights = probe.cotangents(softmax(outputs.detach(), dim=1), row.to(outputs.device))
+        probabilities = softmax(outputs.detach().double(), dim=1)
+        weights = probe.cotangents(probabilities, row.to(outputs.device)).to(outputs.dtype)
         parts = torch.autograd.grad(
             outputs, objective.params, grad_outputs=weights, materialize_grads=True
         )

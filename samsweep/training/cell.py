@@ -453,7 +453,10 @@ class CellRun:
         model = initial_model(self.cell, self._data)
         model.load_state_dict(read_weights(files[settings.weights]))
         inputs, labels = measured_examples(name, settings, self.cell, self._data)
-        return measure(name, settings, model.to(self._device), inputs, labels)
+        # Of the same weights and examples: what one measure has searched, another need not.
+        same = measurement_settings(settings, name)
+        known = {m.name: m.result for m in self._record.measurements.values() if m.settings == same}
+        return measure(name, settings, model.to(self._device), inputs, labels, known=known)
 
     # ------------------------------------------------------------------ telling
 

@@ -263,6 +263,7 @@ def test_a_measure_has_no_value_but_its_headline(study: Study) -> None:
 @pytest.mark.parametrize(
     ("result", "error"),
     [
+        ({"error_estimates": [0.25, 0.5], "error_bounds": [0.75, 1.0]}, 0.25),
         ({"errors": [0.25, 0.5], "standard_error": 9.0}, 0.25),
         ({"standard_error": 0.5}, 0.5),
         ({"errors": [], "standard_error": 0.5}, 0.5),
@@ -272,7 +273,7 @@ def test_a_measure_has_no_value_but_its_headline(study: Study) -> None:
         ({"errors": {"a": 1}, "standard_error": "small"}, None),
     ],
 )
-def test_the_error_is_a_bound_or_a_standard_error(
+def test_the_error_is_an_estimate_or_a_standard_error(
     study: Study, result: dict[str, Any], error: float | None
 ) -> None:
     study.add(cell(variant("sgd")), 92.4, taken("trace", {"trace": 1.0, **result}))

@@ -28,11 +28,11 @@ def leave(root, status, *overrides, **changes):
     return found.folder
 
 
-def measurement(name):
+def measurement(name, **result):
     return Measurement(
         name=name,
         settings={},
-        result={},
+        result=result,
         measured="2026-01-01T00:00:00+00:00",
         provenance=ATTEMPT.provenance,
     )
@@ -111,6 +111,21 @@ def test_of_two_measurements_only_the_missing_one_is_planned(tmp_path):
     (cell,) = plan_sweep([first, second]).cells
     assert cell.action == "measure"
     assert cell.points == (second,)
+
+
+@pytest.mark.parametrize(
+    "result, action",
+    [
+        ({"loss": 1.2}, "nothing"),
+        ({"loss": 1e-6}, "measure"),
+        ({"loss": 1e-6, "loss_rounding": 1e-10}, "nothing"),
+    ],
+)
+def test_what_float32_had_rounded_away_is_measured_again(tmp_path, result, action):
+    asked = point(tmp_path, "sharpness=lambda_max")
+    (key,) = wanted_measurements(asked.run.sharpness)
+    leave(tmp_path, "complete", measurements={key: measurement("lambda_max", **result)})
+    assert plan_sweep([asked]).cells[0].action == action
 
 
 def test_measurements_that_are_there_are_not_planned_again(tmp_path):

@@ -1,5 +1,7 @@
 """Small networks with enough structure to be wrong about, and their dense Hessians."""
 
+import copy
+import math
 import warnings
 from collections.abc import Callable
 
@@ -73,6 +75,45 @@ def dense_hessian() -> Callable[..., Tensor]:
             result = hessian(loss)(torch.cat([p.flatten() for p in trainable.values()]))
         model.train(was_training)
         return result
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def fitted() -> Callable[[float], Problem]:
+    """Builds a float32 network with BatchNorm, trained on its data to any mean loss below 1.
+
+    Past the training the loss is decided by a factor of the head; for one above 1 the labels are
+    others than those trained on.
+    """
+    torch.manual_seed(0)
+    model = TinyResidual(batchnorm=True).double()
+    inputs, labels = torch.randn(11, 1, 4, 4, dtype=torch.float64), torch.randint(5, (11,))
+    for _ in range(5):
+        model(2 * torch.randn_like(inputs) + 1)
+    model.eval()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    for _ in range(400):
+        optimizer.zero_grad()
+        cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+    assert cross_entropy(model(inputs), labels) < 1e-2
+
+    def build(loss: float) -> Problem:
+        given = labels if loss < 1 else (labels + 1) % 5
+        logits = model(inputs).detach()
+        low, high = 1e-3, 1e3  # factors of the logits, by bisection
+        for _ in range(100):
+            factor = math.sqrt(low * high)
+            if (cross_entropy(factor * logits, given) > loss) == (loss < 1):
+                low = factor
+            else:
+                high = factor
+        scaled = copy.deepcopy(model)
+        with torch.no_grad():
+            scaled.head.weight.mul_(factor)
+            scaled.head.bias.mul_(factor)
+        return scaled.float(), inputs.float(), given
 
     return build
 

@@ -55,7 +55,7 @@ def test_every_measure_gives_plain_json_with_its_error_and_cost(problem, name):
     headline = MEASURES[name].headline
     if headline is not None:
         assert math.isfinite(values[headline])
-        assert "standard_error" in values or len(values["errors"]) > 0
+        assert "standard_error" in values or len(values["error_estimates"]) > 0
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -123,7 +123,7 @@ def test_a_loss_that_overflows_is_none_in_a_slice(problem):
 
 def test_top5_has_the_ratio_of_bulk_and_outlier(problem):
     values = measure("top5", SETTINGS, *problem())
-    assert len(values["eigenvalues"]) == len(values["errors"]) == 5
+    assert len(values["eigenvalues"]) == len(values["error_estimates"]) == 5
     assert values["bulk_outlier_ratio"] == values["eigenvalues"][0] / values["eigenvalues"][4]
 
 
@@ -135,7 +135,7 @@ def test_settings_are_used(problem):
         measure("lambda_max", SETTINGS.model_copy(update={"seed": seed}), *problem())
         for seed in (0, 1)
     )
-    assert one["residuals"] != other["residuals"]
+    assert one["error_bounds"] != other["error_bounds"]
 
 
 def test_weight_norm_is_over_trainable_parameters(problem):

@@ -15,7 +15,7 @@ def test_matches_the_dense_hessian(problem, dense_hessian, batchnorm):
     for measure, true in ((relative_flatness, scaled), (adaptive_lambda_max, adaptive)):
         found = measure(model, inputs, labels, tolerance=1e-8)
         assert found.value == pytest.approx(true, rel=1e-7)
-        assert found.error <= 1e-8 * true
+        assert found.error_estimate <= 1e-8 * true
         assert found.converged
         assert found.weight_norm == pytest.approx(w.norm().item())
 

@@ -142,6 +142,22 @@ def test_a_new_measurement_trains_nothing_and_adds_to_the_record(folder, monkeyp
     assert len(record.attempts) == 1
 
 
+def test_eigenvalues_of_one_hessian_are_searched_once(folder):
+    run(folder, "sharpness=lambda_max", "sharpness.measures=[top5,lambda_max,relative_flatness]")
+    five, one, relative = (m.result for m in record_of(folder).measurements.values())
+    assert five["num_hvps"] > 0 == one["num_hvps"] == relative["num_hvps"]
+    assert one["eigenvalues"] == five["eigenvalues"][:1]
+    scaled = five["weight_norm"] ** 2 * five["lambda_max"]
+    assert relative["relative_flatness"] == pytest.approx(scaled)
+    assert relative["error_bounds"] == pytest.approx(
+        [five["weight_norm"] ** 2 * five["error_bounds"][0]]
+    )
+    # Other examples have another Hessian.
+    few = "sharpness.num_examples=90"
+    run(folder, "sharpness=lambda_max", "sharpness.measures=[relative_flatness]", few)
+    assert list(record_of(folder).measurements.values())[-1].result["num_hvps"] > 0
+
+
 def test_measuring_the_best_weights_uses_those(folder, monkeypatch):
     """Validation accuracy is made to fall, so that the first epoch is the best."""
     original, falling = cell_module.evaluate, itertools.count(90, -1)

@@ -188,7 +188,7 @@ def test_a_measure_is_that_of_the_cpu(data, trained, name):
 
 def numbers(result):
     """The entries of a result that are of the model, flat."""
-    beside = ("seconds", "num_hvps", "errors", "residuals", "converged", "eigenvalues")
+    beside = ("seconds", "num_hvps", "error_bounds", "error_estimates", "converged", "eigenvalues")
     flat = {}
     for key, value in result.items():
         if key not in beside and value is not None:

@@ -1,0 +1,128 @@
+"""How often Lanczos is wrong, on spectra made to mislead it, and what its caution costs.
+
+    python benchmarks/spectra.py
+
+Random spectra of 300 numbers: a bulk around 0 with nine outliers, uniform on [0, 1], as of a
+Hessian in training; the same with a second eigenvalue within 1 %, or 1 to 3 %, of the first; with a
+cluster of eight at the top; and those of GOE matrices, whose edge has no gap. Starts are random,
+the tolerance is 1e-4, all is in float64. Counted are
+
+* guarantee: a value further from every eigenvalue than its error bound;
+* misidentified: converged, and the first value further from the largest eigenvalue than both the
+  tolerance and the error bound, as where the second passes for the first;
+* off: converged, and any of the k values further from its eigenvalue than twice the tolerance;
+* estimate: the first value further from the largest eigenvalue than its error estimate.
+
+The counts go to benchmarks/results/spectra.json, for several values of lanczos.CAUTION.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from harness import RESULTS, environment, write
+from numpy.typing import NDArray
+from tabulate import tabulate
+
+# The name `lanczos` in the package is the function.
+from samsweep.sharpness.lanczos import CAUTION, LOOSEST, lanczos
+
+MODULE = sys.modules[lanczos.__module__]
+NUM_SPECTRA, DIM, TOLERANCE = 400, 300, 1e-4
+KS = (1, 5)
+
+#: The first one leaves it to the error estimates.
+CAUTIONS = (math.inf, CAUTION)
+
+Spectrum = NDArray[np.float64]
+COUNTED = ("guarantee", "misidentified", "off", "estimate")
+
+
+def outliers(draws: np.random.Generator) -> Spectrum:
+    bulk, above = 0.01 * draws.standard_normal(DIM - 9), draws.uniform(0, 1, 9)
+    return np.sort(np.concatenate([bulk, above]))
+
+
+def pair(low: float, high: float, draws: np.random.Generator) -> Spectrum:
+    values = outliers(draws)
+    values[-2] = values[-1] * (1 - draws.uniform(low, high))
+    return values
+
+
+def cluster(draws: np.random.Generator) -> Spectrum:
+    top = 1 - 0.05 * draws.uniform(0, 1, 8)
+    bulk, above = 0.01 * draws.standard_normal(DIM - 12), draws.uniform(0, 0.9, 4)
+    return np.concatenate([bulk, above, top])
+
+
+def goe(draws: np.random.Generator) -> Spectrum:
+    square = draws.standard_normal((DIM, DIM))
+    values: Spectrum = np.linalg.eigvalsh((square + square.T) / np.sqrt(2 * DIM))
+    return values
+
+
+KINDS: dict[str, Callable[[np.random.Generator], Spectrum]] = {
+    "outliers": outliers,
+    "pair within 1 %": lambda draws: pair(0, 0.01, draws),
+    "pair at 1 to 3 %": lambda draws: pair(0.01, 0.03, draws),
+    "cluster": cluster,
+    "GOE": goe,
+}
+
+
+def count(kind: str, k: int, caution: float) -> dict[str, Any]:
+    """The counts of one kind of spectrum, and the mean number of products."""
+    torch.set_num_threads(1)
+    MODULE.CAUTION = caution
+    MODULE.LOOSEST = LOOSEST if caution == CAUTION else math.inf
+    counts, products = Counter(dict.fromkeys(COUNTED, 0)), 0
+    for seed in range(NUM_SPECTRA):
+        values = np.sort(KINDS[kind](np.random.default_rng(seed)))[::-1].copy()
+        diagonal = torch.from_numpy(values)
+        found = lanczos(
+            lambda v, a=diagonal: a * v,
+            DIM,
+            k=k,
+            tolerance=TOLERANCE,
+            seed=seed,
+            dtype=torch.float64,
+        )
+        products += found.num_matvecs
+        counts.update(wrong(found, values))
+    return {"kind": kind, "k": k, "caution": caution, **counts, "products": products / NUM_SPECTRA}
+
+
+def wrong(found: Any, true: Spectrum) -> list[str]:
+    """What is wrong with a result, by the names of the counts."""
+    allowed = TOLERANCE * abs(true[0])
+    off = np.abs(found.eigenvalues - true[: len(found.eigenvalues)])
+    nearest = np.abs(found.eigenvalues[:, None] - true).min(axis=1)
+    happened = {
+        "guarantee": (nearest > found.error_bounds).any(),
+        "misidentified": found.converged and off[0] > max(allowed, found.error_bounds[0]),
+        "off": found.converged and off.max() > 2 * allowed,
+        "estimate": off[0] > found.error_estimates[0],
+    }
+    return [name for name, does in happened.items() if does]
+
+
+def main() -> None:
+    cases = list(product(KINDS, KS, CAUTIONS))
+    with ProcessPoolExecutor() as pool:
+        rows = list(pool.map(count, *zip(*cases, strict=True)))
+    settings = {"num_spectra": NUM_SPECTRA, "dim": DIM, "tolerance": TOLERANCE, "caution": CAUTION}
+    told = [{**row, "caution": str(row["caution"])} for row in rows]  # JSON has no infinity
+    write(RESULTS / "spectra.json", {**settings, "rows": told, "environment": environment()})
+    print(tabulate(rows, headers="keys"))
+
+
+if __name__ == "__main__":
+    main()
