@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo tables report status test test-all test-gpu test-slurm test-slurm-quick lint format typecheck bench bench-gpu bench-sharpness \
-	campaign campaign-collect campaign-rehearsal campaign-wheels campaign-site clean
+	campaign campaign-collect campaign-rehearsal campaign-wheels clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' \
@@ -77,14 +77,11 @@ bench-gpu: $(INSTALLED) ## a step of SAM on a GPU, in each way to take it (a few
 bench-sharpness: $(INSTALLED) ## lambda_max and top 5 beside other libraries (over an hour)
 	$(BIN)/python -W ignore::FutureWarning benchmarks/sharpness.py $(ARGS)
 
-# Where nothing can be installed, wheels in campaign/site are put on top of the Python that has torch.
 UNITS ?= campaign/units.yaml
-MINUTES ?= 10.5
-SITE := $(wildcard campaign/site)
-CAMPAIGN := $(if $(SITE),PYTHONPATH=$(SITE) $(PYTHON),$(BIN)/python)
+MINUTES ?= 9
 
-campaign: $(if $(SITE),,$(INSTALLED)) ## the next unit of the CIFAR-100 campaign, within MINUTES (campaign/README.md)
-	@$(CAMPAIGN) -m campaign.unit --units $(UNITS) --minutes $(MINUTES)
+campaign: $(INSTALLED) ## the next unit of the CIFAR-100 campaign, within MINUTES (campaign/README.md)
+	@$(BIN)/python -m campaign.unit --units $(UNITS) --minutes $(MINUTES)
 
 campaign-collect: $(INSTALLED) ## add what came home (campaign/home) to the campaign's results
 	@$(BIN)/python -m campaign.collect --units $(UNITS) $(ARGS)
@@ -96,10 +93,6 @@ campaign-wheels: $(INSTALLED) ## the wheels that a GPU machine without network l
 	$(BIN)/python -m pip download -q --no-deps --only-binary=:all: --python-version $(or $(FOR),3.12) \
 		--implementation cp --platform manylinux2014_x86_64 -d campaign/wheels -r campaign/wheels.txt
 	$(BIN)/python -m pip wheel -q --no-deps -w campaign/wheels antlr4-python3-runtime==4.9.3
-
-campaign-site:
-	@$(PYTHON) -m pip install -q --no-index --no-deps --no-compile --upgrade \
-		--disable-pip-version-check --target campaign/site campaign/wheels/*.whl
 
 clean: ## delete what the tools left behind; never results
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

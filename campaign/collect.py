@@ -90,7 +90,7 @@ def collect(campaign: Campaign, archives: Sequence[Path]) -> None:
         CampaignError: If an archive is no unit of this campaign.
     """
     units = [_read_checked(campaign, archive) for archive in archives]
-    finished = [unit for unit in units if _is_finished(unit)]
+    finished = [unit for unit in units if _is_finished(campaign, unit)]
     if not finished:
         print("Nothing to add.")
         return
@@ -126,14 +126,15 @@ def _read_checked(campaign: Campaign, archive: Path) -> Unit:
     return unit
 
 
-def _is_finished(unit: Unit) -> bool:
-    if unit.record.status in ("complete", "diverged"):
+def _is_finished(campaign: Campaign, unit: Unit) -> bool:
+    if campaign.is_finished(unit.record):
         return True
     progress = unit.record.progress
     print(
         f"Not done: {unit.about['unit']} is {unit.record.status} after "
         f"{progress.epoch if progress is not None else 0} of {unit.about['epochs']} epochs in "
-        f"{unit.about['minutes']} minutes, {unit.about['phases']}."
+        f"{unit.about['minutes']} minutes, with {len(unit.record.measurements)} of "
+        f"{campaign.measurements} measurements, {unit.about['phases']}."
     )
     return False
 

@@ -31,12 +31,17 @@ from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder, atomic_path, cell_folders, write_text
 
 #: Seconds kept free at the end: an interrupted cell saves its state, and everything is packed.
-_ENDING_S = 20.0
+_ENDING_S = 30.0
 #: Seconds that an interrupted sweep gets to end in an orderly way.
-_PATIENCE_S = 60.0
+_PATIENCE_S = 25.0
+#: Epochs vary: what is timed is taken to be this much longer.
+_MARGIN = 1.05
 #: Epochs of the cell that is timed; the first one pays for what is set up once.
 _TIMED_EPOCHS = 2
 _TIMING = "timing"
+
+#: Exit status of a unit of which something is left to be done.
+_UNFINISHED = 3
 
 _LOG = HOME / "unit.log"
 _STATUS = HOME / "status"
@@ -75,7 +80,7 @@ class Phases:
         self.add(name, time.monotonic() - started)
 
 
-def run_unit(campaign: Campaign, unit: str, minutes: float) -> Path:
+def run_unit(campaign: Campaign, unit: str, minutes: float) -> bool:
     """Train and measure a unit, and pack what comes home.
 
     Args:
@@ -84,7 +89,8 @@ def run_unit(campaign: Campaign, unit: str, minutes: float) -> Path:
         minutes: After which it ends, whether or not it is complete.
 
     Returns:
-        The archive: record, history, config and log of the cell, and ``unit.json``.
+        Whether nothing of it is left to be done. Record, history, config and log of the cell and
+        ``unit.json`` are packed in either case.
 
     Raises:
         CampaignError: If the data are not complete, or the time is too short for an epoch.
@@ -93,9 +99,10 @@ def run_unit(campaign: Campaign, unit: str, minutes: float) -> Path:
     print(f"Unit {campaign.units.index(unit) + 1} of {len(campaign.units)}: {unit}", flush=True)
     with phases.phase("data checked"):
         _check_images(campaign)
-    epochs = campaign.common_epochs()
+    epochs = campaign.common_epochs() or _epochs_begun(unit)
     if epochs is None:
         epochs = _epochs_that_fit(campaign, unit, phases)
+        write_text(_epochs_file(unit), str(epochs))
     started = time.monotonic()
     _sweep(campaign, unit, f"epochs={epochs}", phases=phases)
     folder, record = _find_cell(unit, campaign.study, epochs)
@@ -107,7 +114,7 @@ def run_unit(campaign: Campaign, unit: str, minutes: float) -> Path:
     archive = _pack(folder, about)
     reached = record.progress.epoch if record.progress is not None else 0
     print(f"{record.status}, epoch {reached} of {epochs}: {archive}", flush=True)
-    return archive
+    return campaign.is_finished(record)
 
 
 def _check_images(campaign: Campaign) -> None:
@@ -121,6 +128,16 @@ def _check_images(campaign: Campaign) -> None:
         )
 
 
+def _epochs_file(unit: str) -> Path:
+    return ROOT / _runs(unit) / "epochs"
+
+
+def _epochs_begun(unit: str) -> int | None:
+    """Of the cell that an earlier call has begun here."""
+    file = _epochs_file(unit)
+    return int(file.read_text()) if file.exists() else None
+
+
 def _epochs_that_fit(campaign: Campaign, unit: str, phases: Phases) -> int:
     """As many epochs as there is time for, by timing two of them.
 
@@ -130,13 +147,20 @@ def _epochs_that_fit(campaign: Campaign, unit: str, phases: Phases) -> int:
     timing = (f"study={_TIMING}", f"epochs={_TIMED_EPOCHS}", "sharpness.measures=[]")
     with phases.phase("epochs timed"):
         _sweep(campaign, unit, *timing, phases=phases)
-    folder, _ = _find_cell(unit, _TIMING, _TIMED_EPOCHS)
+    folder, record = _find_cell(unit, _TIMING, _TIMED_EPOCHS)
     history = folder.read_history()
     if len(history) < _TIMED_EPOCHS:
-        raise CampaignError(f"{unit}: {_TIMED_EPOCHS} epochs do not fit: give more minutes.")
+        _pack(folder, {"unit": unit, "epochs": _TIMED_EPOCHS, "phases": phases.seconds})
+        raise CampaignError(
+            f"{unit}: {len(history)} of {_TIMED_EPOCHS} epochs were trained, and it is "
+            f"{record.status}: {record.error or 'give more minutes.'}"
+        )
     epoch_s = float(history[-1]["seconds"])
-    fitting = int((phases.left - 60 * campaign.measuring_minutes) / epoch_s)
-    print(f"An epoch takes {epoch_s:.2f} s: {fitting} fit.", flush=True)
+    # What comes before and after the epochs will be paid for once more.
+    around_s = phases.seconds["epochs timed"] - sum(float(row["seconds"]) for row in history)
+    kept_s = around_s + 60 * campaign.measuring_minutes
+    fitting = int((phases.left - kept_s) / (_MARGIN * epoch_s))
+    print(f"An epoch takes {epoch_s:.2f} s: {fitting} fit beside {kept_s:.0f} s.", flush=True)
     if fitting < 1:
         raise CampaignError(f"{unit}: no epoch fits beside measuring: give more minutes.")
     return min(fitting, campaign.most_epochs)
@@ -220,8 +244,7 @@ def _work(campaign: Campaign, unit: str, minutes: float) -> int:
         _STATUS.unlink(missing_ok=True)
         status = 1
         try:
-            run_unit(campaign, unit, minutes)
-            status = 0
+            status = 0 if run_unit(campaign, unit, minutes) else _UNFINISHED
         except (CampaignError, ConfigError) as error:
             print(error, flush=True)
             status = 2
@@ -236,6 +259,10 @@ def _is_working() -> bool:
             return False
     except Timeout:
         return True
+
+
+def _ended_well() -> bool:
+    return _STATUS.exists() and _STATUS.read_text() == "0"
 
 
 def _begin(arguments: Sequence[str]) -> None:
@@ -272,6 +299,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--minutes", type=float, default=10.5, help="default: %(default)s")
     parser.add_argument("--units", type=Path, default=ROOT / "campaign/units.yaml")
     parser.add_argument("--unit", type=int, help="its number, in place of the next one's")
+    parser.add_argument("--again", action="store_true", help="also if it is done and not collected")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     HOME.mkdir(exist_ok=True)
@@ -285,6 +313,8 @@ def main(arguments: Sequence[str]) -> int:
         return _work(campaign, unit, given.minutes)
     if _is_working():
         print("A unit is being worked on; this shows how it goes on.")
+    elif _ended_well() and (HOME / f"{slug(unit)}.tar.xz").exists() and not given.again:
+        print(f"{unit} is done and waits in {HOME} to be collected; --again runs it once more.")
     else:
         _begin(arguments)
     return _follow()

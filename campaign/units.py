@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from samsweep.records.schema import Record
 from samsweep.records.store import first_problem, write_text
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,7 @@ class Campaign(BaseModel):
         results: Folder of the tables and of ``units.json``, likewise.
         most_epochs: Epochs of a cell if there is time for them.
         measuring_minutes: Set aside for measuring when the first unit counts its epochs.
+        measurements: How many a unit that is done has, unless it diverged.
         overrides: Of every unit, beside the preset's.
         units: Overrides of each, in the order in which they are run.
     """
@@ -46,6 +48,7 @@ class Campaign(BaseModel):
     results: Path
     most_epochs: int = Field(ge=1)
     measuring_minutes: float = Field(ge=0)
+    measurements: int = Field(ge=0)
     overrides: tuple[str, ...]
     units: tuple[str, ...] = Field(min_length=1)
 
@@ -94,6 +97,13 @@ class Campaign(BaseModel):
             if unit not in done:
                 return unit
         raise CampaignError(f"All {len(self.units)} units are done: see {self.done_file}.")
+
+    def is_finished(self, record: Record) -> bool:
+        """Whether nothing of a unit is left to be done; its weights do not come home."""
+        if record.status == "diverged":
+            return True
+        measured = len(record.measurements) >= self.measurements
+        return record.status == "complete" and measured and record.measuring_error is None
 
     def common_epochs(self) -> int | None:
         """How long the units that are done were trained; None before the first."""

@@ -3,6 +3,7 @@
 import json
 import tarfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def campaign(tmp_path):
         results=tmp_path / "results",
         most_epochs=200,
         measuring_minutes=1.0,
+        measurements=0,
         overrides=(),
         units=("opt=sam", "opt=sgd"),
     )
@@ -112,14 +114,15 @@ def test_files_of_units_differ_and_can_be_named_anywhere():
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-") for name in names)
 
 
-@pytest.mark.parametrize(("epoch_s", "epochs"), [(2.0, 200), (4.0, 130), (500.0, 1)])
+@pytest.mark.parametrize(("epoch_s", "epochs"), [(2.0, 200), (4.0, 119), (450.0, 1)])
 def test_as_many_epochs_as_fit_beside_measuring(campaign, monkeypatch, tmp_path, epoch_s, epochs):
     timed = CellFolder(tmp_path)
     timed.write_history([{"seconds": 99.0}, {"seconds": epoch_s}])
     monkeypatch.setattr(running, "_sweep", lambda *_, **__: None)
     monkeypatch.setattr(running, "_find_cell", lambda *_: (timed, None))
-    # 10 minutes, less 20 s for the ending and a minute for measuring: 520 s.
-    phases = running.Phases(time.monotonic() + 600.9)
+    # 10 minutes, less 30 s for the ending, a minute for measuring, and 10 s around the epochs.
+    phases = running.Phases(time.monotonic() + 600.9, {"epochs timed": epoch_s + 99 + 10})
+    monkeypatch.setattr(running.Phases, "phase", lambda *_: nullcontext())
     assert running._epochs_that_fit(campaign, "opt=sam", phases) == epochs
 
 
@@ -128,8 +131,10 @@ def test_too_little_time_for_an_epoch_is_said(campaign, monkeypatch, tmp_path):
     timed.write_history([{"seconds": 99.0}, {"seconds": 99.0}])
     monkeypatch.setattr(running, "_sweep", lambda *_, **__: None)
     monkeypatch.setattr(running, "_find_cell", lambda *_: (timed, None))
+    monkeypatch.setattr(running.Phases, "phase", lambda *_: nullcontext())
+    phases = running.Phases(time.monotonic() + 100, {"epochs timed": 208.0})
     with pytest.raises(CampaignError, match="give more minutes"):
-        running._epochs_that_fit(campaign, "opt=sam", running.Phases(time.monotonic() + 100))
+        running._epochs_that_fit(campaign, "opt=sam", phases)
 
 
 def test_part_of_the_images_is_refused(campaign, monkeypatch, tmp_path):
@@ -142,6 +147,21 @@ def test_part_of_the_images_is_refused(campaign, monkeypatch, tmp_path):
     whole = campaign.model_copy(update={"dataset": tmp_path, "fingerprint": "6574d657b380faf2"})
     with pytest.raises(CampaignError, match=r"2 \+ 2 images.*unpack all archives"):
         running.run_unit(whole, "opt=sam", 1.0)
+
+
+def test_a_unit_without_its_measurements_is_not_done(campaign, tmp_path, capsys):
+    measuring = campaign.model_copy(update={"measurements": 4})
+    collect(measuring, [archive(tmp_path, "opt=sam")])
+    assert "with 0 of 4 measurements" in capsys.readouterr().out
+    assert campaign.done() == []
+
+
+def test_the_number_of_epochs_is_chosen_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(running, "ROOT", tmp_path)
+    assert running._epochs_begun("opt=sam") is None
+    running._epochs_file("opt=sam").parent.mkdir(parents=True)
+    running._epochs_file("opt=sam").write_text("120")
+    assert running._epochs_begun("opt=sam") == 120
 
 
 def test_finished_units_are_added_one_after_the_other(campaign, tmp_path):
