@@ -209,7 +209,7 @@ def test_a_diverged_cell_is_a_failed_run(folder):
 
 
 def test_a_cell_that_could_not_be_measured_is_a_failed_run(folder, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **known):
         raise RuntimeError("no curvature")
 
     monkeypatch.setattr(measuring, "measure", fail)

@@ -254,7 +254,7 @@ def test_a_lost_history_starts_anew(folder, monkeypatch, caplog):
 
 
 def test_a_signal_while_measuring_ends_at_once_and_loses_nothing(folder, monkeypatch):
-    def interrupt(*arguments):
+    def interrupt(*arguments, **known):
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("not reached")
 
@@ -315,7 +315,7 @@ def test_who_lost_the_lock_writes_nothing_more(folder, monkeypatch, caplog):
 
 
 def test_a_failed_cell_keeps_its_traceback_and_can_be_run_again(folder, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **known):
         raise RuntimeError("out of luck\nsecond line")
 
     with monkeypatch.context() as patch:
@@ -333,7 +333,7 @@ def test_a_failed_cell_keeps_its_traceback_and_can_be_run_again(folder, monkeypa
 
 
 def test_a_failed_measurement_leaves_the_cell_complete(folder, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **known):
         raise RuntimeError("no eigenvalue")
 
     with monkeypatch.context() as patch:
@@ -349,10 +349,10 @@ def test_a_failed_measurement_leaves_the_cell_complete(folder, monkeypatch):
 def test_a_measure_that_fails_keeps_none_of_the_others_away(folder, monkeypatch):
     real = measuring.measure
 
-    def fail_once(name, *arguments):
+    def fail_once(name, *arguments, **known):
         if name == "lambda_max":
             raise RuntimeError("no eigenvalue")
-        return real(name, *arguments)
+        return real(name, *arguments, **known)
 
     measures = ["sharpness=lambda_max", "sharpness.measures=[lambda_max,sam_gap]"]
     with monkeypatch.context() as patch:
