@@ -96,7 +96,7 @@ def _call(machine: Path, number: int, out: Path, minutes: float) -> None:
         "OUT": str(out),
         "UNITS": "campaign/rehearsal.yaml",
         "MINUTES": str(minutes),
-        "CALL_SECONDS": str(_CALL_SECONDS if number == 3 else 60 * minutes + 60),
+        "CALL_SECONDS": str(_CALL_SECONDS if number == 3 else round(60 * minutes) + 60),
     }
     subprocess.run(
         ["bash", "campaign/call.sh", str(number)], cwd=machine, env=environment, check=True
