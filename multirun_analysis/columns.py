@@ -115,7 +115,7 @@ VALUES: Mapping[str, Column] = {
     "quantity": Column("string", "what `value` is: the entry of the result that tables show"),
     "value": Column("float64", "the measure's headline number; missing for spectra and landscapes"),
     "lambda_max": Column("float64", "largest eigenvalue of the Hessian of the training loss"),
-    "error": Column("float64", "estimate for an eigenvalue; standard error of a mean over draws"),
+    "error": Column("float64", "error estimate of an eigenvalue, or standard error of a mean"),
     "converged": Column("boolean", "whether the tolerance was reached"),
     "eigenvalues": Column("object", "list of floats, largest first"),
     "bulk_outlier_ratio": Column("float64", "first by fifth eigenvalue"),
