@@ -85,7 +85,7 @@ def _copy_project(machine: Path) -> None:
             (machine / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, machine / name)
     (machine / "data").mkdir()
-    # Nothing is missing in this Python; that the folder is there keeps make from installing.
+    # Nothing is missing in this Python: with the folder there, call.sh asks for no wheels.
     (machine / "campaign/site").mkdir()
 
 
