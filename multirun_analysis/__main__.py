@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
-from multirun_analysis.effect_pages import conclusion_pages, effect_pages, reference_pages
-from multirun_analysis.export import export_frames
-from multirun_analysis.formats import to_html
-from multirun_analysis.pages import Page
 from multirun_analysis.references import references
-from multirun_analysis.render import terminal_text, write_pages
 from multirun_analysis.study import Study, StudyError, open_study
-from multirun_analysis.tables import study_pages
+from multirun_analysis.tables.effect_pages import conclusion_pages, effect_pages, reference_pages
+from multirun_analysis.tables.export import export_frames
+from multirun_analysis.tables.formats import to_html
+from multirun_analysis.tables.pages import Page
+from multirun_analysis.tables.render import terminal_text, write_pages
+from multirun_analysis.tables.results import study_pages
 from samsweep.config import ConfigError, unknown_name
 from samsweep.records.store import write_text
 
 if TYPE_CHECKING:
-    from multirun_analysis.pictures import Picture
+    from multirun_analysis.figures.captions import Picture
 
 _DESCRIPTION = """\
 Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness by every
@@ -92,7 +92,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _write_figures(study: Study, folder: Path) -> Mapping[str, Picture]:
     # matplotlib takes a second to import, and is needed by two options alone.
-    from multirun_analysis.gallery import draw_figures, write_figures
+    from multirun_analysis.figures.gallery import draw_figures, write_figures
 
     pictures = draw_figures(study, study.effects)
     write_figures(pictures, folder)
@@ -103,8 +103,8 @@ def _write_report(
     study: Study, pictures: Mapping[str, Picture], compared: Sequence[Page], folder: Path
 ) -> str:
     """Write the report; returns a sentence that says where it is."""
-    from multirun_analysis.assembly import study_report
-    from multirun_analysis.report import report_html
+    from multirun_analysis.report.assembly import study_report
+    from multirun_analysis.report.page import report_html
 
     report = study_report(study, pictures, compared)
     write_text(folder / "report.html", report_html(report, to_html))
@@ -115,7 +115,7 @@ def _publish(
     study: Study, pages: Sequence[Page], folder: Path, arguments: argparse.Namespace
 ) -> int:
     # wandb takes a second to import, and is needed by this option alone.
-    from multirun_analysis.publish import PublishError, publish
+    from multirun_analysis.report.publish import PublishError, publish
 
     try:
         where = publish(study, pages, folder, project=arguments.wandb_project, mode=arguments.wandb)

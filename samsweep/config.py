@@ -803,10 +803,10 @@ class Confirmatory(Frozen):
     """The tests that a study names beforehand: every combination of these.
 
     Args:
-        outcomes: Of :data:`multirun_analysis.outcomes.OUTCOMES`.
+        outcomes: Of :data:`multirun_analysis.stats.outcomes.OUTCOMES`.
         granularities: Of direction and magnitude.
         rhos: Radii.
-        effects: Contrasts, of :data:`multirun_analysis.effects.EFFECTS`.
+        effects: Contrasts, of :data:`multirun_analysis.stats.effects.EFFECTS`.
     """
 
     outcomes: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 
-from multirun_analysis.labels import ranking
+from multirun_analysis.wording.labels import ranking
 from samsweep.config import MODELS, VARIANTS, Granularity
 
 #: The perturbation's radius, and SGDHESS's factor of curvature: different things on one axis.

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from multirun_analysis.effect_tables import p_text
 from multirun_analysis.figures.style import (
     BLACK,
     GREEN,
@@ -25,7 +24,7 @@ from multirun_analysis.figures.style import (
     new_figure,
     styled,
 )
-from multirun_analysis.labels import number
+from multirun_analysis.wording.numbers import number, p_text
 from samsweep.config import Granularity
 
 #: Outcomes, and the unit in which an effect on them is told.

@@ -25,7 +25,7 @@ from multirun_analysis.figures.style import (
     styled,
     thinned,
 )
-from multirun_analysis.labels import number
+from multirun_analysis.wording.numbers import number
 
 #: Radii that are drawn beside each other; of more, an even choice.
 MOST_COLUMNS = 5
@@ -101,8 +101,8 @@ def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Mean, sd and n of every number over the seeds of equal cells, at each epoch.
 
     Args:
-        history: Frame of :func:`~multirun_analysis.load.load_history`.
-        runs: Frame of :func:`~multirun_analysis.load.load_runs`. Only complete cells count, so
+        history: Frame of :func:`.load_history`.
+        runs: Frame of :func:`.load_runs`. Only complete cells count, so
             that the same seeds are behind every epoch of a line.
 
     Returns:

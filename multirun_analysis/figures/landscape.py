@@ -11,7 +11,6 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from multirun_analysis.arrays import Array, Line, Plane
 from multirun_analysis.figures.cells import Series
 from multirun_analysis.figures.panels import (
     MOST_COLUMNS,
@@ -36,7 +35,8 @@ from multirun_analysis.figures.style import (
     styled,
     thinned,
 )
-from multirun_analysis.labels import number
+from multirun_analysis.runs.array_measures import Array, Line, Plane
+from multirun_analysis.wording.numbers import number
 
 #: Largest by smallest loss beyond which an axis, or the levels of contours, are logarithmic.
 _LOGARITHMIC = 20.0
@@ -53,7 +53,7 @@ def loss_along_line(found: pd.DataFrame, palette: Palette, title: str, below: st
     """The loss along a direction, of one model: a row per granularity, a column per radius.
 
     Args:
-        found: Rows of :func:`~multirun_analysis.arrays.load_arrays` with lines, of one recipe,
+        found: Rows of :func:`.load_arrays` with lines, of one recipe,
             model and measurement.
         palette: Of the study.
         title: Of the figure.
@@ -117,7 +117,7 @@ def loss_over_plane(found: pd.DataFrame, title: str, below: str) -> Figure | Non
     Each panel is of one network, that of the lowest seed.
 
     Args:
-        found: Rows of :func:`~multirun_analysis.arrays.load_arrays` with planes, of one recipe,
+        found: Rows of :func:`.load_arrays` with planes, of one recipe,
             model and measurement.
         title: Of the figure.
         below: The recipe and the model.

@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multirun_analysis.arrays import Array
 from multirun_analysis.figures.cells import Series, by_series, granularity_panels
 from multirun_analysis.figures.style import Look, Palette, add_legend, handle, new_figure, thinned
-from multirun_analysis.labels import number
+from multirun_analysis.runs.array_measures import Array
+from multirun_analysis.wording.numbers import number
 
 #: Radii, or factors, that are drawn beside each other; of more, an even choice.
 MOST_COLUMNS = 5

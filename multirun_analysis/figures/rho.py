@@ -35,7 +35,7 @@ from multirun_analysis.figures.style import (
     rho_axis,
     styled,
 )
-from multirun_analysis.summary import summarize
+from multirun_analysis.stats.summary import summarize
 
 #: Points at most between two series at one rho.
 _DODGE = 9.0

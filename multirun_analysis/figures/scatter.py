@@ -28,7 +28,7 @@ from multirun_analysis.figures.style import (
     styled,
     thinned,
 )
-from multirun_analysis.labels import number
+from multirun_analysis.wording.numbers import number
 
 
 @styled

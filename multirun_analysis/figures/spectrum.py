@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from multirun_analysis.arrays import Array, Spectrum
 from multirun_analysis.figures.panels import (
     Cells,
     Row,
@@ -21,6 +20,7 @@ from multirun_analysis.figures.panels import (
     panel_rows,
 )
 from multirun_analysis.figures.style import Palette, add_title, finished, powers_axis, styled
+from multirun_analysis.runs.array_measures import Array, Spectrum
 
 #: Standard deviation of the Gaussians, as a share of the range of the eigenvalues in a row of
 #: panels. The bulk at zero is some hundredths of that range wide: wider Gaussians hide it, narrower
@@ -50,7 +50,7 @@ def widths(cells: Cells) -> list[float]:
     """The width of the Gaussians in each row of panels.
 
     Args:
-        cells: Of :func:`~multirun_analysis.figures.panels.by_line`, with spectra.
+        cells: Of :func:`.by_line`, with spectra.
     """
     return [_width(spectra) for spectra in (_spectra(row, cells) for row in panel_rows(cells))]
 
@@ -73,7 +73,7 @@ def spectral_density(
     """Densities of eigenvalues of one model: a row per granularity, a column per radius.
 
     Args:
-        found: Rows of :func:`~multirun_analysis.arrays.load_arrays` with spectra, of one recipe,
+        found: Rows of :func:`.load_arrays` with spectra, of one recipe,
             model and measurement.
         palette: Of the study.
         title: Of the figure.

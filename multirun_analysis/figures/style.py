@@ -25,7 +25,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from multirun_analysis.labels import number
+from multirun_analysis.wording.numbers import number
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#767676"
@@ -146,7 +146,7 @@ class Palette:
     """The look of every optimizer of a study.
 
     Args:
-        runs: Frame of :func:`~multirun_analysis.load.load_runs`.
+        runs: Frame of :func:`.load_runs`.
     """
 
     def __init__(self, runs: pd.DataFrame) -> None:

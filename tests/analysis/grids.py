@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
-from multirun_analysis.load import Frames, read_frames
+from multirun_analysis.runs.load import Frames, read_frames
 from samsweep.config import AugmentConfig, CellConfig, Variant
 from samsweep.hydra_config import Composer, conf_dir, register_resolvers
 from samsweep.records.identity import cell_id
