@@ -28,7 +28,7 @@ from multirun_analysis.gaps import blocks, more_seeds_command
 from multirun_analysis.labels import number
 from multirun_analysis.pages import Page, Section
 from multirun_analysis.statistics import ALPHA
-from samsweep.text import counted
+from samsweep.system.text import counted
 
 Verdict = Literal["told apart", "not told apart", "too few seeds"]
 Row = Mapping[Any, Any]

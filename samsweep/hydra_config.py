@@ -38,11 +38,11 @@ from samsweep.config import (
     unknown_name,
 )
 from samsweep.data.describe import describe
-from samsweep.launch.local import look_ahead
-from samsweep.launch.plan import Point, plan_sweep
-from samsweep.launch.report import tell
 from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder, RecordError
+from samsweep.sweep.local.launcher import look_ahead
+from samsweep.sweep.plan import Point, plan_sweep
+from samsweep.sweep.plan_table import tell
 
 
 class Refusal(SystemExit):
