@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from samsweep.hydra_config import Refusal, explain, is_refusal
+from samsweep.hydra_config import explain, is_refusal
+from samsweep.hydra_config.preflight import Refusal
 from samsweep.records.schema import CellFailed
 from samsweep.system.signals import end_on_sigterm
 

@@ -10,8 +10,7 @@ from omegaconf import OmegaConf
 
 import hydra_plugins.samsweep_slurm as plugin
 from hydra_plugins.samsweep_slurm import SlurmLauncher
-from samsweep.config import ConfigError
-from samsweep.hydra_config import conf_dir
+from samsweep.config import ConfigError, conf_dir
 from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder
 from samsweep.sweep.manifest import launch_folders
