@@ -12,8 +12,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from rich.progress import track
 
-from samsweep.config import RunConfig
-from samsweep.hydra_config import conf_dir, register_resolvers, to_run_config
+from samsweep.config import RunConfig, conf_dir
+from samsweep.hydra_config import register_resolvers, to_run_config
 from samsweep.records.provenance import git_state, now, versions
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,7 +20,8 @@ from harness import RESULTS, environment, write
 from hydra import compose, initialize_config_dir
 from tabulate import tabulate
 
-from samsweep.hydra_config import conf_dir, register_resolvers, to_run_config
+from samsweep.config import conf_dir
+from samsweep.hydra_config import register_resolvers, to_run_config
 from samsweep.records.identity import cell_id
 from samsweep.records.schema import Metrics, Record
 from samsweep.records.store import CellFolder
@@ -37,7 +38,8 @@ GRID = [
 #: Plain Hydra: its sweeper, its basic launcher, our configuration, and a task that does nothing.
 EMPTY_JOBS = """
 import hydra
-from samsweep.hydra_config import conf_dir, register_resolvers
+from samsweep.hydra_config import register_resolvers
+from samsweep.config import conf_dir
 register_resolvers()
 hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(lambda cfg: 0)()
 """

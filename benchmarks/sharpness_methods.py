@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.nn import CrossEntropyLoss, Module
 from torch.nn.functional import cross_entropy
 
+from samsweep.numerics.vectors import flatten, unflatten
 from samsweep.sharpness import top_eigenvalues
-from samsweep.vectors import flatten, unflatten
 
 #: Relative error that a method has to reach in every eigenvalue, from every starting vector.
 TARGET = 1e-3

@@ -13,10 +13,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from samsweep.hydra_config import Composer
-from samsweep.launch.local import Outlook, look_ahead, run_pool
-from samsweep.launch.plan import Plan, Point, plan_sweep
-from samsweep.launch.slots import PoolSettings
 from samsweep.records.schema import CellFailed
+from samsweep.sweep.local.launcher import Outlook, look_ahead, run_pool
+from samsweep.sweep.local.slots import PoolSettings
+from samsweep.sweep.plan import Plan, Point, plan_sweep
 
 
 class PlanLauncher(Launcher):
@@ -80,7 +80,7 @@ class LocalLauncher(PlanLauncher):
     """Runs cells at the same time on this machine, each in a process of its own.
 
     Args:
-        workers: See :class:`~samsweep.launch.slots.PoolSettings`, also for the others.
+        workers: See :class:`~samsweep.sweep.local.slots.PoolSettings`, also for the others.
         gpus: GPUs to use.
         cells_per_gpu: Cells that share a GPU.
 

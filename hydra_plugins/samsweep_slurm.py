@@ -15,21 +15,21 @@ from omegaconf import DictConfig
 
 from hydra_plugins.samsweep_launcher import PlanLauncher
 from samsweep.config import MODELS, ConfigError, unknown_name
-from samsweep.launch.arrays import Array, ArraySettings, arrays_of
-from samsweep.launch.display import Display
-from samsweep.launch.job import CellJob
-from samsweep.launch.local import Outlook, look_from_afar
-from samsweep.launch.manifest import Launcher, launched, study_folder
-from samsweep.launch.plan import Plan, PlannedCell
-from samsweep.launch.queue import asked_of_job, queued_cells
-from samsweep.launch.slots import PoolSettings
-from samsweep.launch.slurm import SlurmUnavailable, max_array_size
-from samsweep.launch.wait import JobWatch
 from samsweep.records.identity import wanted_measurements
 from samsweep.records.provenance import code_fingerprint
 from samsweep.records.work import missing_measurements
-from samsweep.signals import Interrupted
-from samsweep.text import counted
+from samsweep.sweep.display import Display
+from samsweep.sweep.local.launcher import Outlook, look_from_afar
+from samsweep.sweep.local.slots import PoolSettings
+from samsweep.sweep.manifest import Launcher, launched, study_folder
+from samsweep.sweep.plan import Plan, PlannedCell
+from samsweep.sweep.slurm.arrays import Array, ArraySettings, arrays_of
+from samsweep.sweep.slurm.job import CellJob
+from samsweep.sweep.slurm.queue import asked_of_job, queued_cells
+from samsweep.sweep.slurm.scheduler import SlurmUnavailable, max_array_size
+from samsweep.sweep.slurm.watch import JobWatch
+from samsweep.system.signals import Interrupted
+from samsweep.system.text import counted
 
 #: Keys of ours that say how cells become arrays, and how a job runs its share of them.
 _ARRAY_KEYS = frozenset(ArraySettings.model_fields)

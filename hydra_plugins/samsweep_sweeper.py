@@ -17,10 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.samsweep_launcher import PlanLauncher
 from samsweep.config import ConfigError
 from samsweep.hydra_config import Composer
-from samsweep.launch.local import Outlook, look_ahead
-from samsweep.launch.manifest import Launcher, launched, study_folder
-from samsweep.launch.plan import Plan, plan_sweep
-from samsweep.launch.whole import PlanRunner, carry_out
+from samsweep.sweep.execute import PlanRunner, carry_out
+from samsweep.sweep.local.launcher import Outlook, look_ahead
+from samsweep.sweep.manifest import Launcher, launched, study_folder
+from samsweep.sweep.plan import Plan, plan_sweep
 
 log = logging.getLogger(__name__)
 

@@ -21,18 +21,18 @@ from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from samsweep.command import ends_in_sentences
+from samsweep.cli.endings import ends_in_sentences
 from samsweep.config import ConfigError, DataInfo, Options, RunConfig, conf_dir
 from samsweep.data.describe import describe
 from samsweep.hydra_config import Composer, composition, register_resolvers, to_options
-from samsweep.launch.manifest import readable_manifests
-from samsweep.launch.measured import measurement_tables
-from samsweep.launch.plan import Point, plan_sweep
-from samsweep.launch.selection import KEYS, Filters, Selection, select, shown_value, unknown_key
-from samsweep.launch.whole import carry_out
 from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder, find_study
-from samsweep.text import console
+from samsweep.sweep.execute import carry_out
+from samsweep.sweep.manifest import readable_manifests
+from samsweep.sweep.measurement_table import measurement_tables
+from samsweep.sweep.plan import Point, plan_sweep
+from samsweep.sweep.select import KEYS, Filters, Selection, select, shown_value, unknown_key
+from samsweep.system.text import console
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

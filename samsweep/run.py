@@ -14,7 +14,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from samsweep.command import ends_in_sentences
+from samsweep.cli.endings import ends_in_sentences
 from samsweep.config import conf_dir
 from samsweep.hydra_config import register_resolvers, to_run_config
 

@@ -22,16 +22,16 @@ from rich.live import Live
 from rich.table import Table
 
 from samsweep.config import ConfigError
-from samsweep.launch.queue import QueuedCell, queued_cells
-from samsweep.launch.slurm import SlurmUnavailable
 from samsweep.records.lock import FolderLock
 from samsweep.records.schema import FINISHED, Attempt, Record
 from samsweep.records.store import CellFolder, RecordError, cell_folders, find_study
-from samsweep.text import console, counted, duration
+from samsweep.sweep.slurm.queue import QueuedCell, queued_cells
+from samsweep.sweep.slurm.scheduler import SlurmUnavailable
+from samsweep.system.text import console, counted, duration
 
 if TYPE_CHECKING:
-    from samsweep.launch.manifest import Launcher
-    from samsweep.launch.plan import Plan
+    from samsweep.sweep.manifest import Launcher
+    from samsweep.sweep.plan import Plan
 
 #: Seconds between two looks with ``--watch``.
 _PERIOD_S = 2.0
@@ -333,14 +333,14 @@ def _print_failures(study: Path) -> None:
 
 
 def _cancel(study: Path, start: str) -> None:
-    from samsweep.launch.control import cancel, cancel_cell
+    from samsweep.sweep.cancel import cancel, cancel_cell
 
     sentences = cancel_cell(_only_cell(study, start)) if start else cancel(study)
     print("\n".join(sentences) or f"Nothing runs in {start or study.name}.")
 
 
 def _retry(study: Path, start: str) -> int:
-    from samsweep.launch.control import as_launched, cells_at_work
+    from samsweep.sweep.cancel import as_launched, cells_at_work
 
     cells = [cell for cell in read_status(study) if cell.state in _STOPPED]
     # What a stopped launch did not come to has been stopped as well.
@@ -364,7 +364,7 @@ def _retry(study: Path, start: str) -> int:
 
 def _launch_again(launcher: Launcher, plan: Plan) -> None:
     """With the launcher that the cells had: here, or on the cluster."""
-    from samsweep.launch.control import run_in_pool
+    from samsweep.sweep.cancel import run_in_pool
 
     if launcher.name == "slurm":
         from hydra_plugins.samsweep_slurm import SlurmLauncher

@@ -14,8 +14,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
-from samsweep.config import RunConfig
-from samsweep.hydra_config import conf_dir, register_resolvers, to_run_config
+from samsweep.config import RunConfig, conf_dir
+from samsweep.hydra_config import register_resolvers, to_run_config
 
 
 def compose_run(*overrides: str) -> RunConfig:

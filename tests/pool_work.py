@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from samsweep.progress import Snapshot
 from samsweep.records.lock import FolderLock
 from samsweep.records.store import CellFolder
+from samsweep.system.progress import Snapshot
 
 
 def _finish(folder, status="complete", **changes):

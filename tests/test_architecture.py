@@ -24,7 +24,7 @@ def test_import_rules():
     [
         "samsweep.run",
         "samsweep.measure",
-        "samsweep.launch.plan",
+        "samsweep.sweep.plan",
         "samsweep.records.store",
         "samsweep.status",
         "multirun_analysis",

@@ -9,8 +9,8 @@ from helpers import compose_run
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from samsweep.config import MODELS
-from samsweep.hydra_config import conf_dir, register_resolvers
+from samsweep.config import MODELS, conf_dir
+from samsweep.hydra_config import register_resolvers
 
 GROUPS = ["model", "opt", "dataset", "sharpness", "tracking"]
 OPTIONS = [

@@ -3,8 +3,7 @@
 import pytest
 from helpers import compose_run
 
-from samsweep.config import VARIANTS, ConfigError, Options, unknown_name
-from samsweep.hydra_config import conf_dir
+from samsweep.config import VARIANTS, ConfigError, Options, conf_dir, unknown_name
 
 
 def variant(*overrides):

@@ -7,8 +7,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from samsweep.config import ConfigError
-from samsweep.hydra_config import Composer, conf_dir, register_resolvers, to_run_config
+from samsweep.config import ConfigError, conf_dir
+from samsweep.hydra_config import Composer, register_resolvers, to_run_config
 
 
 @pytest.fixture

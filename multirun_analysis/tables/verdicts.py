@@ -27,7 +27,7 @@ from multirun_analysis.tables.effect_tables import (
 from multirun_analysis.tables.gaps import blocks, more_seeds_command
 from multirun_analysis.tables.pages import Page, Section
 from multirun_analysis.wording.numbers import interval_text, number, p_text
-from samsweep.text import counted
+from samsweep.system.text import counted
 
 Verdict = Literal["told apart", "not told apart", "too few seeds"]
 Row = Mapping[Any, Any]

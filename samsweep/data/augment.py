@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from samsweep.config import AugmentConfig
 from samsweep.data.images import normalize
-from samsweep.transfer import sent
+from samsweep.numerics.transfer import sent
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from samsweep.seeding import generator
-from samsweep.transfer import sent
+from samsweep.numerics.seeding import generator
+from samsweep.numerics.transfer import sent
 
 #: Of the permutation that sets validation images aside: the same in every cell of every study.
 SPLIT_SEED = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from samsweep.seeding import generator
+from samsweep.numerics.seeding import generator
 
 #: The noise is part of the data set, not of a cell: every seed trains on the same labels.
 NOISE_SEED = 0

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from samsweep.vectors import Vector, in_memory_order_of, norm
+from samsweep.numerics.vectors import Vector, in_memory_order_of, norm
 
 #: Floor of the denominator in epsilon, the reference implementation's.
 EPS = 1e-12

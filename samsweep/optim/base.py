@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samsweep.vectors import Vector, in_memory_order_of
+from samsweep.numerics.vectors import Vector, in_memory_order_of
 
 Closure = Callable[[], Tensor]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from samsweep.config import ConfigError, Granularity, Source, unknown_name
-from samsweep.vectors import Vector, norm, norms
+from samsweep.numerics.vectors import Vector, norm, norms
 
 _SOURCES = get_args(Source)
 _GRANULARITIES = get_args(Granularity)

@@ -14,9 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from samsweep.batch_norms import quick_batch_norms
 from samsweep.config import Curvature
-from samsweep.convolutions import quick_convolutions
+from samsweep.numerics.batch_norms import quick_batch_norms
+from samsweep.numerics.convolutions import quick_convolutions
+from samsweep.numerics.seeding import generator
+from samsweep.numerics.transfer import sent
+from samsweep.numerics.vectors import Vector
 from samsweep.optim.base import (
     Closure,
     ClosureOptimizer,
@@ -24,9 +27,6 @@ from samsweep.optim.base import (
     checked_rho,
     differentiate,
 )
-from samsweep.seeding import generator
-from samsweep.transfer import sent
-from samsweep.vectors import Vector
 
 
 class OutputOf:

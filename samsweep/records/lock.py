@@ -22,7 +22,7 @@ from typing import Self
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
-from samsweep.machine import slurm_job_id
+from samsweep.system.machine import slurm_job_id
 
 #: Seconds between heartbeats.
 HEARTBEAT_S = 10.0

@@ -14,8 +14,8 @@ from importlib import metadata
 from pathlib import Path
 
 import samsweep
-from samsweep.machine import slurm_job_id
 from samsweep.records.schema import Provenance
+from samsweep.system.machine import slurm_job_id
 
 #: The libraries whose versions can decide a result.
 _LIBRARIES = ("samsweep", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "hydra-core")

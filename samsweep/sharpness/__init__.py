@@ -12,7 +12,7 @@ from samsweep.sharpness.folding import Folding, find_folding
 from samsweep.sharpness.hvp import HVP, HessianOperator, Way, double_backward, forward_over_reverse
 from samsweep.sharpness.lanczos import Lanczos, lanczos, quadrature
 from samsweep.sharpness.landscape import Landscape, filter_normalized, landscape
-from samsweep.sharpness.measure import measure
+from samsweep.sharpness.measures import measure
 from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.objective import BatchLoss, MeanLoss
 from samsweep.sharpness.perturbations import average_case, sam_gap, worst_case

@@ -4,7 +4,7 @@ Three ways lead to a product, all to the same: :func:`double_backward`, the plai
 every model; :func:`forward_over_reverse`, which keeps no graph of a graph and takes less memory and
 time; and a graph of the gradient that is kept from product to product. BatchNorm can be folded away
 in each of them (:mod:`samsweep.sharpness.folding`), and convolutions be differentiated twice in a
-quicker way in the first and the last (:mod:`samsweep.convolutions`).
+quicker way in the first and the last (:mod:`samsweep.numerics.convolutions`).
 :class:`HessianOperator` chooses:
 
 * the kept graph where all examples are one micro-batch, since it saves a forward and a backward
@@ -31,14 +31,14 @@ from torch.autograd import forward_ad
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from samsweep import vectors
-from samsweep.convolutions import quick_convolutions
+from samsweep.numerics import vectors
+from samsweep.numerics.convolutions import quick_convolutions
+from samsweep.numerics.vectors import Vector
 from samsweep.sharpness.conditions import measuring
 from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.draws import signs
 from samsweep.sharpness.folding import Folding, find_folding
 from samsweep.sharpness.objective import NUM_TRIED, BatchLoss, MeanLoss, finite
-from samsweep.vectors import Vector
 
 log = logging.getLogger(__name__)
 

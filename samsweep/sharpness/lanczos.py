@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
+from samsweep.numerics.vectors import exact_dot
 from samsweep.sharpness.checks import check_positive
-from samsweep.vectors import exact_dot
 
 Array = NDArray[np.float64]
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
+from samsweep.numerics.vectors import Vector
 from samsweep.sharpness.checks import check_positive
 from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.draws import normal
 from samsweep.sharpness.lanczos import Array
 from samsweep.sharpness.objective import MeanLoss
-from samsweep.vectors import Vector
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,11 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 from torch.utils._pytree import tree_map
 
-from samsweep import vectors
+from samsweep.numerics import vectors
+from samsweep.numerics.vectors import Vector
 from samsweep.sharpness.conditions import measuring
 from samsweep.sharpness.double import LossFn, loss_in_float64, rounds_in_the_network
 from samsweep.sharpness.splitting import Shares, shares_of
-from samsweep.vectors import Vector
 
 log = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from samsweep import vectors
+from samsweep.numerics import vectors
+from samsweep.numerics.vectors import Vector
 from samsweep.sharpness.checks import check_positive, check_samples
 from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.draws import normal
 from samsweep.sharpness.estimate import Estimate, standard_error
 from samsweep.sharpness.objective import MeanLoss
-from samsweep.vectors import Vector
 
 Norm = Literal["l2", "linf"]
 

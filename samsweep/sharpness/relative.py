@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from samsweep import vectors
+from samsweep.numerics import vectors
 from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.eigenvalues import half_random, search, top_eigenvalues
 from samsweep.sharpness.hvp import HessianOperator

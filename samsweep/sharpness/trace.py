@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
-from samsweep import vectors
+from samsweep.numerics import vectors
 from samsweep.sharpness.checks import check_samples
 from samsweep.sharpness.conditions import measuring
 from samsweep.sharpness.double import LossFn

@@ -16,7 +16,6 @@ import torch
 from samsweep.config import RunConfig
 from samsweep.data.images import ImageData
 from samsweep.data.load import load_dataset
-from samsweep.progress import Show, Snapshot
 from samsweep.records.identity import measurement_settings
 from samsweep.records.lock import FolderBusy, FolderLock, LockLost
 from samsweep.records.provenance import now, provenance
@@ -32,7 +31,8 @@ from samsweep.records.schema import (
 )
 from samsweep.records.store import CellFolder
 from samsweep.records.work import missing_measurements, work_left
-from samsweep.signals import StopRequest
+from samsweep.system.progress import Show, Snapshot
+from samsweep.system.signals import StopRequest
 from samsweep.tracking import NoTracker, Tracker, start_tracker
 from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
 from samsweep.training.device import (
@@ -46,7 +46,7 @@ from samsweep.training.device import (
 from samsweep.training.evaluate import Score, evaluate
 from samsweep.training.examples import measured_examples
 from samsweep.training.memory import keep_freed_memory
-from samsweep.training.progress import TrainingProgress
+from samsweep.training.progress_bar import TrainingProgress
 from samsweep.training.trainer import Trainer, initial_model
 
 log = logging.getLogger(__name__)
@@ -446,7 +446,7 @@ class CellRun:
 
     def _measured(self, name: str) -> dict[str, Any]:
         # Late, since the training need not wait for scipy.
-        from samsweep.sharpness.measure import measure
+        from samsweep.sharpness.measures import measure
 
         settings = self.config.sharpness
         files = {"last": self.folder.weights_file, "best": self.folder.best_weights_file}

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from samsweep.numerics.vectors import Vector, dot, dots, norm, norms, numel
 from samsweep.optim import StepResult
-from samsweep.vectors import Vector, dot, dots, norm, norms, numel
 
 
 @torch.no_grad()

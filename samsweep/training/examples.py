@@ -8,7 +8,7 @@ from torch import Tensor
 from samsweep.config import CellConfig, SharpnessConfig
 from samsweep.data.augment import augment, draw
 from samsweep.data.images import ImageData
-from samsweep.seeding import generator
+from samsweep.numerics.seeding import generator
 
 
 def measured_examples(

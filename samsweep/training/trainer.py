@@ -15,12 +15,12 @@ from samsweep.config import CellConfig, Precision
 from samsweep.data.augment import augment, draw
 from samsweep.data.images import ImageData
 from samsweep.models import build_model
+from samsweep.numerics.seeding import derive_seed, generator
+from samsweep.numerics.vectors import norm
 from samsweep.optim import StepResult, build_optimizer
-from samsweep.seeding import derive_seed, generator
+from samsweep.training.cuda_graphs import Recording
 from samsweep.training.diagnostics import diagnose, layer_names
-from samsweep.training.recording import Recording
 from samsweep.training.schedule import learning_rate
-from samsweep.vectors import norm
 
 #: A mini-batch's images and labels to its step, and the number of images that were right, 0-d.
 Compute = Callable[[Tensor, Tensor], tuple[StepResult, Tensor]]

@@ -1,6 +1,6 @@
 """What runs in a process of the pool: a cell, a look at the machine, or a probe of its speed.
 
-:mod:`samsweep.launch` starts these functions by name.
+:mod:`samsweep.sweep` starts these functions by name.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import torch
 
 from samsweep.config import RunConfig
 from samsweep.data.load import prepare
-from samsweep.machine import Machine, Slot
-from samsweep.progress import Snapshot
 from samsweep.records.schema import CellFailed
 from samsweep.records.store import CellFolder
-from samsweep.signals import when_parent_ends
+from samsweep.system.machine import Machine, Slot
+from samsweep.system.progress import Snapshot
+from samsweep.system.signals import when_parent_ends
 from samsweep.training.cell import run_cell
 from samsweep.training.device import (
     check_compiler,

@@ -17,8 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 
 from multirun_analysis.runs.load import Frames, read_frames
-from samsweep.config import AugmentConfig, CellConfig, Variant
-from samsweep.hydra_config import Composer, conf_dir, register_resolvers
+from samsweep.config import AugmentConfig, CellConfig, Variant, conf_dir
+from samsweep.hydra_config import Composer, register_resolvers
 from samsweep.records.identity import cell_id
 from samsweep.records.schema import Record
 

@@ -12,8 +12,7 @@ import yaml
 from multirun_analysis.runs.array_measures import load_arrays
 from multirun_analysis.study import open_study
 from multirun_analysis.tables.results import study_pages
-from samsweep.config import MEASURES
-from samsweep.hydra_config import conf_dir
+from samsweep.config import MEASURES, conf_dir
 
 FIGURES = {"spectral_density", "landscape_1d", "landscape_2d"}
 ROOT = Path(__file__).parents[2]

@@ -8,16 +8,16 @@ import pytest
 from helpers import compose_run
 from rich.console import Console
 
-from samsweep.launch import queue
-from samsweep.launch.manifest import Launcher, launched
-from samsweep.launch.plan import PlannedCell, Point
-from samsweep.launch.slurm import JobState, SlurmUnavailable
 from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock, Holder
 from samsweep.records.provenance import provenance
 from samsweep.records.schema import Attempt, Progress, Record
 from samsweep.records.store import CellFolder
 from samsweep.status import main, read_status, totals
+from samsweep.sweep.manifest import Launcher, launched
+from samsweep.sweep.plan import PlannedCell, Point
+from samsweep.sweep.slurm import queue
+from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
 
 
 @pytest.fixture

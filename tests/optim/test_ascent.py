@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samsweep.numerics.vectors import dot, norm
 from samsweep.optim import adaptive, perturbed, plain
-from samsweep.vectors import dot, norm
 
 
 def pair(seed: int, dtype=torch.float64):

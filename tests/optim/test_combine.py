@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samsweep.config import ConfigError
+from samsweep.numerics.vectors import dot, norm, norms
 from samsweep.optim import combine
-from samsweep.vectors import dot, norm, norms
 
 CORNERS = [("sgd", "sgd"), ("sam", "sam"), ("sam", "sgd"), ("sgd", "sam")]
 HYBRIDS = [("sam", "sgd"), ("sgd", "sam")]

@@ -16,7 +16,7 @@ from slurm_cluster import (
     why_not,
 )
 
-from samsweep.launch import slurm
+from samsweep.sweep.slurm import scheduler as slurm
 
 
 def assert_sweeps_and_cancels(cluster, folder):

@@ -125,7 +125,7 @@ def test_other_source_than_was_submitted(cluster, tmp_path, reaction):
     grid = [*SLURM, *SHORT, "opt=sgd", "seed=0", f"on_code_change={reaction}", "detach=true"]
     with cluster.held():
         run(tmp_path, *grid, **ours)
-        with (source / "samsweep/text.py").open("a") as file:
+        with (source / "samsweep/system/text.py").open("a") as file:
             file.write("# edited\n")
     wait_until(lambda: not cluster.queue())
     assert "source has changed since this job was submitted" in job_logs(tmp_path)

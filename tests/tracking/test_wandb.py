@@ -15,14 +15,14 @@ from wandb_tools import inspect, of_kind
 from samsweep.records.identity import cell_id
 from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder
-from samsweep.signals import Interrupted
+from samsweep.system.signals import Interrupted
 from samsweep.tracking import start_tracker
 from samsweep.tracking.segments import mend_segments, read_segment, segment_files
 from samsweep.training.cell import CellFailed, run_cell
 from samsweep.training.trainer import Trainer
 
 #: The package has a function of the module's name.
-measuring = importlib.import_module("samsweep.sharpness.measure")
+measuring = importlib.import_module("samsweep.sharpness.measures")
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 

@@ -15,14 +15,14 @@ from helpers import compose_run, make_folder
 from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock
 from samsweep.records.store import CellFolder
-from samsweep.signals import Interrupted
+from samsweep.system.signals import Interrupted
 from samsweep.training import cell as cell_module
 from samsweep.training.cell import CellFailed, run_cell
 from samsweep.training.checkpoint import Checkpoints
 from samsweep.training.trainer import Trainer
 
 #: The package has a function of the module's name.
-measuring = importlib.import_module("samsweep.sharpness.measure")
+measuring = importlib.import_module("samsweep.sharpness.measures")
 
 QUICK = ("epochs=2", "sharpness=none", "sharpness.num_examples=100")
 

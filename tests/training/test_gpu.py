@@ -11,7 +11,7 @@ from helpers import compose_run, records, run, train_until
 
 from samsweep.config import MEASURES, DataInfo
 from samsweep.data.load import load_dataset
-from samsweep.sharpness.measure import measure
+from samsweep.sharpness.measures import measure
 from samsweep.training.device import make_deterministic, resolve_device
 from samsweep.training.examples import measured_examples
 from samsweep.training.probe import _random_images

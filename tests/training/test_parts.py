@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from samsweep.data.images import ImageData, Split
+from samsweep.numerics.seeding import derive_seed, generator
 from samsweep.optim import SAM, GradientDescent
-from samsweep.seeding import derive_seed, generator
 from samsweep.training.diagnostics import diagnose
 from samsweep.training.evaluate import evaluate
 from samsweep.training.schedule import learning_rate

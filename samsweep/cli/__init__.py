@@ -1,0 +1,1 @@
+"""What the commands have in common: their arguments, their help and how they end."""

@@ -1,0 +1,122 @@
+"""Checked, frozen values: the base of every configuration, and the types of its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from samsweep.config.errors import ConfigError, unknown_name
+from samsweep.config.registry import BASES, DATASETS, MEASURES, MODELS, VARIANTS
+
+#: Significant digits of a float that names a cell, a column or a measurement.
+_DIGITS = 12
+
+
+def rounded(value: float) -> float:
+    """A number as it names things: to 12 significant digits, and never minus zero.
+
+    >>> rounded(0.1 + 0.1 + 0.1), rounded(-0.0)
+    (0.3, 0.0)
+    """
+    return float(f"{value:.{_DIGITS}g}") + 0.0
+
+
+def _rounded_if_float(value: object) -> object:
+    return rounded(value) if isinstance(value, float) else value
+
+
+#: Sums of a range, such as 0.30000000000000004, name the same cell as the number that is meant.
+_Rounded = BeforeValidator(_rounded_if_float)
+
+
+def one_of(kind: str, choices: Iterable[str]) -> AfterValidator:
+    """Refuses a name that is not among the choices."""
+    valid = tuple(choices)
+
+    def check(name: str) -> str:
+        if name not in valid:
+            raise ValueError(unknown_name(kind, name, valid))
+        return name
+
+    return AfterValidator(check)
+
+
+ModelName = Annotated[str, one_of("model", MODELS)]
+DatasetName = Annotated[str, one_of("dataset", DATASETS)]
+BaseName = Annotated[str, one_of("base optimizer", BASES)]
+MeasureName = Annotated[str, one_of("measure", MEASURES)]
+OptName = Annotated[str, one_of("opt", (*VARIANTS, "hybrid"))]
+
+Count = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), _Rounded]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _Rounded]
+Probability = Annotated[float, Field(ge=0, le=1), _Rounded]
+Momentum = Annotated[float, Field(ge=0, lt=1), _Rounded]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+#: A study is a folder's name, never a path.
+StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class Frozen(BaseModel):
+    """An immutable value that refuses unknown keys and converts no types behind one's back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, prefix: str = "") -> Self:
+        """Check plain values.
+
+        Args:
+            values: By the names of the fields.
+            prefix: What stands before those names where the user writes them.
+
+        Raises:
+            ConfigError: With one sentence for every value that is wrong.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            problems = (_sentence(cls, detail, prefix) for detail in error.errors())
+            raise ConfigError(*problems) from None
+
+
+#: What the keys that have a pattern may be, in words.
+_PATTERNS = {
+    "study": "a folder name of letters, digits, '.', '_' and '-', not a path",
+    "device": "auto, cpu, cuda or cuda:1",
+}
+
+
+def _sentence(schema: type[BaseModel], detail: ErrorDetails, prefix: str) -> str:
+    """One pydantic error as a sentence with key, value, what is allowed and the remedy."""
+    key = prefix + ".".join(str(part) for part in detail["loc"]) or "the configuration"
+    if detail["type"] == "extra_forbidden":
+        return unknown_name("key", key, sibling_keys(schema, key))
+    if detail["type"] == "missing":
+        return f"{key} is missing: set {key}=VALUE."
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    if detail["type"] == "string_pattern_mismatch":
+        message = f"should be {_PATTERNS[key]}"
+    return f"{key}={_shown(detail['input'])}: {message}."
+
+
+def sibling_keys(schema: type[BaseModel], key: str) -> list[str]:
+    """Full names of the keys that are valid where the dotted ``key`` is not."""
+    *parents, _ = key.split(".")
+    fields = schema.model_fields
+    for parent in parents:
+        inner = fields[parent].annotation if parent in fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        fields = inner.model_fields
+    return [".".join([*parents, name]) for name in fields]
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,268 @@
+"""``conf/``, key by key: what Hydra composes, and the run that it asks for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from samsweep.config.cell import (
+    AugmentConfig,
+    CellConfig,
+    DatasetConfig,
+    ModelConfig,
+    RecipeConfig,
+    Variant,
+)
+from samsweep.config.errors import ConfigError
+from samsweep.config.fields import (
+    BaseName,
+    Count,
+    DatasetName,
+    DeviceName,
+    Frozen,
+    Momentum,
+    NonNegative,
+    OptName,
+    Positive,
+    Probability,
+    Seed,
+    StudyName,
+)
+from samsweep.config.registry import (
+    BASES,
+    CORNERS,
+    Ascent,
+    Curvature,
+    DataInfo,
+    Granularity,
+    LrSchedule,
+    Precision,
+    Scaled,
+    Source,
+)
+from samsweep.config.run import CheckpointConfig, RunConfig, TrackingConfig
+from samsweep.config.sharpness import SharpnessConfig
+
+
+def conf_dir() -> Path:
+    """The folder of configurations: inside an installed package, beside one in a checkout."""
+    package = Path(__file__).parents[1]
+    shipped = package / "conf"
+    return shipped if shipped.is_dir() else package.parent / "conf"
+
+
+class OptOptions(Frozen):
+    """An option of the ``opt`` group; ``rho`` and ``granularity`` stand at the top level."""
+
+    name: OptName
+    direction: Source = "sgd"
+    magnitude: Source = "sgd"
+    ascent: Ascent = "plain"
+    eta: NonNegative = 0.01
+    scaled: Scaled = "weights"
+    curvature: Curvature | None = None
+
+    @model_validator(mode="after")
+    def _one_transform(self) -> Self:
+        if self.name == "sgdhess" and self.curvature is None:
+            raise ValueError("sgdhess needs a curvature: hutchinson, gauss_newton or exact")
+        if self.curvature is not None and (self.direction, self.magnitude) != ("sgd", "sgd"):
+            raise ValueError(
+                f"curvature={self.curvature} transforms the plain gradient: "
+                "leave direction and magnitude at sgd"
+            )
+        return self
+
+    def resolve(self, *, rho: float, granularity: Granularity) -> Variant:
+        """The variant that these values train, named as in the tables."""
+        if self.curvature is not None:
+            return Variant(name="sgdhess", rho=rho, curvature=self.curvature)
+        corner = CORNERS[self.direction, self.magnitude]
+        if corner == "sgd":
+            return Variant(name="sgd")
+        adaptive = self.ascent == "adaptive"
+        return Variant(
+            name="asam" if adaptive and corner == "sam" else corner,
+            direction=self.direction,
+            magnitude=self.magnitude,
+            granularity=None if corner == "sam" else granularity,
+            rho=rho,
+            ascent=self.ascent,
+            eta=self.eta if adaptive else None,
+            scaled="weights" if adaptive and self.scaled == "weights" else None,
+        )
+
+
+class RecipeOptions(Frozen):
+    """A data set's recipe; it only feeds the interpolations of the top-level values."""
+
+    epochs: Count
+    batch_size: Count
+    lr: NonNegative
+    momentum: Momentum
+    weight_decay: NonNegative
+    lr_schedule: LrSchedule
+
+
+class DatasetOptions(Frozen):
+    """An option of the ``dataset`` group."""
+
+    name: DatasetName
+    label_noise: Probability = 0.0
+    augment: AugmentConfig
+    path: str | None = None
+    image_size: Count | None = None
+    recipe: RecipeOptions
+
+
+class Confirmatory(Frozen):
+    """The tests that a study names beforehand: every combination of these.
+
+    Args:
+        outcomes: Of :data:`multirun_analysis.stats.outcomes.OUTCOMES`.
+        granularities: Of direction and magnitude.
+        rhos: Radii.
+        effects: Contrasts, of :data:`multirun_analysis.stats.effects.EFFECTS`.
+    """
+
+    outcomes: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    granularities: Annotated[tuple[Granularity, ...], Field(strict=False, min_length=1)]
+    rhos: Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)]
+    effects: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
+        "magnitude_minus_direction",
+    )
+
+    @property
+    def num_tests(self) -> int:
+        """Tests of one model."""
+        parts = (self.outcomes, self.granularities, self.rhos, self.effects)
+        return math.prod(len(part) for part in parts)
+
+
+class AnalysisOptions(Frozen):
+    """What a preset says of the analysis; no part of any cell's identity."""
+
+    confirmatory: Confirmatory
+
+
+class Options(Frozen):
+    """The composed configuration, flat as the user writes it."""
+
+    model: ModelConfig
+    opt: OptOptions
+    dataset: DatasetOptions
+    sharpness: SharpnessConfig
+    tracking: TrackingConfig
+
+    study: StudyName
+    seed: Seed
+    rho: NonNegative
+    granularity: Granularity
+
+    base: BaseName
+    lr: NonNegative
+    momentum: Momentum
+    weight_decay: NonNegative
+    lr_schedule: LrSchedule
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)]
+    precision: Precision
+
+    device: DeviceName
+    num_threads: Count | None
+    compile: bool
+    cuda_graphs: bool
+    data_dir: str
+    checkpoint_every_steps: Count | None
+    checkpoint_every_seconds: Positive | None
+    keep_checkpoints: bool
+    diagnostics_every: Count
+
+    dry_run: bool
+    fail_fast: bool
+    detach: bool
+    on_code_change: Literal["warn", "refuse"]
+    analysis: AnalysisOptions | None = None
+
+    def resolve(self, info: DataInfo) -> RunConfig:
+        """The run that these options ask for.
+
+        Args:
+            info: Description of the data set.
+
+        Raises:
+            ConfigError: With one sentence for every value that does not fit the data.
+        """
+        problems = tuple(self._misfits(info))
+        if problems:
+            raise ConfigError(*problems)
+        path = None if self.dataset.path is None else Path(self.dataset.path).absolute()
+        return self.run_of(self._cell(info), num_train=info.num_train, data_path=path)
+
+    def run_of(self, cell: CellConfig, *, num_train: int, data_path: Path | None) -> RunConfig:
+        """How these options run a cell, whatever they say of what is trained.
+
+        Args:
+            cell: What is trained.
+            num_train: Training images of its data set.
+            data_path: Absolute path of an image_folder's images; None for other data sets.
+        """
+        return RunConfig(
+            cell=cell,
+            study=self.study,
+            data_dir=Path(self.data_dir).absolute(),
+            data_path=data_path,
+            device=self.device,
+            num_threads=self.num_threads,
+            compile=self.compile,
+            cuda_graphs=self.cuda_graphs,
+            sharpness=self.sharpness.fitted(num_train),
+            tracking=self.tracking,
+            checkpoint=CheckpointConfig(
+                every_steps=self.checkpoint_every_steps,
+                every_seconds=self.checkpoint_every_seconds,
+                keep=self.keep_checkpoints,
+            ),
+            diagnostics_every=self.diagnostics_every,
+        )
+
+    def _cell(self, info: DataInfo) -> CellConfig:
+        return CellConfig(
+            model=self.model,
+            variant=self.opt.resolve(rho=self.rho, granularity=self.granularity),
+            dataset=DatasetConfig(
+                name=self.dataset.name,
+                augment=self.dataset.augment.used(),
+                label_noise=self.dataset.label_noise,
+                image_size=self.dataset.image_size,
+                fingerprint=info.fingerprint,
+            ),
+            recipe=RecipeConfig(
+                base=self.base,
+                lr=self.lr,
+                momentum=self.momentum if "momentum" in BASES[self.base] else None,
+                weight_decay=self.weight_decay,
+                lr_schedule=self.lr_schedule,
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                precision=self.precision,
+            ),
+            seed=self.seed,
+        )
+
+    def _misfits(self, info: DataInfo) -> Iterable[str]:
+        if self.batch_size > info.num_train:
+            yield (
+                f"batch_size={self.batch_size} is larger than the {info.num_train} training "
+                f"images of {self.dataset.name}: choose between 2 and {info.num_train}."
+            )
+        size = info.image_size
+        if self.dataset.augment.cutout > size:
+            yield (
+                f"dataset.augment.cutout={self.dataset.augment.cutout} is larger than the "
+                f"{size}x{size} images of {self.dataset.name}: choose between 0 and {size}."
+            )

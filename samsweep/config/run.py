@@ -1,0 +1,63 @@
+"""How and where one cell runs; nothing of it changes what is learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from samsweep.config.cell import CellConfig
+from samsweep.config.fields import Count, DeviceName, Frozen, Positive, StudyName
+from samsweep.config.sharpness import SharpnessConfig
+
+
+class TrackingConfig(Frozen):
+    """Where progress is reported beside the record.
+
+    Args:
+        name: ``none`` or ``wandb``.
+        mode: W&B's mode; offline needs neither account nor network.
+        project: W&B project.
+        entity: W&B team or user; None is the account's default.
+    """
+
+    name: Literal["none", "wandb"]
+    mode: Literal["offline", "online"] = "offline"
+    project: str = "samsweep"
+    entity: str | None = None
+
+
+class CheckpointConfig(Frozen):
+    """When a resumable state is written, whichever comes first.
+
+    Args:
+        every_steps: Period in optimizer steps; None turns it off.
+        every_seconds: Period in seconds; None turns it off.
+        keep: Whether checkpoints stay after completion.
+    """
+
+    every_steps: Count | None
+    every_seconds: Positive | None
+    keep: bool
+
+
+class RunConfig(Frozen):
+    """One cell and how it runs here: nothing outside ``cell`` changes what is learnt."""
+
+    cell: CellConfig
+    study: StudyName
+    data_dir: Path
+    data_path: Path | None
+    device: DeviceName
+    num_threads: Count | None
+    # Launches before it was there are read too.
+    compile: bool = False
+    cuda_graphs: bool = True
+    sharpness: SharpnessConfig
+    tracking: TrackingConfig
+    checkpoint: CheckpointConfig
+    diagnostics_every: Count
+
+    @property
+    def compiles(self) -> bool:
+        """Whether a compiler is asked for, and the variant's steps can be compiled."""
+        return self.compile and self.cell.variant.compilable

@@ -1,0 +1,19 @@
+"""Between Hydra and the rest: the one home of DictConfig.
+
+Names a cell's folder, turns a composed configuration into a
+:class:`~samsweep.config.RunConfig`, and refuses what cannot be run before anything is created.
+"""
+
+from samsweep.hydra_config.compose import Composer, composition
+from samsweep.hydra_config.convert import register_resolvers, to_options, to_run_config
+from samsweep.hydra_config.explain import explain, is_refusal
+
+__all__ = [
+    "Composer",
+    "composition",
+    "explain",
+    "is_refusal",
+    "register_resolvers",
+    "to_options",
+    "to_run_config",
+]

@@ -1,0 +1,163 @@
+"""Compose ``conf/``: once for a command, and once for each combination of options of a grid."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from samsweep.config import (
+    ConfigError,
+    conf_dir,
+)
+from samsweep.hydra_config.convert import to_run_config
+from samsweep.hydra_config.explain import explain
+from samsweep.records.store import CellFolder
+from samsweep.sweep.plan import Point
+
+
+@contextmanager
+def composition(
+    name: str, overrides: Sequence[str], config_dir: str | None
+) -> Iterator[tuple[ConfigLoader, DictConfig]]:
+    """Compose ``conf/`` as Hydra does for a sweep, for a command that is none; sets up logging too.
+
+    Args:
+        name: Of the command.
+        overrides: As on the command line; those with several values are left to be composed.
+        config_dir: A folder whose options go before those of ``conf/``.
+
+    Yields:
+        What composes more, and the composed configuration.
+
+    Raises:
+        ConfigError: If there is no such folder.
+    """
+    path = create_config_search_path(str(conf_dir()))
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"--config-dir {config_dir}: there is no such folder.")
+        source = f"file://{os.path.abspath(config_dir)}"
+        path.prepend("command-line", source, SearchPathQuery(provider="schema"))
+    hydra = Hydra.create_main_hydra2(task_name=name, config_search_path=path)
+    try:
+        master = hydra.compose_config(
+            "config", list(overrides), run_mode=RunMode.MULTIRUN, with_log_configuration=True
+        )
+        yield hydra.config_loader, master
+    finally:
+        GlobalHydra.instance().clear()
+
+
+class Composer:
+    """Composes the points of a grid, each combination of options once.
+
+    Hydra composes from the files anew for every point. Points that differ in plain values alone,
+    such as rho and seed, here share that work: a copy is taken and the values are set, which is
+    what Hydra does last in any case.
+
+    Args:
+        loader: Hydra's.
+        master: The sweep's own configuration.
+    """
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader = loader
+        self._master = master
+        parser = OverridesParser.create(config_loader=loader)
+        self._parse = functools.cache(parser.parse_override)
+        self._compose = functools.cache(self._compose_options)
+        self._problem = functools.cache(self._problem_of_point)
+
+    def points(self, grid: Iterable[Sequence[str]]) -> list[Point]:
+        """All points of a grid.
+
+        Args:
+            grid: The overrides of each point.
+
+        Raises:
+            ConfigError: With a sentence for every problem of any point.
+        """
+        points: list[Point] = []
+        problems: dict[str, None] = {}
+        for overrides in grid:
+            try:
+                points.append(self._point(overrides))
+            except ConfigError as error:
+                problems |= dict.fromkeys(error.problems)
+            except (HydraException, OmegaConfBaseException):
+                problems |= dict.fromkeys(self._problems(tuple(overrides)))
+        if problems:
+            raise ConfigError(*problems)
+        return points
+
+    def _point(self, overrides: Sequence[str]) -> Point:
+        config = self.config(overrides)
+        sweep = config.hydra.sweep
+        return Point(
+            run=to_run_config(config),
+            overrides=tuple(overrides),
+            folder=CellFolder(Path(sweep.dir).absolute() / sweep.subdir),
+        )
+
+    def config(self, overrides: Sequence[str]) -> DictConfig:
+        """One point's configuration, as Hydra would compose it."""
+        parsed = [self._parse(override) for override in overrides]
+        values = [override for override in parsed if self._is_plain_value(override)]
+        options = tuple(o.input_line for o in parsed if o not in values and o.input_line)
+        config = copy.deepcopy(self._compose(options))
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return config
+
+    def _problems(self, overrides: tuple[str, ...]) -> list[str]:
+        """Every sentence about a point that Hydra stops composing at the first of its problems.
+
+        An override is to blame if without it there is another problem, or none.
+        """
+        problem = self._problem(overrides)
+        if problem is None:
+            return []
+        for index in range(len(overrides)):
+            rest = overrides[:index] + overrides[index + 1 :]
+            if self._problem(rest) != problem:
+                return [*problem.splitlines(), *self._problems(rest)]
+        return problem.splitlines()
+
+    def _problem_of_point(self, overrides: tuple[str, ...]) -> str | None:
+        try:
+            self._point(overrides)
+        except (ConfigError, HydraException, OmegaConfBaseException) as error:
+            return explain(error)
+        return None
+
+    def _compose_options(self, options: tuple[str, ...]) -> DictConfig:
+        return self._loader.load_sweep_config(self._master, list(options))
+
+    def _is_plain_value(self, override: Override) -> bool:
+        """Whether it only sets a value that every composition has, outside of Hydra's own."""
+        key = override.key_or_group
+        if override.type is not OverrideType.CHANGE or override.package or key.startswith("hydra"):
+            return False
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(self._master, parent) if parent else self._master
+        return isinstance(node, DictConfig) and name in node and not _is_group(node, name)
+
+
+def _is_group(node: DictConfig, name: str) -> bool:
+    return isinstance(node._get_node(name), DictConfig)

@@ -1,0 +1,282 @@
+"""A pool: cells in processes of their own, so many at a time, none of which can harm another."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+
+from samsweep.records.lock import FolderLock
+from samsweep.records.schema import Status
+from samsweep.records.store import RecordError
+from samsweep.records.transitions import close_abandoned
+from samsweep.sweep.display import Display
+from samsweep.sweep.local.process import start
+from samsweep.sweep.plan import PlannedCell
+from samsweep.system.machine import Slot
+from samsweep.system.signals import StopRequest
+from samsweep.system.text import duration
+
+#: What a process of the pool runs.
+_WORK = "samsweep.training.worker:work"
+
+#: Seconds between two looks at signals, and at cells that run elsewhere.
+_TICK_S = 0.2
+_LOOK_ELSEWHERE_S = 1.0
+_TELL_AGAIN_S = 1.0
+
+#: Signals after which everything ends at once.
+_AT_ONCE = 2
+
+#: Exit statuses, without their signs, of a process that was told to stop.
+_STOPPED = (signal.SIGTERM, 128 + signal.SIGTERM)
+
+
+@dataclass(kw_only=True)
+class _Worker:
+    """A process at work on a cell."""
+
+    cell: PlannedCell
+    slot: Slot
+    process: ForkServerProcess
+    reports: Connection
+    started: float = field(default_factory=time.monotonic)
+    #: The sentence of an unforeseen end.
+    reason: str | None = None
+
+
+class Pool:
+    """Runs cells at the same time, each in a process bound to its slot.
+
+    A cell that fails, crashes or is killed leaves the others running. A signal to stop is passed
+    on: every cell saves its state at the next step. A second one ends everything at once.
+
+    Args:
+        slots: One for each cell that may run at a time.
+        display: What tells the user.
+        fail_fast: Whether the first failure stops the others, in an orderly way.
+        wait_for_others: Whether to wait for cells that other processes work on.
+        work: What a process runs, ``module:function``; see :func:`samsweep.training.worker.work`.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        display: Display,
+        *,
+        fail_fast: bool = False,
+        wait_for_others: bool = True,
+        work: str = _WORK,
+    ) -> None:
+        self._free = deque(slots)
+        self._display = display
+        self._fail_fast = fail_fast
+        self._wait_for_others = wait_for_others
+        self._work = work
+        self._waiting: deque[PlannedCell] = deque()
+        self._elsewhere: list[PlannedCell] = []
+        self._workers: list[_Worker] = []
+        self._stopping = False
+        self._looked_at = time.monotonic()
+        self._told_at = 0.0
+
+    def run(self, cells: Iterable[PlannedCell], elsewhere: Iterable[PlannedCell] = ()) -> None:
+        """Work on all cells; how that went is in their records.
+
+        Args:
+            cells: In the order to start them.
+            elsewhere: Cells that other processes work on. They are waited for; if such a process
+                dies, its cell is taken over.
+
+        Raises:
+            Interrupted: If a signal stopped the pool; the cells have saved their states.
+        """
+        self._waiting.extend(cells)
+        for cell in elsewhere:
+            self._leave(cell)
+        with StopRequest(patient=True) as stop, stop.deferred():
+            try:
+                while (self._workers or self._is_open) and stop.times < _AT_ONCE:
+                    self._step(stop)
+            except Exception:
+                self._stop("An error of samsweep's own: each cell saves its state and stops.")
+                while self._workers and stop.times < _AT_ONCE:
+                    self._step(stop)
+                raise
+            finally:
+                self._kill()
+        stop.check()
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether there is something to start, now or later."""
+        return not self._stopping and bool(self._waiting or self._elsewhere)
+
+    def _step(self, stop: StopRequest) -> None:
+        if stop.signum is not None and not self._stopping:
+            self._stop(
+                "Stopping: each cell saves its state at its next step. "
+                "Once more, and they are stopped at once."
+            )
+        while self._waiting and self._free and not self._stopping:
+            self._start(self._waiting.popleft())
+        if self._stopping:
+            self._tell_to_stop()
+        self._listen()
+        for worker in [w for w in self._workers if not w.process.is_alive()]:
+            self._end(worker)
+        self._look_elsewhere()
+
+    # ------------------------------------------------------------------ processes
+
+    def _start(self, cell: PlannedCell) -> None:
+        slot = self._free.popleft()
+        runs = tuple(point.run for point in cell.points)
+        process, reports = start(self._work, cell.folder.path, runs, slot, cell.num_attempts)
+        self._workers.append(_Worker(cell=cell, slot=slot, process=process, reports=reports))
+        self._display.started(cell.name, slot)
+
+    def _listen(self) -> None:
+        """Wait for news, and pass them on."""
+        by_reports = {worker.reports: worker for worker in self._workers}
+        sentinels = [worker.process.sentinel for worker in self._workers]
+        ready = wait([*by_reports, *sentinels], timeout=_TICK_S)
+        for reports, worker in by_reports.items():
+            if reports in ready:
+                self._hear(worker)
+
+    def _hear(self, worker: _Worker) -> None:
+        """Take what a process has sent; of several snapshots the latest counts."""
+        latest = None
+        try:
+            while worker.reports.poll():
+                report = worker.reports.recv()
+                if isinstance(report, str):
+                    worker.reason = report
+                else:
+                    latest = report
+        except (EOFError, OSError):
+            # It has ended, perhaps in the middle of a word, and its sentinel says so.
+            worker.process.join(_TICK_S)
+        if latest is not None:
+            self._display.moved(worker.cell.name, latest)
+
+    def _end(self, worker: _Worker) -> None:
+        """Tell how a process ended, and free its slot."""
+        self._hear(worker)
+        worker.process.join()
+        exitcode = worker.process.exitcode or os.EX_OK
+        worker.process.close()
+        worker.reports.close()
+        self._workers.remove(worker)
+        self._free.append(worker.slot)
+        cell = worker.cell
+        if exitcode == os.EX_TEMPFAIL:
+            self._leave(cell)
+            return
+        problem = self._problem(worker, exitcode)
+        stopped = self._stopping or abs(exitcode) in _STOPPED
+        if problem is not None:
+            problem = _close(cell, "interrupted" if stopped else "failed", problem)
+        self._display.ended(cell.name, _outcome(worker, problem))
+        if exitcode != 0 and not stopped and self._fail_fast:
+            self._stop("fail_fast=true: the other cells save their states and stop.")
+
+    def _problem(self, worker: _Worker, exitcode: int) -> str | None:
+        """What is to be said of an end that the cell could not speak of itself."""
+        if exitcode < 0:
+            name = signal.Signals(-exitcode).name
+            if exitcode == -signal.SIGKILL and self._stopping:
+                return "it was stopped at once, and goes on at its last checkpoint"
+            if exitcode == -signal.SIGKILL:
+                return (
+                    f"its process was killed ({name}): out of memory? Fewer cells at a time take "
+                    "less, hydra.launcher.workers=1; its log is run.log"
+                )
+            return f"its process ended with {name}; its log is run.log"
+        return worker.reason
+
+    # ------------------------------------------------------------------ cells of others
+
+    def _leave(self, cell: PlannedCell) -> None:
+        """Another process works on it: come back to it later."""
+        holder = FolderLock(cell.folder.path).holder()
+        self._display.left(cell.name)
+        where = f"runs elsewhere ({holder or 'unknown'})"
+        if self._wait_for_others:
+            self._display.say(f"{cell.name}  {where}; waiting for it")
+            self._elsewhere.append(cell)
+        else:
+            self._display.ended(cell.name, where)
+
+    def _look_elsewhere(self) -> None:
+        if time.monotonic() - self._looked_at < _LOOK_ELSEWHERE_S:
+            return
+        self._looked_at = time.monotonic()
+        for cell in [c for c in self._elsewhere if not FolderLock(c.folder.path).alive]:
+            self._elsewhere.remove(cell)
+            if _is_left_unfinished(cell):
+                self._display.say(f"{cell.name}  was left unfinished elsewhere; taken over")
+                self._waiting.append(cell)
+            else:
+                self._display.ended(cell.name, f"{cell.summary()}, elsewhere")
+
+    # ------------------------------------------------------------------ stopping
+
+    def _stop(self, why: str) -> None:
+        self._stopping = True
+        self._display.say(why)
+
+    def _tell_to_stop(self) -> None:
+        """Again and again, since a process that is just starting does not listen yet.
+
+        One that does hears the first time, and no other.
+        """
+        if time.monotonic() - self._told_at < _TELL_AGAIN_S:
+            return
+        self._told_at = time.monotonic()
+        for worker in self._workers:
+            worker.process.terminate()
+
+    def _kill(self) -> None:
+        """End what still runs: after a second signal, or an error of our own."""
+        self._stopping = True
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in list(self._workers):
+            self._end(worker)
+
+
+def _is_left_unfinished(cell: PlannedCell) -> bool:
+    """Whether a cell that ran elsewhere is to be taken over; one that failed there has had its try.
+
+    An unreadable record is told by the process that takes the cell over.
+    """
+    try:
+        record = cell.folder.read()
+    except RecordError:
+        return True
+    if record is not None and (record.status == "failed" or record.measuring_error):
+        return False
+    return cell.is_unfinished_in(record)
+
+
+def _close(cell: PlannedCell, status: Status, problem: str) -> str:
+    """Write a problem into the cell's record; returns it, with what kept it from being written."""
+    try:
+        close_abandoned(cell.folder, status, problem)
+    except (RecordError, OSError) as error:
+        return f"{problem}; nor can its record be written: {error}"
+    return problem
+
+
+def _outcome(worker: _Worker, problem: str | None) -> str:
+    seconds = duration(time.monotonic() - worker.started)
+    if problem is not None:
+        return f"ended after {seconds}: {problem}"
+    return f"{worker.cell.summary()}  in {seconds}"

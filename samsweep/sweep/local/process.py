@@ -1,0 +1,103 @@
+"""Processes that start quickly: forked from a server that has the heavy imports behind it.
+
+What they run is given by name, ``module:function``, since whoever launches is free of torch.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pkgutil
+from collections.abc import Iterable
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+from samsweep.system.signals import when_parent_ends
+
+#: What every process needs: what the command imports, which each process reads anew, everything
+#: that works on a cell, and what that imports only when it is used.
+_PRELOADED = (
+    "samsweep.sweep.local.ignore_signals",
+    "samsweep.cli.endings",
+    "samsweep.training.worker",
+    "samsweep.models.resnet",
+)
+#: What the cells of a data set need beside that.
+_OF_DATASETS = {"digits": "sklearn.datasets"}
+
+_context = multiprocessing.get_context("forkserver")
+
+
+def preload(datasets: Iterable[str]) -> None:
+    """Say what the server is to import; to be called before its first process.
+
+    Args:
+        datasets: Names of the data sets that cells will be trained on.
+    """
+    modules = [_OF_DATASETS[name] for name in datasets if name in _OF_DATASETS]
+    _context.set_forkserver_preload([*_PRELOADED, *modules])
+
+
+def start(name: str, *arguments: Any) -> tuple[ForkServerProcess, Connection]:
+    """Start a process that runs a function.
+
+    Args:
+        name: ``module:function``.
+        arguments: Of the function, pickled through a pipe; a connection to send to follows them.
+
+    Returns:
+        The process, and the end of the connection that hears it.
+    """
+    reports, sender = _context.Pipe(duplex=False)
+    # Daemonic: if we end without a word, it is told to stop.
+    process = _context.Process(target=_run, args=(name, (*arguments, sender)), daemon=True)
+    process.start()
+    sender.close()
+    return process, reports
+
+
+class ProcessDied(RuntimeError):
+    """A process ended before it could answer, most likely for want of memory."""
+
+
+def call(name: str, *arguments: Any) -> Any:
+    """Call a function in a process of its own and return what it returns.
+
+    Args:
+        name: ``module:function``.
+        arguments: Of the function; they and the result are pickled through a pipe.
+
+    Raises:
+        ProcessDied: If the process died.
+        Exception: What the function raised.
+    """
+    process, answers = start(f"{__name__}:_answer", name, arguments)
+    try:
+        result, error = answers.recv()
+    except EOFError:
+        process.join()
+        raise ProcessDied(f"{name} ended with status {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+        answers.close()
+    if error is not None:
+        raise error
+    return result
+
+
+def _answer(name: str, arguments: tuple[Any, ...], answers: Connection) -> None:
+    # Then nobody waits for the answer any more.
+    when_parent_ends(lambda: os._exit(1))
+    answer: tuple[Any, Exception | None]
+    try:
+        answer = (_run(name, arguments), None)
+    except Exception as error:
+        answer = (None, error)
+    answers.send(answer)
+
+
+def _run(name: str, arguments: tuple[Any, ...]) -> Any:
+    return pkgutil.resolve_name(name)(*arguments)

@@ -1,0 +1,215 @@
+"""A launch on disk: which cells it was to run, how each is set, and whether it is at work.
+
+``multirun/<study>/launches/<time>/manifest.json`` freezes the settings, so that a cell can be
+taken up again as it was launched, whatever ``conf/`` says by then. While the launch is at work its
+folder is locked, which tells any other shell whom to ask to stop.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from samsweep.config import RunConfig
+from samsweep.records.lock import FolderLock
+from samsweep.records.provenance import command_line, git_state, now
+from samsweep.records.store import CellFolder, RecordError, first_problem, write_text
+from samsweep.records.transitions import register
+from samsweep.sweep.plan import PlannedCell
+
+log = logging.getLogger(__name__)
+
+#: Version of the form of ``manifest.json``.
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Launcher(_Part):
+    """What started the cells.
+
+    Args:
+        name: The option of ``hydra/launcher``.
+        settings: Its values.
+    """
+
+    name: str
+    settings: dict[str, Any] = {}
+
+
+class LaunchedCell(_Part):
+    """A cell of a launch.
+
+    Args:
+        runs: How it was to run, worked through in this order.
+        job_id: Slurm job, ``A_a`` in an array, if any.
+    """
+
+    runs: tuple[RunConfig, ...]
+    job_id: str | None = None
+
+
+class Manifest(_Part):
+    """Everything about a launch.
+
+    Args:
+        schema_version: :data:`SCHEMA_VERSION` of the writer.
+        started: When.
+        command: The command line.
+        git_commit: Of samsweep's source; None outside a checkout.
+        git_dirty: Whether that source differed from the commit.
+        launcher: What started the cells, with its settings.
+        cells: By their ids.
+    """
+
+    schema_version: Annotated[int, Field(le=SCHEMA_VERSION)] = SCHEMA_VERSION
+    started: str
+    command: str
+    git_commit: str | None
+    git_dirty: bool | None
+    launcher: Launcher
+    cells: dict[str, LaunchedCell]
+
+
+@dataclass(frozen=True)
+class LaunchFolder:
+    """The folder of one launch.
+
+    Args:
+        path: ``multirun/<study>/launches/<time>``.
+    """
+
+    path: Path
+
+    @property
+    def manifest_file(self) -> Path:
+        """What was launched, and how."""
+        return self.path / "manifest.json"
+
+    def read(self) -> Manifest:
+        """The manifest.
+
+        Raises:
+            RecordError: If it is not there or is no manifest of a known version.
+        """
+        try:
+            return Manifest.model_validate_json(self.manifest_file.read_bytes())
+        except FileNotFoundError as error:
+            raise RecordError(f"{self.manifest_file}: {error.strerror}") from None
+        except ValidationError as error:
+            raise RecordError(first_problem(self.manifest_file, error)) from None
+
+    def jobs(self) -> dict[str, str]:
+        """Job ids by cell id, of the cells that have one; none if the manifest is broken.
+
+        Reads only that, for those who ask often.
+        """
+        try:
+            cells = json.loads(self.manifest_file.read_bytes())["cells"]
+            return {name: cell["job_id"] for name, cell in cells.items() if cell.get("job_id")}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    def note_jobs(self, jobs: Mapping[str, str]) -> None:
+        """Add to the manifest in which job each of these cells is.
+
+        Args:
+            jobs: Job ids by cell id; cells of other studies are passed over.
+        """
+        manifest = self.read()
+        cells = {
+            name: cell.model_copy(update={"job_id": jobs.get(name, cell.job_id)})
+            for name, cell in manifest.cells.items()
+        }
+        changed = manifest.model_copy(update={"cells": cells})
+        write_text(self.manifest_file, changed.model_dump_json(indent=1) + "\n")
+
+
+def launch_folders(study: Path) -> list[LaunchFolder]:
+    """The launches of a study, oldest first."""
+    return [LaunchFolder(path.parent) for path in sorted(study.glob("launches/*/manifest.json"))]
+
+
+def readable_manifests(study: Path) -> Iterator[Manifest]:
+    """The manifests of a study, latest first; broken ones are told and passed over."""
+    for launch in reversed(launch_folders(study)):
+        try:
+            yield launch.read()
+        except RecordError as error:
+            log.warning("%s; passed over", error)
+
+
+@contextmanager
+def launched(cells: Sequence[PlannedCell], launcher: Launcher) -> Iterator[list[LaunchFolder]]:
+    """Register cells as planned and write the manifest; inside the block the launch is at work.
+
+    Args:
+        cells: What is launched, of one study or of several.
+        launcher: By what.
+
+    Yields:
+        The folder of the launch in each study.
+    """
+    for cell in cells:
+        register(cell.folder, cell.run)
+    folders = []
+    with ExitStack() as locks:
+        for study, members in _by_study(cells).items():
+            folder = _new_folder(study / "launches")
+            manifest = _manifest(members, launcher)
+            write_text(folder.manifest_file, manifest.model_dump_json(indent=1) + "\n")
+            locks.enter_context(FolderLock(folder.path))
+            folders.append(folder)
+        yield folders
+
+
+def _by_study(cells: Iterable[PlannedCell]) -> Mapping[Path, list[PlannedCell]]:
+    found: dict[Path, list[PlannedCell]] = {}
+    for cell in cells:
+        found.setdefault(study_folder(cell.folder), []).append(cell)
+    return found
+
+
+def study_folder(cell: CellFolder) -> Path:
+    """``multirun/<study>`` of a cell."""
+    return cell.path.parent.parent
+
+
+def _new_folder(launches: Path) -> LaunchFolder:
+    """A folder named after this second, and a number if that is taken."""
+    launches.mkdir(parents=True, exist_ok=True)
+    second = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    number = 1
+    while True:
+        path = launches / (second if number == 1 else f"{second}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return LaunchFolder(path)
+
+
+def _manifest(cells: Iterable[PlannedCell], launcher: Launcher) -> Manifest:
+    commit, dirty = git_state()
+    return Manifest(
+        started=now(),
+        command=command_line(),
+        git_commit=commit,
+        git_dirty=dirty,
+        launcher=launcher,
+        cells={
+            cell.name: LaunchedCell(runs=tuple(point.run for point in cell.points))
+            for cell in cells
+        },
+    )

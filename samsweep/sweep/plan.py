@@ -1,0 +1,174 @@
+"""What a sweep has to do: which of its cells are new, unfinished, unmeasured or done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from samsweep.config import RunConfig
+from samsweep.records.identity import wanted_measurements
+from samsweep.records.lock import FolderLock
+from samsweep.records.schema import Record
+from samsweep.records.store import CellFolder, RecordError
+from samsweep.records.work import Work, work_left
+from samsweep.system.text import counted
+
+#: What is to be done about a cell: its work, unless another process is at it.
+Action = Work | Literal["elsewhere"]
+
+#: The actions in the order in which they are told.
+ACTIONS: Mapping[Action, str] = {
+    "train": "to train",
+    "resume": "to resume",
+    "measure": "only to measure",
+    "elsewhere": "running elsewhere",
+    "nothing": "already finished",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A point of the grid, as the command line asks for it.
+
+    Args:
+        run: The cell and how it runs.
+        overrides: What the command line says of it.
+        folder: The cell's folder, which may not exist yet.
+    """
+
+    run: RunConfig
+    overrides: tuple[str, ...]
+    folder: CellFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedCell:
+    """A cell of a sweep.
+
+    Args:
+        folder: Its folder, which may not exist yet.
+        points: What is asked of it. There are several where a later point of the grid asks for
+            measurements that no earlier one does; they have to be worked through in this order.
+        record: What there is of it.
+        action: What is to be done.
+    """
+
+    folder: CellFolder
+    points: tuple[Point, ...]
+    record: Record | None
+    action: Action
+
+    @property
+    def name(self) -> str:
+        """The cell's id."""
+        return self.folder.path.name
+
+    @property
+    def run(self) -> RunConfig:
+        """The cell and how it runs, by the first point that asks for it."""
+        return self.points[0].run
+
+    @property
+    def num_attempts(self) -> int:
+        """How often it had been tried when it was planned."""
+        return 0 if self.record is None else len(self.record.attempts)
+
+    @property
+    def state(self) -> str:
+        """How an unfinished cell stands, in words."""
+        if self.action == "elsewhere":
+            return "running elsewhere"
+        if self.record is None:
+            return "without a record"
+        return "not measured" if self.record.finished else self.record.status
+
+    def is_unfinished_in(self, record: Record | None) -> bool:
+        """Whether a later record still lacks something that a point asks for."""
+        return any(work_left(point.run, record) != "nothing" for point in self.points)
+
+    def summary(self) -> str:
+        """What its record says by now, in a few words, or why it cannot be read."""
+        try:
+            record = self.folder.read()
+        except (RecordError, OSError) as error:
+            return str(error)
+        return "has no record" if record is None else record.summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The distinct cells of a sweep.
+
+    Args:
+        cells: In the order of the grid.
+        num_points: Points of the grid, of which several may be one cell.
+    """
+
+    cells: tuple[PlannedCell, ...]
+    num_points: int
+
+    @property
+    def to_do(self) -> tuple[PlannedCell, ...]:
+        """The cells that have work left which nobody is doing."""
+        return tuple(c for c in self.cells if c.action not in ("nothing", "elsewhere"))
+
+    @property
+    def elsewhere(self) -> tuple[PlannedCell, ...]:
+        """The cells that another process is working on."""
+        return tuple(cell for cell in self.cells if cell.action == "elsewhere")
+
+    def __str__(self) -> str:
+        """One line of counts."""
+        counts = Counter(cell.action for cell in self.cells)
+        parts = [f"{counts[action]} {words}" for action, words in ACTIONS.items() if counts[action]]
+        num_cells = len(self.cells)
+        points = f" of {self.num_points} points" if self.num_points > num_cells else ""
+        return f"{counted(num_cells, 'cell')}{points}: {', '.join(parts)}"
+
+
+def describe_states(cells: Iterable[PlannedCell]) -> str:
+    """Counts of unfinished cells by how they stand, such as ``2 failed, 1 interrupted``."""
+    counts = Counter(cell.state for cell in cells)
+    return ", ".join(f"{number} {state}" for state, number in counts.most_common())
+
+
+def plan_sweep(points: Iterable[Point]) -> Plan:
+    """Drop duplicates and look at what is on disk.
+
+    Args:
+        points: The grid.
+
+    Raises:
+        RecordError: If a record cannot be read.
+    """
+    by_cell: dict[CellFolder, list[Point]] = {}
+    num_points = 0
+    for point in points:
+        num_points += 1
+        by_cell.setdefault(point.folder, []).append(point)
+    cells = tuple(_plan_cell(folder, asked) for folder, asked in by_cell.items())
+    return Plan(cells=cells, num_points=num_points)
+
+
+def _plan_cell(folder: CellFolder, asked: list[Point]) -> PlannedCell:
+    record = folder.read()
+    points = [point for point in _distinct(asked) if work_left(point.run, record) != "nothing"]
+    action: Action = "nothing"
+    if points:
+        busy = record is not None and FolderLock(folder.path).alive
+        action = "elsewhere" if busy else work_left(points[0].run, record)
+    return PlannedCell(
+        folder=folder, points=tuple(points or asked[:1]), record=record, action=action
+    )
+
+
+def _distinct(asked: Iterable[Point]) -> Iterable[Point]:
+    """The points of one cell that ask for a measurement that no earlier one does."""
+    measured: set[str] | None = None
+    for point in asked:
+        wanted = set(wanted_measurements(point.run.sharpness))
+        if measured is None or not wanted <= measured:
+            yield point
+        measured = wanted | (measured or set())

@@ -1,0 +1,120 @@
+"""The plan of a sweep as a table: what there is to do, and what it will cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from rich.table import Table
+
+from samsweep.sweep.estimate import Cost
+from samsweep.sweep.local.launcher import Outlook
+from samsweep.sweep.plan import ACTIONS, Action, Plan, PlannedCell
+from samsweep.system.text import console, duration
+
+T = TypeVar("T")
+
+#: Seeds are listed up to so many, and given as a range beyond.
+_MOST_LISTED = 6
+
+
+def tell(plan: Plan, outlook: Outlook | None = None) -> None:
+    """Print the plan.
+
+    Args:
+        plan: The sweep.
+        outlook: What there is to expect; None if nothing is left to do.
+    """
+    cost = outlook.cost if outlook is not None else None
+    out = console()
+    # Zeros in the column of work would say that what nobody knows takes no time.
+    out.print(plan_table(plan, cost if cost is not None and cost.source else None))
+    out.print(f"{plan}.", soft_wrap=True, highlight=False)
+    if outlook is not None and cost is not None and plan.to_do:
+        workers = None if outlook.slots is None else len(outlook.slots)
+        out.print(cost_sentence(cost, workers), soft_wrap=True, highlight=False)
+
+
+def plan_table(plan: Plan, cost: Cost | None) -> Table:
+    """A row for each data set, model and optimizer, with counts of cells and seconds of work.
+
+    Args:
+        plan: The sweep.
+        cost: What is left to do, if it was asked for.
+    """
+    counts = Counter(cell.action for cell in plan.cells)
+    actions = [action for action in ACTIONS if counts[action]]
+    table = Table(title=f"study {', '.join(_distinct(c.run.study for c in plan.cells))}")
+    for header in ("data set", "model", "optimizer", "rho", "seed"):
+        table.add_column(header)
+    for action in actions:
+        table.add_column(ACTIONS[action], justify="right")
+    if cost is not None:
+        table.add_column("work", justify="right")
+    groups = _groups(plan.cells)
+    for key, members in groups.items():
+        table.add_row(*key, *_details(members, actions, cost))
+    if len(groups) > 1:
+        table.add_section()
+        table.add_row("all", "", "", *_details(plan.cells, actions, cost, listed=False))
+    return table
+
+
+def _groups(cells: Iterable[PlannedCell]) -> dict[tuple[str, str, str], list[PlannedCell]]:
+    groups: dict[tuple[str, str, str], list[PlannedCell]] = {}
+    for cell in cells:
+        config = cell.run.cell
+        variant = config.variant
+        optimizer = f"{variant.name} {variant.granularity or ''}".strip()
+        groups.setdefault((config.dataset.name, config.model.name, optimizer), []).append(cell)
+    return groups
+
+
+def _details(
+    cells: Sequence[PlannedCell],
+    actions: Sequence[Action],
+    cost: Cost | None,
+    *,
+    listed: bool = True,
+) -> list[str]:
+    """What stands behind a row's key."""
+    counts = Counter(cell.action for cell in cells)
+    variants = [cell.run.cell.variant for cell in cells]
+    radii = _distinct(f"{v.rho:g}" for v in variants if v.rho is not None)
+    seeds = _distinct(cell.run.cell.seed for cell in cells)
+    row = [", ".join(radii), _listed(seeds)] if listed else ["", ""]
+    row += [str(counts[action] or "") for action in actions]
+    if cost is not None:
+        row.append(_work(cost, cells))
+    return row
+
+
+def _work(cost: Cost, cells: Iterable[PlannedCell]) -> str:
+    seconds = [cost.cells[cell.folder] for cell in cells if cell.folder in cost.cells]
+    return duration(sum(seconds)) if seconds else ""
+
+
+def cost_sentence(cost: Cost, workers: int | None) -> str:
+    """Work and time in one sentence, with where the numbers come from.
+
+    Args:
+        cost: What is left to do.
+        workers: Cells at a time; None if the launcher does not say.
+    """
+    if not cost.source:
+        take = "takes" if len(cost.uncounted) == 1 else "take"
+        return f"Nothing is known yet of how long {', '.join(sorted(cost.uncounted))} {take}."
+    time = "" if workers is None else f", {duration(cost.seconds_with(workers))} from start to end"
+    missing = f", not counting {', '.join(sorted(cost.uncounted))}" if cost.uncounted else ""
+    return f"About {duration(cost.seconds)} of work{time} (estimated {cost.source}{missing})."
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    if len(seeds) > _MOST_LISTED:
+        return f"{len(seeds)} of {min(seeds)} to {max(seeds)}"
+    return ", ".join(map(str, seeds))
+
+
+def _distinct(values: Iterable[T]) -> list[T]:
+    return list(dict.fromkeys(values))

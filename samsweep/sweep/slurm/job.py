@@ -1,0 +1,147 @@
+"""What runs inside a job of a cluster: a pool over the job's share of the cells."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from samsweep.config import RunConfig
+from samsweep.records.provenance import code_fingerprint
+from samsweep.records.schema import CellFailed, Status
+from samsweep.records.store import CellFolder, RecordError
+from samsweep.records.transitions import close_abandoned
+from samsweep.records.work import work_left
+from samsweep.sweep.display import Display
+from samsweep.sweep.local.launcher import look_at_machine, slots_of
+from samsweep.sweep.local.pool import Pool
+from samsweep.sweep.local.slots import PoolSettings
+from samsweep.sweep.plan import Plan, Point, describe_states, plan_sweep
+from samsweep.system.signals import Interrupted, StopRequest
+
+log = logging.getLogger(__name__)
+
+OnCodeChange = Literal["warn", "refuse"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellJob:
+    """A job: called by submitit on the node, with everything fixed when it was submitted.
+
+    Args:
+        cells: Folder and runs of each cell.
+        settings: How the job divides its machine.
+        code: Fingerprint of samsweep's source at submission.
+        on_code_change: What to do if it is another one now.
+        fail_fast: Whether the first failure stops the job's other cells.
+    """
+
+    cells: tuple[tuple[Path, tuple[RunConfig, ...]], ...]
+    settings: PoolSettings
+    code: str
+    on_code_change: OnCodeChange = "warn"
+    fail_fast: bool = False
+
+    def __call__(self) -> None:
+        """Bring the cells to where their runs want them.
+
+        Raises:
+            CellFailed: If some are not finished, so that Slurm calls the job failed as well.
+            Interrupted: If a signal stopped it; the cells have saved their states.
+        """
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        # Comes with a preemption, and means nothing. Submitit's handler of it logs, which may break
+        # into another call of the same logger.
+        signal.signal(signal.SIGCONT, signal.SIG_DFL)
+        try:
+            # Slurm ends the job if that takes too long; no second signal hastens it.
+            with StopRequest(patient=True) as stop, stop.deferred():
+                self._work(stop)
+        except Interrupted as stopped:
+            self._hand_over(stopped)
+            raise
+        self._check_finished()
+
+    def checkpoint(self) -> Any:
+        """What submitit submits again after a preemption or a timeout: the same job."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+    def _work(self, stop: StopRequest) -> None:
+        try:
+            self._check_code()
+            plan = self._plan()
+            if plan.to_do:
+                self._run(plan, stop)
+        except Exception:
+            # Before any cell could: their records say so, whoever is there to see the job fail.
+            self._close_cells("failed", traceback.format_exc())
+            raise
+
+    def _points(self) -> Iterator[Point]:
+        for folder, runs in self.cells:
+            for run in runs:
+                yield Point(run=run, overrides=(), folder=CellFolder(folder))
+
+    def _plan(self) -> Plan:
+        return plan_sweep(self._points())
+
+    def _run(self, plan: Plan, stop: StopRequest) -> None:
+        machine = look_at_machine(plan, prepare=False)
+        slots = slots_of(plan, machine, self.settings)
+        stop.check()
+        with Display(len(plan.to_do)) as display:
+            pool = Pool(slots, display, fail_fast=self.fail_fast, wait_for_others=False)
+            pool.run(plan.to_do)
+
+    def _hand_over(self, stopped: Interrupted) -> None:
+        """After Slurm's warning of the end, let submitit have the job queued again.
+
+        Its handler is in place again; on SIGTERM Slurm itself queues a preempted job again.
+
+        Raises:
+            CellFailed: If the job has run into its limit too often.
+        """
+        if stopped.signum != signal.SIGUSR2 or not self._plan().to_do:
+            return
+        from submitit.core.utils import UncompletedJobError
+
+        try:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        except UncompletedJobError as error:
+            sentence = (
+                f"{error} Its cells are saved: raise timeout_min or max_num_timeout of "
+                "hydra.launcher, and the same command goes on here"
+            )
+            self._close_cells("interrupted", sentence)
+            raise CellFailed(sentence) from error
+
+    def _close_cells(self, status: Status, error: str) -> None:
+        """Say in the records of unfinished cells why they are so, where that can be said."""
+        for folder, runs in self.cells:
+            with suppress(RecordError, OSError):
+                record = CellFolder(folder).read()
+                if any(work_left(run, record) != "nothing" for run in runs):
+                    close_abandoned(CellFolder(folder), status, error)
+
+    def _check_code(self) -> None:
+        if code_fingerprint() == self.code:
+            return
+        sentence = "samsweep's source has changed since this job was submitted"
+        if self.on_code_change == "refuse":
+            raise CellFailed(f"{sentence}, and on_code_change=refuse: submit the sweep again")
+        log.warning("%s: its cells run on the source as it is now", sentence)
+
+    def _check_finished(self) -> None:
+        """Let Slurm know."""
+        left = self._plan()
+        if left.to_do:
+            told = describe_states(left.to_do)
+            raise CellFailed(f"{len(left.to_do)} of {len(left.cells)} cells not finished: {told}")

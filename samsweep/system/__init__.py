@@ -1,0 +1,1 @@
+"""What every command needs of the machine and the terminal; free of torch."""

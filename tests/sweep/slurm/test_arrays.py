@@ -1,0 +1,120 @@
+"""Cells to jobs, jobs to arrays."""
+
+import pytest
+from helpers import compose_run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samsweep.config import ConfigError
+from samsweep.records.store import CellFolder
+from samsweep.sweep.plan import PlannedCell, Point
+from samsweep.sweep.slurm.arrays import ArraySettings, arrays_of, deal
+
+MODELS = {name: compose_run(f"model={name}") for name in ("resnet8", "resnet20", "resnet18")}
+
+
+def cells(tmp_path, *models):
+    """One cell per name, in order."""
+    found = []
+    for number, model in enumerate(models):
+        folder = CellFolder(tmp_path / f"{model}-{number}")
+        point = Point(run=MODELS[model], overrides=(), folder=folder)
+        found.append(PlannedCell(folder=folder, points=(point,), record=None, action="train"))
+    return found
+
+
+def names(array):
+    return [[cell.name for cell in job] for job in array.jobs]
+
+
+def test_a_job_per_cell_in_the_order_to_start_them(tmp_path):
+    (array,) = arrays_of(cells(tmp_path, *["resnet8"] * 3), ArraySettings(), max_array_size=1001)
+    assert names(array) == [["resnet8-0"], ["resnet8-1"], ["resnet8-2"]]
+    assert array.parallelism is None
+    assert array.resources == {}
+
+
+def test_cells_share_jobs(tmp_path):
+    settings = ArraySettings(cells_per_job=4)
+    (array,) = arrays_of(cells(tmp_path, *["resnet8"] * 9), settings, max_array_size=1001)
+    assert [len(job) for job in array.jobs] == [4, 4, 1]
+
+
+def test_no_array_is_larger_than_slurm_takes(tmp_path):
+    settings = ArraySettings(cells_per_job=2)
+    arrays = arrays_of(cells(tmp_path, *["resnet8"] * 21), settings, max_array_size=4)
+    assert [len(array.jobs) for array in arrays] == [4, 4, 3]
+    assert [array.lane for array in arrays] == [0, 1, 2]
+    assert [name for array in arrays for job in names(array) for name in job] == [
+        f"resnet8-{number}" for number in range(21)
+    ]
+
+
+def test_models_with_resources_of_their_own_are_arrays_of_their_own(tmp_path):
+    settings = ArraySettings(
+        cells_per_job=2,
+        per_model={"resnet18": {"mem_gb": 32}, "resnet20": {"mem_gb": 32}},
+    )
+    found = cells(tmp_path, "resnet8", "resnet18", "resnet8", "resnet20", "resnet8")
+    arrays = arrays_of(found, settings, max_array_size=1001)
+    assert [array.resources for array in arrays] == [{}, {"mem_gb": 32}]
+    assert names(arrays[0]) == [["resnet8-0", "resnet8-2"], ["resnet8-4"]]
+    # The same resources: they may share a job.
+    assert names(arrays[1]) == [["resnet18-1", "resnet20-3"]]
+
+
+def test_the_limit_of_the_sweep_is_dealt_out_among_its_arrays(tmp_path):
+    settings = ArraySettings(max_parallel=6, per_model={"resnet18": {"mem_gb": 32}})
+    found = cells(tmp_path, *["resnet8"] * 8, *["resnet18"] * 4)
+    arrays = arrays_of(found, settings, max_array_size=1001)
+    assert [(len(array.jobs), array.parallelism) for array in arrays] == [(8, 4), (4, 2)]
+    assert len({array.lane for array in arrays}) == 2
+
+
+def test_more_arrays_than_the_limit_stand_in_lanes(tmp_path):
+    arrays = arrays_of(
+        cells(tmp_path, *["resnet8"] * 10), ArraySettings(max_parallel=2), max_array_size=2
+    )
+    assert [array.lane for array in arrays] == [0, 1, 0, 1, 0]
+    assert [array.parallelism for array in arrays] == [1, 1, 1, 1, 1]
+
+
+@given(
+    num_cells=st.integers(1, 60),
+    limit=st.integers(1, 20),
+    size=st.integers(1, 20),
+    per_job=st.integers(1, 5),
+)
+def test_no_more_jobs_at_a_time_than_the_limit_and_no_cell_left_out(
+    tmp_path_factory, num_cells, limit, size, per_job
+):
+    found = cells(tmp_path_factory.getbasetemp(), *["resnet8", "resnet18"] * num_cells)
+    settings = ArraySettings(
+        cells_per_job=per_job, max_parallel=limit, per_model={"resnet18": {"mem_gb": 1}}
+    )
+    arrays = arrays_of(found, settings, max_array_size=size)
+    placed = [cell.name for array in arrays for job in array.jobs for cell in job]
+    assert sorted(placed) == sorted(cell.name for cell in found)
+    assert all(len(array.jobs) <= size for array in arrays)
+    # Lanes run at the same time, the arrays of a lane one after the other.
+    lanes = {}
+    for array in arrays:
+        lanes[array.lane] = max(lanes.get(array.lane, 0), array.parallelism)
+    assert sum(lanes.values()) <= limit
+    assert min(lanes.values()) >= 1
+
+
+@given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=8), extra=st.integers(0, 100))
+def test_everybody_is_dealt_something_and_nobody_more_than_they_can_use(sizes, extra):
+    total = len(sizes) + extra
+    shares = deal(total, sizes)
+    assert sum(shares) == min(total, sum(sizes))
+    assert all(1 <= share <= size for share, size in zip(shares, sizes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("cells_per_job", 0), ("max_parallel", 0), ("cells_per_job", "many")]
+)
+def test_settings_that_cannot_be_are_refused(key, value):
+    with pytest.raises(ConfigError, match=rf"hydra\.launcher\.{key}"):
+        ArraySettings.parse({key: value}, prefix="hydra.launcher.")

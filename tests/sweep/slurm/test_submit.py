@@ -1,0 +1,349 @@
+"""What ``hydra/launcher=slurm`` submits; sbatch and the queue are stood in for."""
+
+import os
+import pickle
+import stat
+
+import pytest
+from helpers import compose_run
+from omegaconf import OmegaConf
+
+import hydra_plugins.samsweep_slurm as plugin
+from hydra_plugins.samsweep_slurm import SlurmLauncher
+from samsweep.config import ConfigError, conf_dir
+from samsweep.records.identity import cell_id
+from samsweep.records.store import CellFolder
+from samsweep.sweep.manifest import launch_folders
+from samsweep.sweep.plan import Point, plan_sweep
+from samsweep.sweep.slurm import queue
+from samsweep.sweep.slurm import scheduler as slurm
+from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
+
+#: Keeps what it is handed, and answers as Slurm does; every submission has the next number.
+SBATCH = """#!/bin/sh
+number=$((40 + $(ls "$FAKE_SLURM" | grep -c sh)))
+cp "$1" "$FAKE_SLURM/$number.sh"
+env > "$FAKE_SLURM/$number.env"
+echo "Submitted batch job $number"
+"""
+REFUSING = """#!/bin/sh
+echo "sbatch: error: Batch job submission failed: Invalid account or account/partition combination \
+specified" >&2
+exit 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def cluster(tmp_path, monkeypatch):
+    """Slurm's commands on the path, and the folder of what was submitted."""
+    # Hydra loads its plugins anew when it is first used, without what is patched here. It makes
+    # them no attributes of their package, so that their names do not lead there in every order.
+    compose_run()
+    submitted = tmp_path / "submitted"
+    submitted.mkdir()
+    monkeypatch.setenv("FAKE_SLURM", str(submitted))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    command(tmp_path, "srun", "#!/bin/sh\n")
+    command(tmp_path, "sbatch", SBATCH)
+    monkeypatch.setattr(plugin, "max_array_size", lambda: 1001)
+    monkeypatch.setattr(queue, "job_states", lambda job_ids: {})
+    monkeypatch.chdir(tmp_path)
+    return submitted
+
+
+def command(root, name, text):
+    file = root / "bin" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    file.chmod(file.stat().st_mode | stat.S_IXUSR)
+
+
+def launcher(**changes):
+    """As the YAML of the option sets it, and some keys beside."""
+    options = OmegaConf.load(conf_dir() / "hydra/launcher/slurm.yaml")
+    values = OmegaConf.to_container(options, resolve=False)
+    values |= {"detach": True, "on_code_change": "warn", **changes}
+    values.pop("_target_")
+    return SlurmLauncher(**values)
+
+
+def plan(root, num_cells, *overrides):
+    points = []
+    composed = compose_run(*overrides)
+    for seed in range(num_cells):
+        cell = composed.cell.model_copy(update={"seed": seed})
+        run = composed.model_copy(update={"cell": cell})
+        folder = CellFolder(root / "multirun" / run.study / "cells" / cell_id(run.cell))
+        points.append(Point(run=run, overrides=(), folder=folder))
+    return plan_sweep(points)
+
+
+def options(script):
+    """The #SBATCH lines of a batch script."""
+    lines = [line.removeprefix("#SBATCH ") for line in script.splitlines() if "#SBATCH" in line]
+    return dict(line.removeprefix("--").partition("=")[::2] for line in lines)
+
+
+def scripts(submitted):
+    return [file.read_text() for file in sorted(submitted.glob("*.sh"))]
+
+
+# --------------------------------------------------------------------------- batch scripts
+
+
+def test_the_script_asks_for_what_the_option_says(cluster, tmp_path):
+    launcher(
+        partition="gpu",
+        account="us",
+        qos="long",
+        timeout_min=90,
+        cpus_per_task=4,
+        gpus_per_node=1,
+        mem_gb=16,
+        setup=["module load cuda"],
+        additional_parameters={"mail-type": "END"},
+    ).launch_plan(plan(tmp_path, 3), None)
+    (script,) = scripts(cluster)
+    found = options(script)
+    assert found["partition"] == "gpu"
+    assert found["account"] == "us"
+    assert found["qos"] == "long"
+    assert found["time"] == "90"
+    assert found["cpus-per-task"] == "4"
+    assert found["gpus-per-node"] == "1"
+    assert found["mem"] == "16GB"
+    assert found["mail-type"] == "END"
+    assert found["array"].startswith("0-2")
+    assert found["signal"] == "USR2@120"
+    assert "requeue" in found
+    assert "dependency" not in found
+    lines = script.splitlines()
+    share = lines.index("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
+    assert lines[share + 1] == "module load cuda"
+    assert share < next(i for i, line in enumerate(lines) if line.startswith("srun"))
+
+
+def test_nothing_is_asked_for_that_nobody_wished(cluster, tmp_path):
+    launcher().launch_plan(plan(tmp_path, 2), None)
+    (script,) = scripts(cluster)
+    unset = {"partition", "account", "qos", "cpus-per-task", "gpus-per-node", "gres", "mem"}
+    assert not unset & options(script).keys()
+    assert "SRUN_CPUS_PER_TASK" not in script
+
+
+def test_a_limit_of_jobs_at_a_time_is_that_of_the_array(cluster, tmp_path):
+    launcher(max_parallel=2).launch_plan(plan(tmp_path, 5), None)
+    (script,) = scripts(cluster)
+    assert options(script)["array"] == "0-4%2"
+
+
+def test_without_a_limit_there_is_none(cluster, tmp_path):
+    launcher().launch_plan(plan(tmp_path, 300), None)
+    (script,) = scripts(cluster)
+    assert options(script)["array"] in ("0-299", "0-299%300")
+
+
+def test_arrays_of_a_lane_wait_for_each_other(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(plugin, "max_array_size", lambda: 2)
+    launcher(max_parallel=1).launch_plan(plan(tmp_path, 5), None)
+    found = [options(script) for script in scripts(cluster)]
+    assert [script.get("dependency") for script in found] == [None, "afterany:40", "afterany:41"]
+    # One job alone is no array.
+    assert [script.get("array") for script in found] == ["0-1%1", "0-1%1", None]
+
+
+def test_a_model_gets_resources_of_its_own(cluster, tmp_path):
+    per_model = {"resnet18": {"timeout_min": 600, "mem_gb": 32}}
+    cells = [*plan(tmp_path, 2).cells, *plan(tmp_path, 2, "model=resnet18").cells]
+    launcher(per_model=per_model).launch_plan(
+        plan_sweep(point for cell in cells for point in cell.points), None
+    )
+    small, large = (options(script) for script in scripts(cluster))
+    assert (small["time"], small.get("mem")) == ("60", None)
+    assert (large["time"], large.get("mem")) == ("600", "32GB")
+
+
+def test_a_job_inside_of_a_job_has_no_wishes_of_the_outer_one(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "64")
+    monkeypatch.setenv("SBATCH_PARTITION", "other")
+    monkeypatch.setenv("SLURM_CONF", "/etc/ours.conf")
+    launcher().launch_plan(plan(tmp_path, 1), None)
+    (file,) = cluster.glob("*.env")
+    seen = dict(line.partition("=")[::2] for line in file.read_text().splitlines())
+    assert {name for name in seen if name.startswith(("SLURM_", "SBATCH_"))} == {"SLURM_CONF"}
+    assert seen["SLURM_CONF"] == "/etc/ours.conf"
+    assert os.environ["SLURM_CPUS_PER_TASK"] == "64"
+
+
+# --------------------------------------------------------------------------- what is submitted
+
+
+def test_jobs_carry_their_cells_with_every_value(cluster, tmp_path):
+    found = plan(tmp_path, 5)
+    launcher(cells_per_job=2, workers=2, cells_per_gpu=2).launch_plan(found, None)
+    (launch,) = launch_folders(tmp_path / "multirun/default")
+    jobs = [pickle.loads(f.read_bytes()) for f in launch.path.glob("jobs/*_submitted.pkl")]
+    carried = {folder.name: runs for job in jobs for folder, runs in job.function.cells}
+    assert carried == {cell.name: tuple(point.run for point in cell.points) for cell in found.cells}
+    assert sorted(len(job.function.cells) for job in jobs) == [1, 2, 2]
+    assert {job.function.settings.workers for job in jobs} == {2}
+    assert {job.function.on_code_change for job in jobs} == {"warn"}
+    assert {job._timeout_min for job in jobs} == {60}
+    assert {job._timeout_countdown for job in jobs} == {10}
+
+
+def test_the_manifest_knows_the_job_of_each_cell(cluster, tmp_path):
+    found = plan(tmp_path, 3)
+    launcher(cells_per_job=2).launch_plan(found, None)
+    (launch,) = launch_folders(tmp_path / "multirun/default")
+    first, second, third = (cell.name for cell in found.cells)
+    assert launch.jobs() == {first: "40_0", second: "40_0", third: "40_1"}
+    manifest = launch.read()
+    assert manifest.launcher.name == "slurm"
+    # From its settings the same launcher can be made again, to take up what stopped.
+    again = SlurmLauncher(**manifest.launcher.settings)
+    assert (again.arrays, again.pool, again.params) == (
+        launcher(cells_per_job=2).arrays,
+        launcher(cells_per_job=2).pool,
+        launcher(cells_per_job=2).params,
+    )
+
+
+def test_detached_it_tells_how_to_follow(cluster, tmp_path, capsys):
+    assert launcher().launch_plan(plan(tmp_path, 3), None) is False
+    told = capsys.readouterr().out
+    assert "Submitted 3 jobs: 40_[0-2]." in told
+    assert "python -m samsweep.status study=default --watch" in told
+    assert "python -m samsweep.status study=default --cancel" in told
+
+
+def test_attached_it_waits_for_the_jobs(cluster, tmp_path, monkeypatch):
+    waited = []
+
+    class Watch:
+        def __init__(self, jobs, display):
+            self.jobs = jobs
+
+        def wait(self):
+            waited.append({job: [cell.name for cell in cells] for job, cells in self.jobs.items()})
+
+    monkeypatch.setattr(plugin, "JobWatch", Watch)
+    found = plan(tmp_path, 2)
+    assert launcher(detach=False).launch_plan(found, None) is True
+    assert waited == [{f"40_{i}": [cell.name] for i, cell in enumerate(found.cells)}]
+
+
+def test_a_cell_in_the_queue_is_not_submitted_again(cluster, tmp_path, monkeypatch, capsys):
+    launcher().launch_plan(plan(tmp_path, 2), None)
+    states = {"40_1": JobState(state="PENDING", reason="Resources")}
+    monkeypatch.setattr(queue, "job_states", lambda job_ids: states)
+    capsys.readouterr()
+    launcher().launch_plan(plan(tmp_path, 3), None)
+    told = capsys.readouterr().out
+    assert "1 cell in the queue already: 40_[1]." in told
+    assert "Submitted 2 jobs: 41_[0-1]." in told
+    latest = launch_folders(tmp_path / "multirun/default")[-1]
+    cells = plan(tmp_path, 3).cells
+    assert latest.read().cells.keys() == {cells[0].name, cells[2].name}
+
+
+def test_a_trained_cell_of_a_job_that_goes_on_is_measured_in_another(
+    cluster, tmp_path, monkeypatch, capsys
+):
+    """The job is still at its other cell, and was asked for another measurement."""
+    launcher(cells_per_job=2).launch_plan(plan(tmp_path, 2, "sharpness=top5"), None)
+    states = {"40": JobState(state="RUNNING")}
+    monkeypatch.setattr(queue, "job_states", lambda job_ids: states)
+    trained = plan(tmp_path, 1).cells[0].folder
+    trained.write(trained.read().model_copy(update={"status": "complete"}))
+    capsys.readouterr()
+    launcher().launch_plan(plan(tmp_path, 1, "sharpness=top5"), None)
+    assert "1 cell in the queue already: 40." in capsys.readouterr().out
+    states["41"] = JobState(state="PENDING")
+    for told in ("Submitted 1 job: 41.", "1 cell in the queue already: 41."):
+        launcher().launch_plan(plan(tmp_path, 1, "sharpness=lambda_max"), None)
+        assert told in capsys.readouterr().out
+    assert len(scripts(cluster)) == 2
+
+
+def test_nothing_is_submitted_while_nobody_knows_what_is_in_the_queue(
+    cluster, tmp_path, monkeypatch
+):
+    def no_answer(job_ids):
+        raise SlurmUnavailable("Connection refused")
+
+    launcher().launch_plan(plan(tmp_path, 1), None)
+    monkeypatch.setattr(queue, "job_states", no_answer)
+    with pytest.raises(ConfigError, match=r"Connection refused.*nothing was submitted"):
+        launcher().launch_plan(plan(tmp_path, 2), None)
+    assert len(scripts(cluster)) == 1
+
+
+# --------------------------------------------------------------------------- refusals
+
+
+def test_what_sbatch_refuses_is_one_sentence(cluster, tmp_path):
+    command(tmp_path, "sbatch", REFUSING)
+    with pytest.raises(ConfigError, match="sbatch refused the jobs: .*Invalid account") as told:
+        launcher().launch_plan(plan(tmp_path, 2), None)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"cells_per_job": 0}, r"hydra\.launcher\.cells_per_job"),
+        ({"max_parallel": 0}, r"hydra\.launcher\.max_parallel"),
+        ({"workers": 0}, r"hydra\.launcher\.workers"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(changes, problem):
+    with pytest.raises(ConfigError, match=problem):
+        launcher(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"per_model": {"resnet8": {"timeout_mn": 5}}},
+            r"hydra\.launcher\.per_model\.resnet8 'timeout_mn' .* did you mean 'timeout_min'\?",
+        ),
+        (
+            {"per_model": {"resnet_8": {"timeout_min": 5}}},
+            r"hydra\.launcher\.per_model 'resnet_8' is unknown: did you mean 'resnet8'\?",
+        ),
+        ({"cpu_per_task": 5}, "hydra.launcher 'cpu_per_task' .* did you mean 'cpus_per_task'"),
+    ],
+)
+def test_what_does_not_exist_is_refused(changes, problem):
+    with pytest.raises(ConfigError, match=problem):
+        launcher(**changes)
+
+
+def test_jobs_of_gaps_in_an_array_are_named_as_slurm_does():
+    assert plugin._shown(["40_0", "40_1", "40_2", "40_5", "41", "42_3"]) == "40_[0-2,5], 41, 42_[3]"
+
+
+# --------------------------------------------------------------------------- dry run
+
+
+def test_a_dry_run_prints_scripts_and_does_nothing(cluster, tmp_path, capsys):
+    launcher(partition="gpu", cells_per_job=2).show(plan(tmp_path, 5))
+    found = options(capsys.readouterr().out)
+    assert found["partition"] == "gpu"
+    assert "requeue" in found
+    assert scripts(cluster) == []
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_a_dry_run_shows_the_array(cluster, tmp_path, capsys):
+    launcher(max_parallel=2).show(plan(tmp_path, 5))
+    assert options(capsys.readouterr().out)["array"] == "0-4%2"
+
+
+def test_without_slurm_a_dry_run_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugin, "max_array_size", slurm.max_array_size)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match="Slurm does not answer here"):
+        launcher().show(plan(tmp_path, 1))

@@ -1,0 +1,232 @@
+"""Waiting for the jobs of a cluster that is stood in for: its answers are a script."""
+
+import os
+import signal
+import threading
+
+import pytest
+from helpers import compose_run
+
+from samsweep.records.identity import cell_id
+from samsweep.records.lock import FolderLock
+from samsweep.records.schema import Record
+from samsweep.records.store import CellFolder
+from samsweep.sweep.plan import PlannedCell, Point
+from samsweep.sweep.slurm import watch as wait
+from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
+from samsweep.sweep.slurm.watch import JobWatch
+from samsweep.system.signals import Interrupted
+
+RUNNING = JobState(state="RUNNING", reason="node1")
+PENDING = JobState(state="PENDING", reason="BeginTime")
+DOWN = SlurmUnavailable("Unable to contact slurm controller")
+
+
+class FakeDisplay:
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.said = []
+        self.ends = {}
+
+    def say(self, text):
+        self.said.append(text)
+
+    def ended(self, name, summary):
+        self.ends[name] = summary
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(wait, "_ASK_EVERY_S", 0.0)
+
+
+@pytest.fixture
+def cell(tmp_path):
+    return make_cell(tmp_path, 0)
+
+
+def make_cell(root, seed):
+    """A cell that was registered when its job was submitted."""
+    run = compose_run("sharpness=none", f"seed={seed}")
+    folder = CellFolder(root / "multirun/default/cells" / cell_id(run.cell))
+    folder.path.mkdir(parents=True)
+    folder.write(Record.planned(run))
+    point = Point(run=run, overrides=(), folder=folder)
+    return PlannedCell(folder=folder, points=(point,), record=None, action="train")
+
+
+def watch(monkeypatch, jobs, script, end=""):
+    """Wait, while Slurm answers what the script says; a callable is something that happens."""
+    answers = iter(script)
+
+    def job_states(wanted):
+        assert list(wanted), "asked about no jobs"
+        answer = next(answers)
+        while callable(answer):
+            answer()
+            answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(wait, "job_states", job_states)
+    monkeypatch.setattr(wait, "end_of_job", end if callable(end) else lambda job_id: end)
+    display = FakeDisplay()
+    JobWatch(jobs, display).wait()
+    assert list(answers) == [], "ended early"
+    return display
+
+
+def becomes(cell, status, **more):
+    """The record says so."""
+
+    def change():
+        cell.folder.write(cell.folder.read().model_copy(update={"status": status, **more}))
+
+    return change
+
+
+def test_a_job_that_is_gone_with_a_finished_cell(monkeypatch, cell):
+    script = [{"41": PENDING}, {"41": RUNNING}, becomes(cell, "complete"), {}]
+    display = watch(monkeypatch, {"41": (cell,)}, script, end="COMPLETED, exit code 0:0")
+    assert cell.folder.read().status == "complete"
+    assert display.said == ["jobs: 1 pending (BeginTime)", "jobs: 1 running"]
+    assert display.ends == {cell.name: "complete"}
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("CANCELLED by 0, exit code 0:15", "interrupted"),
+        ("TIMEOUT, exit code 0:15", "interrupted"),
+        ("PREEMPTED, exit code 0:15", "interrupted"),
+        ("NODE_FAIL, exit code 1:0", "interrupted"),
+        ("OUT_OF_MEMORY, exit code 0:125", "failed"),
+        ("FAILED, exit code 1:0", "failed"),
+        ("", "failed"),
+    ],
+)
+def test_a_job_that_is_gone_without_a_word_is_accounted_for(monkeypatch, cell, end, status):
+    script = [{"41": RUNNING}, becomes(cell, "running"), {}, {}]
+    display = watch(monkeypatch, {"41": (cell,)}, script, end=end)
+    record = cell.folder.read()
+    assert record.status == status
+    assert "its job 41 ended" in record.error
+    assert (end or "does not remember how") in record.error
+    assert cell.name in display.ends
+
+
+def test_a_cell_that_was_stopped_stays_so_and_learns_how_its_job_ended(monkeypatch, cell):
+    script = [{"41": RUNNING}, becomes(cell, "interrupted"), {}, {}]
+    watch(monkeypatch, {"41": (cell,)}, script, end="FAILED, exit code 1:0")
+    record = cell.folder.read()
+    assert record.status == "interrupted"
+    assert record.error == "its job 41 ended: FAILED, exit code 1:0"
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+def test_what_the_cell_says_itself_is_left_as_it_is(monkeypatch, cell, status):
+    script = [{"41": RUNNING}, becomes(cell, status, error="of its own"), {}, {}]
+    watch(monkeypatch, {"41": (cell,)}, script, end="FAILED, exit code 1:0")
+    record = cell.folder.read()
+    assert (record.status, record.error) == (status, "of its own")
+
+
+def test_a_requeued_job_is_missing_for_a_moment_and_waited_for(monkeypatch, cell):
+    script = [
+        {"41": RUNNING},
+        becomes(cell, "interrupted"),
+        {},
+        {"41": PENDING},
+        {},
+        {"41": RUNNING},
+        becomes(cell, "complete"),
+        {},
+    ]
+    display = watch(monkeypatch, {"41": (cell,)}, script)
+    assert display.ends == {cell.name: "complete"}
+
+
+def test_a_controller_that_is_down_for_a_while_loses_nothing(monkeypatch, cell):
+    script = [{"41": RUNNING}, DOWN, DOWN, DOWN, {"41": RUNNING}, becomes(cell, "complete"), {}]
+    display = watch(monkeypatch, {"41": (cell,)}, script)
+    assert display.said == [
+        "jobs: 1 running",
+        "jobs: Slurm does not answer (Unable to contact slurm controller); asking again",
+        "jobs: 1 running",
+    ]
+    assert display.ends == {cell.name: "complete"}
+
+
+def test_an_answer_that_does_not_come_is_no_missing_job(monkeypatch, cell):
+    """Two answers without the job are needed, however often there was none."""
+    script = [becomes(cell, "running"), {}, DOWN, {"41": RUNNING}, {}, DOWN, {}]
+    watch(monkeypatch, {"41": (cell,)}, script, end="FAILED, exit code 1:0")
+    assert cell.folder.read().status == "failed"
+
+
+def test_each_job_is_settled_when_it_is_gone(monkeypatch, tmp_path):
+    first, second, third = (make_cell(tmp_path, seed) for seed in range(3))
+    jobs = {"41_0": (first, second), "41_1": (third,)}
+    script = [
+        {"41_0": RUNNING, "41_1": RUNNING},
+        becomes(first, "complete"),
+        {"41_1": RUNNING},
+        {"41_1": RUNNING},
+        becomes(third, "complete"),
+        {},
+    ]
+    display = watch(monkeypatch, jobs, script, end=lambda job_id: f"FAILED of {job_id}")
+    assert [cell.folder.read().status for cell in (first, second, third)] == [
+        "complete",
+        "failed",
+        "complete",
+    ]
+    assert "its job 41_0 ended: FAILED of 41_0" in second.folder.read().error
+    assert display.ends.keys() == {first.name, second.name, third.name}
+
+
+def test_a_cell_that_somebody_works_on_is_left_to_them(monkeypatch, cell):
+    with FolderLock(cell.folder.path):
+        becomes(cell, "running")()
+        watch(monkeypatch, {"41": (cell,)}, [{}, {}], end="FAILED")
+        assert cell.folder.read().status == "running"
+
+
+def test_a_signal_ends_the_waiting_and_not_the_jobs(monkeypatch, cell):
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(0.05)
+
+    monkeypatch.setattr(wait, "_ASK_EVERY_S", 30.0)
+    with pytest.raises(Interrupted) as stop:
+        watch(monkeypatch, {"41": (cell,)}, [interrupt, {"41": RUNNING}])
+    assert stop.value.signum == signal.SIGINT
+    assert cell.folder.read().status == "planned"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "end", "told"),
+    [
+        (None, "no weights", "FAILED, exit code 1:0", "no weights"),
+        ("no weights", "no weights", "FAILED, exit code 1:0", "no weights"),
+        ("no device", "no weights", "", "no weights"),
+        (None, None, "FAILED, exit code 1:0", "its job 41 ended: FAILED, exit code 1:0"),
+        ("no weights", "no weights", "OUT_OF_MEMORY", "its job 41 ended: OUT_OF_MEMORY"),
+    ],
+)
+def test_why_a_measurement_failed_is_said_by_the_cell_if_it_can(
+    monkeypatch, cell, before, after, end, told
+):
+    becomes(cell, "complete", measuring_error=before)()
+    run = compose_run("sharpness=top5", "seed=0")
+    to_measure = PlannedCell(
+        folder=cell.folder,
+        points=(Point(run=run, overrides=(), folder=cell.folder),),
+        record=cell.folder.read(),
+        action="measure",
+    )
+    script = [{"41": RUNNING}, becomes(cell, "complete", measuring_error=after), {}, {}]
+    watch(monkeypatch, {"41": (to_measure,)}, script, end=end)
+    assert cell.folder.read().measuring_error == told

@@ -1,0 +1,147 @@
+"""What a sweep has left to do."""
+
+import pytest
+from helpers import compose_run
+
+from samsweep.records.identity import cell_id, wanted_measurements
+from samsweep.records.lock import FolderLock
+from samsweep.records.provenance import provenance
+from samsweep.records.schema import Attempt, Measurement, Record
+from samsweep.records.store import CellFolder
+from samsweep.sweep.plan import Point, plan_sweep
+
+ATTEMPT = Attempt(
+    started="2026-01-01T00:00:00+00:00", provenance=provenance(device="cpu", num_threads=1)
+)
+
+
+def point(root, *overrides):
+    run = compose_run(*overrides)
+    return Point(run=run, overrides=overrides, folder=CellFolder(root / cell_id(run.cell)))
+
+
+def leave(root, status, *overrides, **changes):
+    found = point(root, *overrides)
+    found.folder.path.mkdir(parents=True)
+    record = Record.planned(found.run).model_copy(update={"status": status, **changes})
+    found.folder.write(record)
+    return found.folder
+
+
+def measurement(name, **result):
+    return Measurement(
+        name=name,
+        settings={},
+        result=result,
+        measured="2026-01-01T00:00:00+00:00",
+        provenance=ATTEMPT.provenance,
+    )
+
+
+def test_duplicates_are_one_cell(tmp_path):
+    grid = [point(tmp_path, "opt=sgd", f"rho={rho}") for rho in (0.1, 0.2, 0.4)]
+    plan = plan_sweep([*grid, point(tmp_path, "opt=sam")])
+    assert [[p.overrides for p in c.points] for c in plan.cells] == [
+        [("opt=sgd", "rho=0.1")],
+        [("opt=sam",)],
+    ]
+    assert str(plan) == "2 cells of 4 points: 2 to train"
+
+
+@pytest.mark.parametrize(
+    ("status", "work"),
+    [
+        ("planned", "train"),
+        ("running", "resume"),
+        ("interrupted", "resume"),
+        ("failed", "resume"),
+        ("complete", "measure"),
+        ("diverged", "nothing"),
+    ],
+)
+def test_work_follows_from_the_status(tmp_path, status, work):
+    attempts = () if status == "planned" else (ATTEMPT,)
+    leave(tmp_path, status, attempts=attempts)
+    assert plan_sweep([point(tmp_path)]).cells[0].action == work
+
+
+@pytest.mark.parametrize("status", ["planned", "running", "complete"])
+def test_a_cell_that_somebody_works_on_is_left_to_them(tmp_path, status):
+    folder = leave(tmp_path, status)
+    with FolderLock(folder.path):
+        plan = plan_sweep([point(tmp_path), point(tmp_path, "opt=sgd")])
+    assert [c.action for c in plan.cells] == ["elsewhere", "train"]
+    assert [c.action for c in plan.to_do] == ["train"]
+    assert [c.folder for c in plan.elsewhere] == [folder]
+    assert str(plan) == "2 cells: 1 to train, 1 running elsewhere"
+
+
+def test_a_finished_cell_is_finished_whoever_looks_at_it(tmp_path):
+    folder = leave(tmp_path, "complete")
+    with FolderLock(folder.path):
+        assert plan_sweep([point(tmp_path, "sharpness=none")]).cells[0].action == "nothing"
+
+
+def test_a_complete_cell_with_its_measurements_has_nothing_left(tmp_path):
+    leave(tmp_path, "complete")
+    plan = plan_sweep([point(tmp_path, "sharpness=none"), point(tmp_path, "opt=sgd")])
+    assert [c.action for c in plan.cells] == ["nothing", "train"]
+    assert [c.name for c in plan.to_do] == [plan.cells[1].folder.path.name]
+    assert str(plan) == "2 cells: 1 to train, 1 already finished"
+
+
+def test_a_second_measurement_of_a_cell_stays_in_the_plan(tmp_path):
+    grid = [
+        point(tmp_path, f"opt={opt}", f"sharpness={sharpness}", f"rho={rho}")
+        for opt in ("sgd",)
+        for sharpness in ("lambda_max", "top5", "none")
+        for rho in (0.1, 0.2)
+    ]
+    plan = plan_sweep(grid)
+    (cell,) = plan.cells
+    assert cell.action == "train"
+    assert [p.run.sharpness.measures for p in cell.points] == [("lambda_max",), ("top5",)]
+    assert str(plan) == "1 cell of 6 points: 1 to train"
+
+
+def test_of_two_measurements_only_the_missing_one_is_planned(tmp_path):
+    first, second = (point(tmp_path, f"sharpness={name}") for name in ("lambda_max", "top5"))
+    (key,) = wanted_measurements(first.run.sharpness)
+    leave(tmp_path, "complete", measurements={key: measurement("lambda_max")})
+    (cell,) = plan_sweep([first, second]).cells
+    assert cell.action == "measure"
+    assert cell.points == (second,)
+
+
+@pytest.mark.parametrize(
+    "result, action",
+    [
+        ({"loss": 1.2}, "nothing"),
+        ({"loss": 1e-6}, "measure"),
+        ({"loss": 1e-6, "loss_rounding": 1e-10}, "nothing"),
+    ],
+)
+def test_what_float32_had_rounded_away_is_measured_again(tmp_path, result, action):
+    asked = point(tmp_path, "sharpness=lambda_max")
+    (key,) = wanted_measurements(asked.run.sharpness)
+    leave(tmp_path, "complete", measurements={key: measurement("lambda_max", **result)})
+    assert plan_sweep([asked]).cells[0].action == action
+
+
+def test_measurements_that_are_there_are_not_planned_again(tmp_path):
+    """The same sweep over two measures, when both have been taken."""
+    grid = [point(tmp_path, f"sharpness={name}") for name in ("lambda_max", "top5")]
+    taken = {
+        key: measurement(name)
+        for asked in grid
+        for key, name in wanted_measurements(asked.run.sharpness).items()
+    }
+    leave(tmp_path, "complete", measurements=taken)
+    plan = plan_sweep(grid)
+    assert plan.to_do == ()
+    assert str(plan) == "1 cell of 2 points: 1 already finished"
+
+
+def test_a_study_of_another_name_is_another_folder(tmp_path):
+    plan = plan_sweep([point(tmp_path / s, f"study={s}") for s in ("one", "two")])
+    assert len(plan.cells) == 2
