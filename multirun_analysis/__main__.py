@@ -12,12 +12,10 @@ from threadpoolctl import threadpool_limits
 
 from multirun_analysis.references import references
 from multirun_analysis.study import Study, StudyError, open_study
-from multirun_analysis.tables.effect_pages import conclusion_pages, effect_pages, reference_pages
 from multirun_analysis.tables.export import export_frames
-from multirun_analysis.tables.formats import to_html
 from multirun_analysis.tables.pages import Page
 from multirun_analysis.tables.render import terminal_text, write_pages
-from multirun_analysis.tables.results import study_pages
+from multirun_analysis.tables.study_pages import effect_pages, reference_pages, study_pages
 from samsweep.config import ConfigError, unknown_name
 from samsweep.records.store import write_text
 
@@ -72,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _fail(error)
     tables = study_pages(study)
     compared = [] if arguments.reference is None else reference_pages(study, arguments.reference)
-    pages = [*tables, *effect_pages(study), *conclusion_pages(study), *compared]
+    pages = [*tables, *effect_pages(study), *compared]
     folder = arguments.out / study.name
     write_pages(pages, folder)
     shown = [] if arguments.quiet else [*tables, *compared]
@@ -103,11 +101,9 @@ def _write_report(
     study: Study, pictures: Mapping[str, Picture], compared: Sequence[Page], folder: Path
 ) -> str:
     """Write the report; returns a sentence that says where it is."""
-    from multirun_analysis.report.assembly import study_report
     from multirun_analysis.report.page import report_html
 
-    report = study_report(study, pictures, compared)
-    write_text(folder / "report.html", report_html(report, to_html))
+    write_text(folder / "report.html", report_html(study, pictures.values(), compared))
     return f"All of it: {folder}/report.html"
 
 

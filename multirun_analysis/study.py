@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from multirun_analysis.runs.launches import resume_commands
 from multirun_analysis.runs.load import Skipped, load_amplified, load_history, read_frames
 from multirun_analysis.stats.effects import estimate_effects
 from multirun_analysis.stats.families import confirmatory_of
@@ -61,9 +62,19 @@ class Study:
         return matched_effects(self.runs, self.history)
 
     @property
+    def resume_commands(self) -> tuple[str, ...]:
+        """The recorded commands of the launches whose cells are unfinished."""
+        return tuple(self._launches[0])
+
+    @cached_property
+    def _launches(self) -> tuple[list[str], list[Skipped]]:
+        skipped: list[Skipped] = []
+        return resume_commands(self.folder, self.runs, skipped), skipped
+
+    @property
     def problems(self) -> tuple[Skipped, ...]:
         """Everything that the tables need and that could not be read."""
-        return (*self.skipped, *self.amplified.attrs["skipped"])
+        return (*self.skipped, *self.amplified.attrs["skipped"], *self._launches[1])
 
 
 def open_study(name: str, runs_root: Path | str, config_dir: Path | str | None = None) -> Study:

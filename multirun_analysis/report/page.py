@@ -1,4 +1,4 @@
-"""One self-contained HTML file about a study: question, design, tables, figures, conclusions.
+"""One self-contained HTML file about a study: question, verdicts, design, tables, figures, effects.
 
 The file needs no network and no other file, and runs nothing. Whatever comes from records is
 escaped.
@@ -8,109 +8,27 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
 from multirun_analysis.figures.captions import Picture
 from multirun_analysis.figures.style import DPI, png_bytes, svg_bytes
-from multirun_analysis.runs.load import Skipped
-from multirun_analysis.stats.summary import split_by_recipe
-from multirun_analysis.tables.pages import Page, Section
-from multirun_analysis.wording.numbers import number
-from samsweep.records.schema import FINISHED, Record
-
-ToHtml = Callable[[Page], str]
+from multirun_analysis.report.provenance import design, provenance, question
+from multirun_analysis.runs.launches import unfinished
+from multirun_analysis.runs.reading import read_records
+from multirun_analysis.study import Study
+from multirun_analysis.tables.formats import to_html
+from multirun_analysis.tables.pages import Page
+from multirun_analysis.tables.study_pages import effect_pages, study_pages
+from multirun_analysis.tables.verdicts import verdict_lines
 
 #: Bytes beyond which a figure is smaller as pixels than as outlines.
 _LARGEST_SVG = 200_000
-#: Cells and files that are named; of more, the number.
-_MOST_NAMED = 50
-
-#: Of direction and magnitude, from fine to coarse.
-_GRANULARITIES = {
-    "element": "each element",
-    "tensor": "each tensor",
-    "global": "the whole gradient",
-}
-
-QUESTION = (
-    "Sharpness-Aware Minimization (SAM) takes each step with the gradient h at a point uphill, "
-    "w + ε, in place of the gradient g at the weights w. The two differ in direction and in "
-    "magnitude. Which of the two makes the minima flat, and the networks accurate?",
-    "The optimizer SAMDIRECTION takes SAM's direction with SGD's magnitude, SAMMAGNITUDE SGD's "
-    "direction with SAM's magnitude. What a direction is depends on the granularity: of each "
-    "element, of each tensor, or of the whole gradient.",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What a report tells, ready to be laid out.
-
-    Args:
-        study: Name of the study.
-        design: Page of :func:`design`.
-        provenance: Page of :func:`provenance`.
-        title: Of the document.
-        question: Paragraphs in plain text.
-        pages: Tables, in their order.
-        pictures: Figures, in their order.
-        effects: Pages about effects.
-        conclusions: Sentences in plain text.
-        conclusion_pages: The same and more as pages, below the effects.
-        gaps: Commands that train what the study lacks.
-        skipped: Files that could not be read.
-    """
-
-    study: str
-    design: Page
-    provenance: Page
-    title: str = "Direction or magnitude?"
-    question: Sequence[str] = QUESTION
-    pages: Sequence[Page] = ()
-    pictures: Sequence[Picture] = ()
-    effects: Sequence[Page] = ()
-    conclusions: Sequence[str] = ()
-    conclusion_pages: Sequence[Page] = ()
-    gaps: Sequence[str] = ()
-    skipped: Sequence[Skipped] = ()
-
-
-def question(runs: pd.DataFrame) -> tuple[str, ...]:
-    """The question, and at which granularities a study asks it.
-
-    Args:
-        runs: Frame of :func:`.load_runs`.
-    """
-    hybrids = runs.loc[runs["direction"] != runs["magnitude"], "granularity"]
-    asked = [words for name, words in _GRANULARITIES.items() if name in set(hybrids.dropna())]
-    return (*QUESTION, f"This study asks it of {' and of '.join(asked)}.") if asked else QUESTION
-
-
-def report_html(report: Report, to_html: ToHtml) -> str:
-    """The report as one HTML document.
-
-    Args:
-        report: What it tells.
-        to_html: Turns a page into an escaped fragment whose first heading is an ``<h1>``.
-    """
-    return _TEMPLATES.get_template("report.html").render(
-        report=report,
-        design=_fragment(report.design, to_html),
-        pages=[_fragment(page, to_html) for page in report.pages],
-        figures=[_figure(picture) for picture in report.pictures],
-        effects=[_fragment(page, to_html) for page in report.effects],
-        conclusion_pages=[_fragment(page, to_html) for page in report.conclusion_pages],
-        provenance=_fragment(report.provenance, to_html),
-    )
-
 
 _TEMPLATES = Environment(
     loader=PackageLoader("multirun_analysis.report"),
@@ -119,6 +37,29 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+def report_html(study: Study, pictures: Iterable[Picture], extra: Sequence[Page] = ()) -> str:
+    """Everything about a study as one HTML document.
+
+    Args:
+        study: The study.
+        pictures: Of :func:`.draw_figures`.
+        extra: Further pages, such as those beside published numbers.
+    """
+    records = read_records(study.folder, [])
+    return _TEMPLATES.get_template("report.html").render(
+        title="Direction or magnitude?",
+        study=study,
+        question=question(study.runs),
+        verdicts=verdict_lines(study.effects),
+        design=_fragment(design(study.runs)),
+        pages=[_fragment(page) for page in (*study_pages(study), *extra)],
+        figures=[_figure(picture) for picture in pictures],
+        effects=[_fragment(page) for page in effect_pages(study)],
+        provenance=_fragment(provenance(study.runs, study.measurements, records)),
+        num_unfinished=len(unfinished(study.runs)),
+    )
 
 
 # --------------------------------------------------------------------------- parts of the document
@@ -153,7 +94,7 @@ class _Figure(NamedTuple):
 _HEADING = re.compile(r"<(/?)h([1-6])\b")
 
 
-def _fragment(page: Page, to_html: ToHtml) -> _Fragment:
+def _fragment(page: Page) -> _Fragment:
     """A page below the report's own headings, with tables that scroll by themselves."""
     html = _HEADING.sub(lambda found: f"<{found[1]}h{min(6, int(found[2]) + 2)}", to_html(page))
     label = f"Table: {escape(page.title)}"
@@ -190,190 +131,3 @@ def _data_uri(picture: Picture) -> str:
     few = image.quantize(256, dither=Image.Dither.NONE)
     few.save(buffer, format="PNG", optimize=True, dpi=(DPI, DPI))
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-# --------------------------------------------------------------------------- design
-
-
-def design(runs: pd.DataFrame) -> Page:
-    """What was trained: each optimizer with its formula, radii, models and seeds, per recipe.
-
-    Args:
-        runs: Frame of :func:`.load_runs`.
-    """
-    sections = [
-        Section(heading=title, table=_design_table(cells)) for title, cells in split_by_recipe(runs)
-    ]
-    return Page(
-        name="design",
-        title="What was trained",
-        legend="g is the gradient of a mini-batch at w, h that of the same mini-batch at w + "
-        "epsilon. The formula is the vector handed to the base optimizer.",
-        sections=tuple(sections),
-        data=pd.concat([section.table for section in sections], ignore_index=True),
-    )
-
-
-def _design_table(cells: pd.DataFrame) -> pd.DataFrame:
-    keys = ["optimizer", "granularity", "formula"]
-    rows = [
-        {
-            "optimizer": group["optimizer"].iloc[0],
-            "granularity": _or_blank(group["granularity"].iloc[0]),
-            "vector": group["formula"].iloc[0],
-            "rho": ", ".join(number(rho) for rho in sorted(group["rho"].dropna().unique())),
-            "models": ", ".join(group["model"].unique()),
-            "seeds": ranges(group["seed"]),
-            "cells": str(len(group)),
-        }
-        for _, group in cells.groupby(keys, dropna=False, sort=True)
-    ]
-    return pd.DataFrame(rows, dtype="object")
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Whole numbers in few letters.
-
-    >>> ranges([0, 1, 2, 5, 7, 8])
-    '0–2, 5, 7–8'
-    """
-    runs: list[list[int]] = []
-    for value in sorted({int(value) for value in numbers}):
-        if runs and value == runs[-1][1] + 1:
-            runs[-1][1] = value
-        else:
-            runs.append([value, value])
-    return ", ".join(f"{a}–{b}" if a < b else f"{a}" for a, b in runs)
-
-
-# --------------------------------------------------------------------------- provenance
-
-
-def provenance(
-    runs: pd.DataFrame, measurements: pd.DataFrame, records: Iterable[Record] = ()
-) -> Page:
-    """Where a study's numbers come from, and which cells have none.
-
-    Args:
-        runs: Frame of :func:`.load_runs`.
-        measurements: Frame of :func:`.load_measurements`.
-        records: The records behind them, for versions and commands; they are left out without.
-    """
-    origins = _origins(runs)
-    known = list(records)
-    sections = [
-        Section(heading="Code and machines", text=_dirty_warning(runs), table=origins),
-        *([Section(heading="Versions", table=_versions(known))] if known else []),
-        *([Section(heading="Commands", table=_commands(known))] if known else []),
-        Section(
-            heading="Measurements",
-            text=() if len(measurements) else ("Nothing was measured yet.",),
-            table=_settings(measurements) if len(measurements) else None,
-        ),
-        _without_result(runs),
-    ]
-    return Page(
-        name="provenance",
-        title="Where the numbers come from",
-        legend=f"Of the latest attempt at each cell. Seeds: {ranges(runs['seed'].dropna())}.",
-        sections=tuple(sections),
-        data=origins,
-    )
-
-
-def _origins(runs: pd.DataFrame) -> pd.DataFrame:
-    """Commit, state, results version, machine and device, with the numbers of their cells."""
-    shown = pd.DataFrame(
-        {
-            "commit": runs["git_commit"].fillna("unknown"),
-            "source": runs["git_dirty"].map({True: "changed since the commit", False: "clean"}),
-            "RESULTS_VERSION": runs["results_version"].astype("string"),
-            "host": runs["host"].fillna("unknown"),
-            "device": runs["device"].fillna("unknown"),
-            "seconds": runs["seconds"],
-        }
-    )
-    shown["source"] = shown["source"].fillna("unknown")
-    keys = [name for name in shown.columns if name != "seconds"]
-    # A cell without an attempt was touched by no machine.
-    worked = shown[runs["host"].notna()]
-    groups = worked.groupby(keys, sort=False, as_index=False)
-    found = groups.agg(cells=("seconds", "size"), hours=("seconds", "sum"))
-    return found.assign(
-        cells=found["cells"].astype(str), hours=[f"{s / 3600:.2f}" for s in found["hours"]]
-    ).astype("object")
-
-
-def _dirty_warning(runs: pd.DataFrame) -> tuple[str, ...]:
-    dirty = int(runs["git_dirty"].fillna(False).astype(bool).sum())
-    said = f"{dirty} {_cells(dirty)} by source that differed from its commit."
-    return (said,) if dirty else ()
-
-
-def _cells(count: int) -> str:
-    return "cell was trained" if count == 1 else "cells were trained"
-
-
-def _versions(records: Sequence[Record]) -> pd.DataFrame:
-    rows = [
-        {"library": name, "version": version, "cells": record.cell_id}
-        for record in records
-        for name, version in (
-            record.attempts[-1].provenance.versions if record.attempts else {}
-        ).items()
-    ]
-    return _counted(rows, ["library", "version"])
-
-
-def _commands(records: Sequence[Record]) -> pd.DataFrame:
-    rows = [
-        {"command": record.attempts[-1].provenance.command, "cells": record.cell_id}
-        for record in records
-        if record.attempts
-    ]
-    return _counted(rows, ["command"])
-
-
-def _counted(rows: Sequence[dict[str, str]], keys: list[str]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=[*keys, "cells"], dtype="object")
-    counts = frame.groupby(keys, sort=False)["cells"].nunique().reset_index()
-    return counts.astype({"cells": str}).astype("object").head(_MOST_NAMED)
-
-
-def _settings(measurements: pd.DataFrame) -> pd.DataFrame:
-    rows = [
-        {
-            "measurement": label,
-            "cells": str(group["cell_id"].nunique()),
-            "not converged": str(int((~group["converged"].fillna(True).astype(bool)).sum())),
-            "device": ", ".join(sorted(group["measured_on"].dropna().unique())),
-        }
-        for label, group in measurements.groupby("settings_label")
-    ]
-    return pd.DataFrame(rows, dtype="object")
-
-
-def _without_result(runs: pd.DataFrame) -> Section:
-    """The cells that are not complete, diverged ones first."""
-    lost = runs[runs["status"] != "complete"]
-    heading = "Cells without a result"
-    if lost.empty:
-        return Section(heading=heading, text=(f"None: complete are {len(runs)} of {len(runs)}.",))
-    counts = ", ".join(f"{n} {status}" for status, n in lost["status"].value_counts().items())
-    first = lost.assign(unfinished=~lost["status"].isin(FINISHED)).sort_values("unfinished")
-    rows = [
-        {"status": cell["status"], "cell": cell["cell_id"], "why": _last_line(cell["error"])}
-        for cell in first.head(_MOST_NAMED).to_dict("records")
-    ]
-    more = len(lost) - len(rows)
-    text = [f"{len(lost)} of {len(runs)} cells: {counts}."]
-    text += [f"The first {len(rows)} are named."] * (more > 0)
-    return Section(heading=heading, text=tuple(text), table=pd.DataFrame(rows, dtype="object"))
-
-
-def _last_line(error: Any) -> str:
-    return error.strip().rpartition("\n")[2] if isinstance(error, str) else ""
-
-
-def _or_blank(value: object) -> str:
-    return value if isinstance(value, str) else ""

@@ -13,6 +13,7 @@ import pandas as pd
 
 from multirun_analysis.runs.load import Skipped, read_frames
 from multirun_analysis.study import Study
+from multirun_analysis.tables.accuracy import accuracy_page
 from multirun_analysis.tables.formats import (
     html_document,
     latex_document,
@@ -21,8 +22,7 @@ from multirun_analysis.tables.formats import (
     to_markdown,
 )
 from multirun_analysis.tables.pages import Page
-from multirun_analysis.tables.results import accuracy_page
-from multirun_analysis.tables.verdicts import answer
+from multirun_analysis.tables.verdicts import verdict_lines
 from multirun_analysis.wording.labels import printable
 from samsweep.records.schema import Status
 from samsweep.records.store import write_text
@@ -70,10 +70,17 @@ def terminal_text(study: Study, shown: Sequence[Page], pages: Sequence[Page], fo
     """
     # Read, not rendered again: that takes a second where there are thousands of cells.
     tables = "".join(f"{(folder / f'{page.name}.md').read_text('utf-8')}\n" for page in shown)
-    said = "".join(f"{sentence}\n\n" for sentence in answer(study))
+    verdicts = "".join(f"{line}\n" for line in verdict_lines(study.effects))
     return (
-        f"{tables}{said}{describe_cells(study.runs, study.problems)}\n\n{_written(pages, folder)}\n"
+        f"{tables}{verdicts}{describe_cells(study.runs, study.problems)}\n"
+        f"{_resume(study.resume_commands)}\n{_written(pages, folder)}\n"
     )
+
+
+def _resume(commands: Sequence[str]) -> str:
+    """The commands that run what is unfinished, if their launches recorded them."""
+    lines = "".join(f"  {command}\n" for command in commands)
+    return f"run again, these commands skip what is finished:\n{lines}" if lines else ""
 
 
 def _written(pages: Iterable[Page], folder: Path) -> str:

@@ -66,6 +66,7 @@ class Manifest(_Part):
         schema_version: :data:`SCHEMA_VERSION` of the writer.
         started: When.
         command: The command line.
+        overrides: The sweep's own overrides, as they stood on the command line.
         git_commit: Of samsweep's source; None outside a checkout.
         git_dirty: Whether that source differed from the commit.
         launcher: What started the cells, with its settings.
@@ -75,6 +76,7 @@ class Manifest(_Part):
     schema_version: Annotated[int, Field(le=SCHEMA_VERSION)] = SCHEMA_VERSION
     started: str
     command: str
+    overrides: tuple[str, ...] = ()
     git_commit: str | None
     git_dirty: bool | None
     launcher: Launcher

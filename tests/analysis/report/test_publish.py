@@ -14,8 +14,7 @@ from PIL import Image
 
 from multirun_analysis.__main__ import main
 from multirun_analysis.study import open_study
-from multirun_analysis.tables.effect_pages import conclusion_pages, effect_pages
-from multirun_analysis.tables.results import study_pages
+from multirun_analysis.tables.study_pages import effect_pages, study_pages
 
 from ..conftest import Study, cell, variant
 

@@ -35,8 +35,8 @@ from multirun_analysis.report.page import (
 from multirun_analysis.runs.load import Skipped, load_measurements, load_runs
 from multirun_analysis.runs.reading import read_records
 from multirun_analysis.study import open_study
+from multirun_analysis.tables.accuracy import accuracy_table
 from multirun_analysis.tables.pages import Page, Section
-from multirun_analysis.tables.results import accuracy_table
 
 from ..conftest import Study, attempt, cell, measurement, variant
 from ..conftest import provenance as origin

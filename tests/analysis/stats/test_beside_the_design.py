@@ -11,7 +11,7 @@ import pytest
 from multirun_analysis.runs.load import load_history, read_frames
 from multirun_analysis.stats.curvature import CURVATURE_COLUMNS, curvature_effects
 from multirun_analysis.stats.matched import MATCHED_COLUMNS, matched_effects
-from multirun_analysis.tables.effect_tables import curvature_page, matched_page
+from multirun_analysis.tables.effects import curvature_page, matched_page
 from multirun_analysis.wording.labels import recipe_titles
 
 from ..conftest import Study, cell, measurement, variant

@@ -9,7 +9,7 @@ import pytest
 
 from multirun_analysis.study import open_study
 from multirun_analysis.tables.render import accuracy_markdown, terminal_text, write_pages
-from multirun_analysis.tables.results import study_pages
+from multirun_analysis.tables.study_pages import study_pages
 
 from ..conftest import Study, cell, measurement, variant
 

@@ -12,8 +12,10 @@ from multirun_analysis import accuracy_table, load_measurements, load_runs, shar
 from multirun_analysis.runs.measurements import MEANINGS
 from multirun_analysis.stats.summary import join_measurements, split_by_recipe
 from multirun_analysis.study import open_study
+from multirun_analysis.tables.accuracy import accuracy_page
 from multirun_analysis.tables.pages import Page, Section
-from multirun_analysis.tables.results import accuracy_page, sgd_table, study_pages
+from multirun_analysis.tables.sgdhess import sgd_table
+from multirun_analysis.tables.study_pages import study_pages
 from samsweep.config import MEASURES, VARIANTS
 
 from ..conftest import Study, cell, line, measurement, plane, spectrum, taken, variant

@@ -63,8 +63,8 @@ _LEGEND = (
     f"main effect. {_MISSING}: no seed has all values."
 )
 _PUBLISHED_LEGEND = (
-    "Single values, without seeds: these are point contrasts, from which nothing can be told apart "
-    f"from chance. {_MISSING}: a number that the contrast needs was not published."
+    "Single values, without seeds: these are point contrasts without intervals or tests. "
+    f"{_MISSING}: a number that the contrast needs was not published."
 )
 
 Row = Mapping[Any, Any]
@@ -89,36 +89,11 @@ def effects_page(effects: pd.DataFrame) -> Page:
 
 
 def _sections(effects: pd.DataFrame) -> Iterator[Section]:
-    if effects.empty:
-        yield Section(
-            heading="No effects", text=("The study has no SAMDIRECTION or SAMMAGNITUDE.",)
-        )
     for _, recipe in effects.groupby("recipe_key", sort=False):
         yield Section(heading=recipe["recipe"].iloc[0])
-        yield from _confirmatory_section(recipe)
         keys = ["outcome", "settings_key", "ascent", "eta", "scaled", "granularity"]
         for _, table in recipe.groupby(keys, sort=False, dropna=False):
             yield Section(heading=design_title(table.iloc[0]), level=3, table=_table(table))
-
-
-def _confirmatory_section(effects: pd.DataFrame) -> Iterator[Section]:
-    """The tests that were named beforehand, of all outcomes in one table."""
-    named = effects[effects["family"] == CONFIRMATORY].to_dict("records")
-    if not named:
-        yield Section(
-            heading="", text=("No tests were named beforehand: all of these are exploratory.",)
-        )
-        return
-    rows = [
-        {
-            "outcome": OUTCOME_LABELS[row["outcome"]],
-            "granularity": GRANULARITY_LABELS[row["granularity"]],
-            **_table_row(row),
-        }
-        for row in named
-    ]
-    table = pd.DataFrame(rows, dtype="object").drop(columns=["[95 % BCa]", "median"])
-    yield Section(heading="Confirmatory tests", level=3, table=table)
 
 
 def design_title(row: Row | pd.Series[Any]) -> str:
@@ -136,10 +111,11 @@ def design_title(row: Row | pd.Series[Any]) -> str:
 def _table(effects: pd.DataFrame) -> pd.DataFrame:
     shown = ~effects["effect"].isin(SIMPLE_EFFECTS) | effects["interaction_large"]
     rows = effects[shown].to_dict("records")
-    return pd.DataFrame([_table_row(row) for row in rows], dtype="object")
+    return pd.DataFrame([table_row(row) for row in rows], dtype="object")
 
 
-def _table_row(row: Row) -> dict[str, str]:
+def table_row(row: Row) -> dict[str, str]:
+    """An effect's row of a table; ``??`` where no seed has all values."""
     found = row["n"] > 0
     return {
         "effect": EFFECT_LABELS[row["effect"]],
@@ -162,10 +138,9 @@ def _adjusted_text(row: Row) -> str:
 
 def _fit_text(row: Row) -> str:
     """The contrast at equal training loss; blank where there are too few cells to adjust."""
-    if pd.isna(row["fit_estimate"]):
-        return ""
     columns = {"estimate": "fit_estimate", "t_low": "fit_low", "t_high": "fit_high"}
-    return interval_text({ours: row[theirs] for ours, theirs in columns.items()})
+    fit = {ours: row[theirs] for ours, theirs in columns.items()}
+    return "" if pd.isna(fit["estimate"]) else interval_text(fit)
 
 
 def _seeds_text(row: Row) -> str:

@@ -1,0 +1,55 @@
+"""The commands that launched what is unfinished, from the manifests of a study's launches."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pandas as pd
+from pydantic import ValidationError
+
+from multirun_analysis.runs.reading import MAX_RECORD, Skipped, read_regular, skip
+from multirun_analysis.wording.labels import printable
+from samsweep.records.schema import FINISHED
+from samsweep.sweep.manifest import Manifest, launch_folders
+
+#: Commands that are shown, at most; the latest ones.
+_MOST_SHOWN = 10
+
+
+def unfinished(runs: pd.DataFrame) -> pd.DataFrame:
+    """The cells without a result; a diverged cell has one."""
+    return runs[~runs["status"].isin(FINISHED)]
+
+
+def resume_commands(study_folder: Path, runs: pd.DataFrame, skipped: list[Skipped]) -> list[str]:
+    """The commands whose cells are unfinished: run again, they run these and skip the others.
+
+    Args:
+        study_folder: ``multirun/<study>``.
+        runs: Frame of :func:`.load_runs`.
+        skipped: Takes the manifests that cannot be read, and why.
+
+    Returns:
+        Lines for a shell, latest launch first, each once.
+    """
+    open_cells = set(unfinished(runs)["cell_id"])
+    commands: dict[str, None] = {}
+    for launch in reversed(launch_folders(study_folder) if open_cells else []):
+        try:
+            content = read_regular(str(launch.manifest_file), 16 * MAX_RECORD)
+            manifest = Manifest.model_validate_json(content)
+        except ValidationError:
+            skip(skipped, launch.manifest_file, "no manifest of a known version")
+        except (ValueError, OSError) as error:
+            skip(skipped, launch.manifest_file, str(error))
+        else:
+            if open_cells & manifest.cells.keys():
+                commands[_command(manifest)] = None
+    return list(commands)[:_MOST_SHOWN]
+
+
+def _command(manifest: Manifest) -> str:
+    """The sweep with its own overrides; where these were not recorded, the command line."""
+    sweep = ["python", "-m", "samsweep.run", "-m", *manifest.overrides]
+    return printable(shlex.join(sweep) if manifest.overrides else manifest.command)
