@@ -54,13 +54,7 @@ class _Kind:
 
 
 def array_pictures(recipe: Recipe, study: Study, palette: Palette) -> Iterator[Picture]:
-    """A picture of the spectra or landscapes of each model and measurement.
-
-    Args:
-        recipe: Of the study.
-        study: The study; the records of the recipe's cells that have such results are read again.
-        palette: Of the study.
-    """
+    """A picture of the spectra or landscapes of each model and measurement."""
     measured = study.measurements[study.measurements["cell_id"].isin(recipe.runs["cell_id"])]
     found = load_arrays(study.folder, measured)
     for name, kind in _KINDS.items():

@@ -76,12 +76,6 @@ def forest(
 ) -> Figure | None:
     """Estimates with 95 % intervals: models and granularities in rows, outcomes in columns.
 
-    Args:
-        effects: Frame of effects of one recipe, ascent and measurement.
-        shown: Effects to draw, by the name in the frame.
-        title: Of the figure.
-        below: The recipe, and the measurement.
-
     Returns:
         None where there is no estimate.
     """

@@ -100,11 +100,6 @@ class Column(NamedTuple):
 def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Mean, sd and n of every number over the seeds of equal cells, at each epoch.
 
-    Args:
-        history: Frame of :func:`.load_history`.
-        runs: Frame of :func:`.load_runs`. Only complete cells count, so
-            that the same seeds are behind every epoch of a line.
-
     Returns:
         Recipe, model, optimizer, variant, granularity, rho, epoch, and three columns
         ``<number>``, ``<number>:sd`` and ``<number>:n`` for each.
@@ -174,12 +169,6 @@ def amplified_share(
     summary: pd.DataFrame, palette: Palette, title: str, below: str
 ) -> Figure | None:
     """The amplified share (the study's Experiment 3): a row per model, a column per radius.
-
-    Args:
-        summary: Rows of :func:`epoch_summary` of one recipe.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe.
 
     Returns:
         None where no cell has the number.
@@ -337,11 +326,6 @@ def layer_cosines(summary: pd.DataFrame, title: str, below: str) -> Figure | Non
     """Cosine of g and h in each weight tensor over the epochs, as shades.
 
     A row per series, a column per radius; in a panel the network's input is at the top.
-
-    Args:
-        summary: Rows of :func:`epoch_summary` of one recipe and model.
-        title: Of the figure.
-        below: The recipe and the model.
 
     Returns:
         None where no cell has these numbers.

@@ -50,10 +50,6 @@ from samsweep.records.store import atomic_path
 def draw_figures(study: Study, effects: pd.DataFrame | None = None) -> dict[str, Picture]:
     """Every figure of a study that there are data for, in reading order.
 
-    Args:
-        study: A study that has been read.
-        effects: Frame of effects; None to leave them out.
-
     Returns:
         Pictures by their name.
     """
@@ -75,10 +71,6 @@ def draw_figures(study: Study, effects: pd.DataFrame | None = None) -> dict[str,
 
 def write_figures(pictures: Mapping[str, Picture], folder: Path) -> list[Path]:
     """Write each picture as PNG and SVG.
-
-    Args:
-        pictures: Of :func:`draw_figures`.
-        folder: Made where there is none.
 
     Returns:
         The files written.

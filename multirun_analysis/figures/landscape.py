@@ -52,13 +52,6 @@ _MOST_RATIO = 1e4
 def loss_along_line(found: pd.DataFrame, palette: Palette, title: str, below: str) -> Figure | None:
     """The loss along a direction, of one model: a row per granularity, a column per radius.
 
-    Args:
-        found: Rows of :func:`.load_arrays` with lines, of one recipe,
-            model and measurement.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe and the model.
-
     Returns:
         None where there is no line.
     """
@@ -115,12 +108,6 @@ def loss_over_plane(found: pd.DataFrame, title: str, below: str) -> Figure | Non
     """Contours of the loss over a plane, of one model: a row per optimizer, a column per rho.
 
     Each panel is of one network, that of the lowest seed.
-
-    Args:
-        found: Rows of :func:`.load_arrays` with planes, of one recipe,
-            model and measurement.
-        title: Of the figure.
-        below: The recipe and the model.
 
     Returns:
         None where there is no plane.

@@ -63,11 +63,7 @@ def by_line(rows: pd.DataFrame) -> dict[tuple[Series, float], pd.DataFrame]:
 
 
 def panel_rows(cells: Cells) -> list[Row]:
-    """Rows of panels: a row per granularity and one of SGDHESS, a panel per rho, SGD in each.
-
-    Args:
-        cells: Of :func:`by_line`.
-    """
+    """Rows of panels: a row per granularity and one of SGDHESS, a panel per rho, SGD in each."""
     sgd = [(series, rho) for series, rho in cells if series.variant == "sgd"]
     others = [series for series, _ in cells if series.variant != "sgd"]
     rows = []

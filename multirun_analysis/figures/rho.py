@@ -69,13 +69,6 @@ def against_rho(
 ) -> Figure | None:
     """An outcome against rho: models in rows, granularities in columns.
 
-    Args:
-        runs: A row per cell of one recipe, or per cell and measurement of one kind.
-        outcome: What is drawn.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe, and the measurement.
-
     Returns:
         None where no cell with a rho has a value.
     """

@@ -37,12 +37,6 @@ def accuracy_sharpness(
 ) -> Figure | None:
     """Test accuracy against ln λₘₐₓ: models in rows, granularities in columns, a point per cell.
 
-    Args:
-        measured: A row per cell and measurement of one kind, of one recipe.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe, and the measurement.
-
     Returns:
         None where no cell has both numbers.
     """
@@ -61,12 +55,6 @@ def sharpness_fit(
     measured: pd.DataFrame, palette: Palette, title: str, below: str
 ) -> Figure | None:
     """Sharpness against the training loss, in the same panels: do flat networks fit less?
-
-    Args:
-        measured: A row per cell and measurement of one kind, of one recipe.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe, and the measurement.
 
     Returns:
         None where no cell has both numbers.

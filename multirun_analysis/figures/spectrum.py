@@ -47,11 +47,7 @@ def density(spectrum: Spectrum, at: Array, width: float) -> Array:
 
 
 def widths(cells: Cells) -> list[float]:
-    """The width of the Gaussians in each row of panels.
-
-    Args:
-        cells: Of :func:`.by_line`, with spectra.
-    """
+    """The width of the Gaussians in each row of panels."""
     return [_width(spectra) for spectra in (_spectra(row, cells) for row in panel_rows(cells))]
 
 
@@ -71,13 +67,6 @@ def spectral_density(
     found: pd.DataFrame, palette: Palette, title: str, below: str
 ) -> Figure | None:
     """Densities of eigenvalues of one model: a row per granularity, a column per radius.
-
-    Args:
-        found: Rows of :func:`.load_arrays` with spectra, of one recipe,
-            model and measurement.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe and the model.
 
     Returns:
         None where there is no spectrum.

@@ -185,14 +185,7 @@ def shade(colour: str, rank: int, of: int) -> str:
 def new_figure(
     rows: int, columns: int, row_height: float = 2.3, extra: float = 1.0
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of panels; a column that stands alone is less wide.
-
-    Args:
-        rows: Number of rows.
-        columns: Number of columns.
-        row_height: In inches.
-        extra: Height of title and legend in inches.
-    """
+    """A figure of panels; a column that stands alone is less wide."""
     width = min(WIDTH, 1.2 + 3.9 * columns)
     size = (width, rows * row_height + extra)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
@@ -209,12 +202,7 @@ def add_title(figure: Figure, title: str, below: str) -> None:
 
 
 def add_legend(figure: Figure, *groups: Mapping[str, Any]) -> None:
-    """One legend for all panels, below them; each group begins a row, and is read along it.
-
-    Args:
-        figure: The figure.
-        groups: Samples by their labels.
-    """
+    """One legend for all panels, below them; each group begins a row, and is read along it."""
     longest = max((len(label) for group in groups for label in group), default=1)
     fitting = max(1, int(13.5 * figure.get_figwidth() / (longest + 7)))
     rows = [row for group in groups for row in _even_rows(list(group.items()), fitting)]

@@ -40,13 +40,7 @@ _TEMPLATES = Environment(
 
 
 def report_html(study: Study, pictures: Iterable[Picture], extra: Sequence[Page] = ()) -> str:
-    """Everything about a study as one HTML document.
-
-    Args:
-        study: The study.
-        pictures: Of :func:`.draw_figures`.
-        extra: Further pages, such as those beside published numbers.
-    """
+    """Everything about a study as one HTML document."""
     records = read_records(study.folder, [])
     return _TEMPLATES.get_template("report.html").render(
         title="Direction or magnitude?",

@@ -34,11 +34,7 @@ QUESTION = (
 
 
 def question(runs: pd.DataFrame) -> tuple[str, ...]:
-    """The question, and at which granularities a study asks it.
-
-    Args:
-        runs: Frame of :func:`.load_runs`.
-    """
+    """The question, and at which granularities a study asks it."""
     hybrids = runs.loc[runs["direction"] != runs["magnitude"], "granularity"]
     asked = [words for name, words in _GRANULARITIES.items() if name in set(hybrids.dropna())]
     return (*QUESTION, f"This study asks it of {' and of '.join(asked)}.") if asked else QUESTION
@@ -48,11 +44,7 @@ def question(runs: pd.DataFrame) -> tuple[str, ...]:
 
 
 def design(runs: pd.DataFrame) -> Page:
-    """What was trained: each optimizer with its formula, radii, models and seeds, per recipe.
-
-    Args:
-        runs: Frame of :func:`.load_runs`.
-    """
+    """What was trained: each optimizer with its formula, radii, models and seeds, per recipe."""
     sections = [
         Section(heading=title, table=_design_table(cells)) for title, cells in split_by_recipe(runs)
     ]
@@ -104,13 +96,7 @@ def ranges(numbers: Iterable[int]) -> str:
 def provenance(
     runs: pd.DataFrame, measurements: pd.DataFrame, records: Iterable[Record] = ()
 ) -> Page:
-    """Where a study's numbers come from, and which cells have none.
-
-    Args:
-        runs: Frame of :func:`.load_runs`.
-        measurements: Frame of :func:`.load_measurements`.
-        records: The records behind them, for versions and commands; they are left out without.
-    """
+    """Where a study's numbers come from, and which cells have none."""
     origins = _origins(runs)
     known = list(records)
     sections = [

@@ -79,11 +79,6 @@ class Plane:
 def load_arrays(study_folder: Path | str, measurements: pd.DataFrame) -> pd.DataFrame:
     """The spectra and landscapes of complete cells.
 
-    Args:
-        study_folder: ``multirun/<study>``.
-        measurements: Rows of :func:`.load_measurements`; the records of
-            those cells alone are read that have such a measurement.
-
     Returns:
         A row per cell and measurement that can be read: which cell and measurement it is, and
         ``array``, a :class:`Spectrum`, :class:`Line` or :class:`Plane`. What cannot be read is

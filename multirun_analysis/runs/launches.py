@@ -25,11 +25,6 @@ def unfinished(runs: pd.DataFrame) -> pd.DataFrame:
 def resume_commands(study_folder: Path, runs: pd.DataFrame, skipped: list[Skipped]) -> list[str]:
     """The commands whose cells are unfinished: run again, they run these and skip the others.
 
-    Args:
-        study_folder: ``multirun/<study>``.
-        runs: Frame of :func:`.load_runs`.
-        skipped: Takes the manifests that cannot be read, and why.
-
     Returns:
         Lines for a shell, latest launch first, each once.
     """

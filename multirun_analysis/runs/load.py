@@ -93,9 +93,6 @@ class Frames(NamedTuple):
 def load_runs(study_folder: Path | str) -> pd.DataFrame:
     """A row per cell record of a study.
 
-    Args:
-        study_folder: ``multirun/<study>``.
-
     Returns:
         :data:`RUN_COLUMNS` with these dtypes, also when there are no rows.
     """
@@ -106,9 +103,6 @@ def load_runs(study_folder: Path | str) -> pd.DataFrame:
 def load_measurements(study_folder: Path | str) -> pd.DataFrame:
     """A row per cell and measurement.
 
-    Args:
-        study_folder: ``multirun/<study>``.
-
     Returns:
         :data:`MEASUREMENT_COLUMNS` with these dtypes, also when there are no rows.
     """
@@ -118,9 +112,6 @@ def load_measurements(study_folder: Path | str) -> pd.DataFrame:
 
 def load_history(study_folder: Path | str) -> pd.DataFrame:
     """A row per cell and epoch.
-
-    Args:
-        study_folder: ``multirun/<study>``.
 
     Returns:
         :data:`HISTORY_COLUMNS` with these dtypes, also when there are no rows; then whatever else
@@ -143,10 +134,6 @@ def load_amplified(study_folder: Path | str, runs: pd.DataFrame) -> pd.DataFrame
 
     Of each history three lines are read.
 
-    Args:
-        study_folder: ``multirun/<study>``.
-        runs: Frame of :func:`load_runs`.
-
     Returns:
         :data:`AMPLIFIED_COLUMNS`, a row per complete cell that takes a second gradient; the shares
         are percentages, NaN where the history does not say.
@@ -164,11 +151,7 @@ def load_amplified(study_folder: Path | str, runs: pd.DataFrame) -> pd.DataFrame
 
 
 def read_frames(study_folder: Path | str) -> Frames:
-    """Runs and measurements of a study, each record read once.
-
-    Args:
-        study_folder: ``multirun/<study>``.
-    """
+    """Runs and measurements of a study, each record read once."""
     skipped: list[Skipped] = []
     settings: dict[str, tuple[str, Mapping[str, Any]]] = {}
     # A record is let go of at once: spectra and landscapes make it large.

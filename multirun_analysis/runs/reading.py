@@ -40,25 +40,14 @@ class Skipped(NamedTuple):
 
 
 def skip(skipped: list[Skipped], file: Path, reason: str) -> None:
-    """Take note of what could not be read, with a warning.
-
-    Args:
-        skipped: The list to add to.
-        file: Which file.
-        reason: Why, in a sentence.
-    """
+    """Take note of what could not be read, with a warning."""
     problem = Skipped(printable(str(file), 400), printable(reason, 300))
     _log.warning("skipped %s: %s", *problem)
     skipped.append(problem)
 
 
 def cell_names(study_folder: Path, skipped: list[Skipped]) -> list[str]:
-    """Names of the folders of a study's cells, sorted; links are skipped.
-
-    Args:
-        study_folder: ``multirun/<study>``; it may itself be a link.
-        skipped: Takes what cannot be read.
-    """
+    """Names of the folders of a study's cells, sorted; links are skipped."""
     cells = study_folder / "cells"
     if cells.is_symlink():
         skip(skipped, cells, _A_LINK)
@@ -112,10 +101,6 @@ def read_regular(file: str, limit: int) -> bytes:
 def read_record(cells: str, name: str) -> Record | None:
     """The record of a cell, or None for a folder without one.
 
-    Args:
-        cells: The folder of all cells.
-        name: The cell's folder in it.
-
     Raises:
         OSError: If the file cannot be read.
         ValueError: If it is no record of this folder's cell, in a version that is known.
@@ -139,12 +124,7 @@ def read_record(cells: str, name: str) -> Record | None:
 
 
 def read_records(study_folder: Path, skipped: list[Skipped]) -> Iterator[Record]:
-    """Every record of a study that can be read, one at a time.
-
-    Args:
-        study_folder: ``multirun/<study>``.
-        skipped: Takes what cannot be read, and why.
-    """
+    """Every record of a study that can be read, one at a time."""
     cells = str(study_folder / "cells")
     for name in cell_names(study_folder, skipped):
         try:
@@ -157,13 +137,7 @@ def read_records(study_folder: Path, skipped: list[Skipped]) -> Iterator[Record]
 
 
 def read_history(cells: str, name: str, skipped: list[Skipped]) -> bytes:
-    """The history of a cell, a line per epoch; empty where there is none.
-
-    Args:
-        cells: The folder of all cells.
-        name: The cell's folder in it.
-        skipped: Takes what cannot be read, and why.
-    """
+    """The history of a cell, a line per epoch; empty where there is none."""
     file = f"{cells}/{name}/history.jsonl"
     try:
         return read_regular(file, MAX_HISTORY)

@@ -35,10 +35,6 @@ _POINT = ["recipe_key", "model", "curvature", "rho"]
 def curvature_effects(runs: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
     """What the curvature term changes, against SGD of the same seed.
 
-    Args:
-        runs: Frame of :func:`.load_runs`, of one study.
-        measurements: Frame of :func:`.load_measurements`.
-
     Returns:
         :data:`CURVATURE_COLUMNS`, a row per outcome (and its measurement), model and factor of
         which some seed has both cells' values.

@@ -143,9 +143,6 @@ def estimate_effects(
 def published_effects(reference: pd.DataFrame) -> pd.DataFrame:
     """Point contrasts of published tables: single values allow neither intervals nor tests.
 
-    Args:
-        reference: Frame of :func:`.load_reference`.
-
     Returns:
         :data:`PUBLISHED_COLUMNS`, under both readings of the names of the hybrids; ``attrs`` of the
         reference. The sharpness enters by its logarithm.

@@ -57,10 +57,6 @@ def matched_effects(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     The level of a point (recipe, model, ascent, granularity, radius) is the lowest training loss
     that all complete cells of both hybrids reach there, so that no cell is left out.
 
-    Args:
-        runs: Frame of :func:`.load_runs`, of one study.
-        history: Frame of :func:`.load_history`.
-
     Returns:
         :data:`MATCHED_COLUMNS`, a row per point and outcome of which some seed has both values.
     """

@@ -70,10 +70,6 @@ class Outcome:
 def outcomes_of(cells: pd.DataFrame, measurements: pd.DataFrame) -> Iterator[Outcome]:
     """Every outcome that a study has.
 
-    Args:
-        cells: Frame of :func:`.load_runs`, numbered from 0.
-        measurements: Frame of :func:`.load_measurements`.
-
     Yields:
         One for each of :data:`TRAINING_OUTCOMES`, and ``log_lambda_max`` for each recipe and
         measurement settings.
@@ -99,10 +95,6 @@ def adjusted_for_fit(
     outcome: Outcome, cells: pd.DataFrame
 ) -> tuple[Outcome, dict[tuple[str, str], float]]:
     """An outcome without what the training loss explains, in the cells of SGD, SAM and hybrids.
-
-    Args:
-        outcome: Of the cells.
-        cells: Frame of :func:`.load_runs`, numbered from 0.
 
     Returns:
         Residuals, NaN where the outcome or the loss is, and where fewer than :data:`MIN_FREEDOM`

@@ -46,11 +46,7 @@ NEEDED = ("cell_id", "status", *_DESCRIPTION, "rho", *_ORIGIN, "row_key")
 
 
 def ordered_recipes(runs: pd.DataFrame) -> dict[str, str]:
-    """A title for each ``recipe_key``, in the order of the tables; all different.
-
-    Args:
-        runs: Frame of :func:`.load_runs`.
-    """
+    """A title for each ``recipe_key``, in the order of the tables; all different."""
     titles = recipe_titles(runs)
     recipes = runs.drop_duplicates("recipe_key").to_dict("records")
     recipes.sort(key=lambda recipe: _recipe_order(recipe, titles[recipe["recipe_key"]]))
@@ -59,9 +55,6 @@ def ordered_recipes(runs: pd.DataFrame) -> dict[str, str]:
 
 def split_by_recipe(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The cells that may stand in one table, and what they have in common as a title.
-
-    Args:
-        runs: Frame of :func:`.load_runs`.
 
     Returns:
         Title and rows of each recipe. Different recipes have different titles.
@@ -84,10 +77,6 @@ def join_measurements(runs: pd.DataFrame, measurements: pd.DataFrame) -> pd.Data
     """Every cell with every measurement that any cell of its recipe has.
 
     A cell that lacks a measurement has a row for it without a value, so that tables can say so.
-
-    Args:
-        runs: Frame of :func:`.load_runs`.
-        measurements: Frame of :func:`.load_measurements`.
 
     Returns:
         Columns of both; ``error`` is the measurement's. Recipes without measurements drop out.

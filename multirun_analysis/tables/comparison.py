@@ -90,10 +90,6 @@ class Ours(NamedTuple):
 def comparison_page(study: Study, reference: str = "empirical_sam") -> Page:
     """A study beside a publication.
 
-    Args:
-        study: The study, as :func:`.open_study` reads it.
-        reference: One of :func:`.references`.
-
     Raises:
         ValueError: If there is no such publication.
     """

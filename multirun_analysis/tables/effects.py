@@ -74,11 +74,7 @@ Row = Mapping[Any, Any]
 
 
 def effects_page(effects: pd.DataFrame) -> Page:
-    """The contrasts of a study, a table for each outcome and design.
-
-    Args:
-        effects: Frame of :func:`.estimate_effects`.
-    """
+    """The contrasts of a study, a table for each outcome and design."""
     return Page(
         name="effects",
         title="Direction or magnitude: the 2x2 design, paired by seed",
@@ -185,24 +181,14 @@ _MATCHED_LEGEND = (
 
 
 def curvature_page(effects: pd.DataFrame, recipes: Mapping[str, str]) -> Page:
-    """What SGDHESS changes against SGD.
-
-    Args:
-        effects: Frame of :func:`.curvature_effects`.
-        recipes: Titles by ``recipe_key``.
-    """
+    """What SGDHESS changes against SGD."""
     return _contrast_page(
         "sgdhess_effects", "SGDHESS less SGD, paired by seed", _CURVATURE_LEGEND, effects, recipes
     )
 
 
 def matched_page(effects: pd.DataFrame, recipes: Mapping[str, str]) -> Page:
-    """The headline contrast at equal training loss.
-
-    Args:
-        effects: Frame of :func:`.matched_effects`.
-        recipes: Titles by ``recipe_key``.
-    """
+    """The headline contrast at equal training loss."""
     return _contrast_page(
         "matched",
         "Magnitude less direction at equal training loss",
@@ -262,11 +248,7 @@ def _contrast_row(row: Row) -> dict[str, str]:
 
 
 def published_page(published: pd.DataFrame) -> Page:
-    """What published tables support, under both readings of the hybrids' names.
-
-    Args:
-        published: Frame of :func:`.published_effects`.
-    """
+    """What published tables support, under both readings of the hybrids' names."""
     sections = [
         Section(
             heading=f"{OUTCOME_LABELS[str(outcome)]}, {READING_LABELS[str(reading)]}",

@@ -21,12 +21,7 @@ Format = Callable[[float, float | None], str]
 
 
 def with_texts(summary: pd.DataFrame, form: Format) -> pd.DataFrame:
-    """A summary with what stands in the table: ``text``, and the ``score`` that competes.
-
-    Args:
-        summary: Of :func:`.summarize`.
-        form: What mean and sd become.
-    """
+    """A summary with what stands in the table: ``text``, and the ``score`` that competes."""
     rows = summary[list(_SHOWN)].to_dict("records")
     texts, scores = [cell_text(row, form) for row in rows], [cell_score(row, form) for row in rows]
     return summary.assign(
@@ -43,22 +38,13 @@ def cell_score(row: Values, form: Format) -> float:
 
     A cell does not compete whose mean leaves out the seeds that did worst (they diverged), or
     takes in eigenvalues that are known too roughly.
-
-    Args:
-        row: Of :func:`.summarize`.
-        form: What mean and sd become.
     """
     sound = row["n"] and not row["n_diverged"] and not row["n_unconverged"]
     return float(form(row["mean"], None)) if sound else np.nan
 
 
 def cell_text(row: Values, form: Format) -> str:
-    """One cell of a table, from one row of a summary.
-
-    Args:
-        row: Of :func:`.summarize`.
-        form: What mean and sd become.
-    """
+    """One cell of a table, from one row of a summary."""
     n = row["n"]
     if n == 0:
         return _text_without_value(row)

@@ -21,10 +21,6 @@ from samsweep.records.store import atomic_path, write_text
 def export_frames(study: Study, folder: Path | str) -> list[Path]:
     """Write runs, measurements and history, each in both formats.
 
-    Args:
-        study: The study, as :func:`.open_study` reads it.
-        folder: Where; it is made if need be.
-
     Returns:
         The files written.
     """

@@ -35,23 +35,14 @@ _FORMATS = {"md": to_markdown, "csv": to_csv, "tex": to_latex, "html": html_docu
 
 
 def accuracy_markdown(folder: Path) -> str:
-    """The accuracy table of a study as it stands, and which cells it lacks.
-
-    Args:
-        folder: Folder of the study.
-    """
+    """The accuracy table of a study as it stands, and which cells it lacks."""
     runs, _, skipped = read_frames(folder)
     page = accuracy_page(folder.name, runs)
     return f"\n{to_markdown(page)}\n{describe_cells(runs, skipped)}\n"
 
 
 def write_pages(pages: Sequence[Page], folder: Path) -> None:
-    """Write pages in every format, and a LaTeX document of them all.
-
-    Args:
-        pages: What to write.
-        folder: Where; it is made if need be.
-    """
+    """Write pages in every format, and a LaTeX document of them all."""
     folder.mkdir(parents=True, exist_ok=True)
     for page in pages:
         for suffix, form in _FORMATS.items():
@@ -60,14 +51,7 @@ def write_pages(pages: Sequence[Page], folder: Path) -> None:
 
 
 def terminal_text(study: Study, shown: Sequence[Page], pages: Sequence[Page], folder: Path) -> str:
-    """What the command prints: tables, the answer, which cells lack, and where the files are.
-
-    Args:
-        study: Of which the pages are.
-        shown: The pages to print.
-        pages: All pages.
-        folder: Where :func:`write_pages` wrote them.
-    """
+    """What the command prints: tables, the answer, which cells lack, and where the files are."""
     # Read, not rendered again: that takes a second where there are thousands of cells.
     tables = "".join(f"{(folder / f'{page.name}.md').read_text('utf-8')}\n" for page in shown)
     verdicts = "".join(f"{line}\n" for line in verdict_lines(study.effects))

@@ -74,10 +74,6 @@ _SGD_BETTER: Mapping[str, Better] = {"test accuracy": "high", "sharpness": "low"
 def sgd_table(runs: pd.DataFrame) -> pd.DataFrame:
     """SGD and SGDHESS: test accuracy in percent and sharpness, by rho.
 
-    Args:
-        runs: Frame of :func:`.join_measurements`, or of
-            :func:`.load_runs` where nothing was measured yet.
-
     Returns:
         Text cells: ``model``, ``optimizer``, ``rho``, ``test accuracy``, ``sharpness``; first
         ``recipe`` and ``measurement`` where there are several.

@@ -106,11 +106,6 @@ def is_ratio(summary: pd.DataFrame) -> bool:
 def sharpness_table(measurements: pd.DataFrame) -> pd.DataFrame:
     """Largest Hessian eigenvalues, model and optimizer by rho.
 
-    Args:
-        measurements: Frame of :func:`.join_measurements`, in which cells
-            without the measurement show as missing; or of
-            :func:`.load_measurements`.
-
     Returns:
         As :func:`accuracy_table`, after a column ``measurement`` where there are several.
     """

@@ -44,21 +44,15 @@ def effect_pages(study: Study) -> list[Page]:
     """Contrasts, each page where there are any: of hybrids with their verdicts, and of SGDHESS."""
     recipes = ordered_recipes(study.runs)
     curvature = curvature_effects(study.runs, study.measurements)
-    pages = {
-        verdicts_page: (study.effects,),
-        effects_page: (study.effects,),
-        matched_page: (study.matched, recipes),
-        curvature_page: (curvature, recipes),
-    }
-    return [make(*given) for make, given in pages.items() if not given[0].empty]
+    effects = study.effects
+    return [
+        *([] if effects.empty else [verdicts_page(effects), effects_page(effects)]),
+        *([] if study.matched.empty else [matched_page(study.matched, recipes)]),
+        *([] if curvature.empty else [curvature_page(curvature, recipes)]),
+    ]
 
 
 def reference_pages(study: Study, reference: str) -> list[Page]:
-    """Published numbers beside a study's, and the contrasts that they allow.
-
-    Args:
-        study: The study.
-        reference: One of :func:`.references`.
-    """
+    """Published numbers beside a study's, and the contrasts that they allow."""
     published = published_effects(load_reference(reference))
     return [comparison_page(study, reference), published_page(published)]

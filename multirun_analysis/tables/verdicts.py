@@ -34,11 +34,7 @@ _LEGEND = (
 
 
 def verdict(row: Row) -> Verdict:
-    """What a test allows to say.
-
-    Args:
-        row: Of :func:`.estimate_effects`.
-    """
+    """What a test allows to say."""
     if not pd.isna(row["p_adjusted"]) and row["p_adjusted"] <= ALPHA:
         return "significant"
     return "not significant" if row["n"] >= row["seeds_needed"] else "too few seeds"
@@ -53,20 +49,12 @@ def questions(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict_lines(effects: pd.DataFrame) -> list[str]:
-    """A line for each question: contrast, estimate, interval, adjusted p and verdict.
-
-    Args:
-        effects: Frame of :func:`.estimate_effects`.
-    """
+    """A line for each question: contrast, estimate, interval, adjusted p and verdict."""
     return [_line(row) for row in questions(effects).to_dict("records")]
 
 
 def verdicts_page(effects: pd.DataFrame) -> Page:
-    """The verdicts of a study, a table per recipe.
-
-    Args:
-        effects: Frame of :func:`.estimate_effects`.
-    """
+    """The verdicts of a study, a table per recipe."""
     rows = questions(effects)
     return Page(
         name="verdicts",

@@ -87,7 +87,7 @@ def test_an_offline_run_has_tables_html_and_figures(
     run, logged, summary = _read_back(out / "default")
     assert (run.display_name, run.project, run.job_type) == ("default", "mine", "tables")
     study = open_study("default", root)
-    pages = [*study_pages(study), *effect_pages(study), *conclusion_pages(study)]
+    pages = [*study_pages(study), *effect_pages(study)]
     drawn = sorted(file.stem for file in (out / "default").glob("*.png"))
     assert "accuracy_rho" in drawn
     assert {key for key in logged if not key.startswith("_")} == {
