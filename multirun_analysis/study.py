@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from multirun_analysis.runs.launches import resume_commands
-from multirun_analysis.runs.load import Skipped, load_amplified, load_history, read_frames
+from multirun_analysis.runs.load import load_history, read_frames
+from multirun_analysis.runs.reading import Skipped
 from multirun_analysis.stats.effects import estimate_effects
 from multirun_analysis.stats.families import confirmatory_of
 from multirun_analysis.stats.matched import matched_effects
@@ -47,11 +48,6 @@ class Study:
         return load_history(self.folder)
 
     @cached_property
-    def amplified(self) -> pd.DataFrame:
-        """Frame of :func:`.load_amplified`."""
-        return load_amplified(self.folder, self.runs)
-
-    @cached_property
     def effects(self) -> pd.DataFrame:
         """Frame of :func:`.estimate_effects`."""
         return estimate_effects(self.runs, self.measurements, self.confirmatory)
@@ -74,7 +70,7 @@ class Study:
     @property
     def problems(self) -> tuple[Skipped, ...]:
         """Everything that the tables need and that could not be read."""
-        return (*self.skipped, *self.amplified.attrs["skipped"], *self._launches[1])
+        return (*self.skipped, *self.history.attrs["skipped"], *self._launches[1])
 
 
 def open_study(name: str, runs_root: Path | str, config_dir: Path | str | None = None) -> Study:

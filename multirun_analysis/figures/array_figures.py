@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from multirun_analysis.figures.captions import (
     Picture,
     Recipe,
-    full_title,
     joined,
     make_picture,
     origin_of,
@@ -38,7 +37,7 @@ class _Kind:
 
     Args:
         title: Of the figure.
-        draw: From rows of :func:`.load_arrays`, title and what is below.
+        draw: From rows of :func:`.load_arrays`.
         rows: Which panels there are.
         caption: How to read it.
         told: What is drawn, in the words of one cell.
@@ -46,7 +45,7 @@ class _Kind:
     """
 
     title: str
-    draw: Callable[[pd.DataFrame, Palette, str, str], Figure | None]
+    draw: Callable[[pd.DataFrame, Palette], Figure | None]
     rows: Callable[[Cells], list[Row]]
     caption: Callable[[Cells], str]
     told: Callable[[pd.DataFrame], str]
@@ -101,11 +100,13 @@ def _of_measurement(
         unread = int((measured["model"] == model).sum()) - len(rows)
         yield from make_picture(
             f"{name}{f'-{slug(model)}' if several else ''}{recipe.suffix}",
-            full_title(kind.title, apart, model if several else "", recipe.named),
-            kind.draw(rows, palette, kind.title, joined(model, recipe.title, label)),
+            kind.title,
+            kind.draw(rows, palette),
             f"{kind.caption(cells)}{_left_out(kind.rows(cells), cells)}{_unread(unread)} "
             f"Model: {model}. {origin_of(recipe.title, label)}",
             f"{kind.title}: {kind.telling}, of {model}. {_told(cells, kind.told)}",
+            below=joined(model, recipe.title, label),
+            apart=(apart, model * several, recipe.named),
         )
 
 
@@ -199,7 +200,7 @@ _KINDS: Mapping[str, _Kind] = {
     ),
     "landscape_2d": _Kind(
         title="Loss over the plane of two random directions",
-        draw=lambda found, _, title, below: loss_over_plane(found, title, below),
+        draw=lambda found, _: loss_over_plane(found),
         rows=plane_rows,
         caption=_plane_caption,
         told=_corner,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
+
+from multirun_analysis.figures.style import titled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +51,34 @@ class Recipe:
 
 
 def make_picture(
-    name: str, title: str, figure: Figure | None, caption: str, alt: str
+    name: str,
+    title: str,
+    figure: Figure | None,
+    caption: str,
+    alt: str,
+    *,
+    below: str,
+    apart: Iterable[str] = (),
 ) -> Iterator[Picture]:
-    """The picture, or nothing where there is no figure."""
+    """The picture, or nothing where there is no figure.
+
+    Args:
+        name: Of its files.
+        title: Of the figure, in it and above its caption.
+        figure: Without a title yet.
+        caption: How to read it.
+        alt: What is to be seen.
+        below: What stands below the title in the figure: the recipe, and the measurement.
+        apart: What tells its title from that of other figures of its kind.
+    """
     if figure is not None:
-        words = {"caption": " ".join(caption.split()), "alt": " ".join(alt.split())}
-        yield Picture(name=name, title=title, figure=figure, **words)
+        yield Picture(
+            name=name,
+            title=joined(title, *apart),
+            figure=titled(figure, title, below),
+            caption=" ".join(caption.split()),
+            alt=" ".join(alt.split()),
+        )
 
 
 def slug(text: str) -> str:
@@ -62,13 +86,8 @@ def slug(text: str) -> str:
     return re.sub(r"[^0-9A-Za-z_]+", "-", text)
 
 
-def full_title(title: str, *parts: str) -> str:
-    """A title, and what tells it from that of another figure of its kind."""
-    return "; ".join([title, *filter(None, parts)])
-
-
 def joined(*parts: str) -> str:
-    """What stands below the title."""
+    """Parts of a title, as far as there are any."""
     return "; ".join(part for part in parts if part)
 
 

@@ -19,8 +19,6 @@ from multirun_analysis.figures.style import (
     PURPLE,
     Look,
     add_legend,
-    add_title,
-    finished,
     new_figure,
     styled,
 )
@@ -71,9 +69,7 @@ SIMPLE: Mapping[str, Shown] = {
 
 
 @styled
-def forest(
-    effects: pd.DataFrame, shown: Mapping[str, Shown], title: str, below: str
-) -> Figure | None:
+def forest(effects: pd.DataFrame, shown: Mapping[str, Shown]) -> Figure | None:
     """Estimates with 95 % intervals: models and granularities in rows, outcomes in columns.
 
     Returns:
@@ -102,8 +98,7 @@ def forest(
         grid[0][column].set_title(OUTCOMES[outcome])
     at_equal_fit = len(shown) == 1 and bool(known["fit_estimate"].notna().any())
     _legend(figure, shown, bool(known["bca_low"].notna().any()), at_equal_fit)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure
 
 
 def _blocks(effects: pd.DataFrame) -> list[tuple[str, str]]:

@@ -11,7 +11,6 @@ from multirun_analysis.figures.array_figures import array_pictures
 from multirun_analysis.figures.captions import (
     Picture,
     Recipe,
-    full_title,
     joined,
     make_picture,
     origin_of,
@@ -20,10 +19,10 @@ from multirun_analysis.figures.captions import (
 from multirun_analysis.figures.cells import models_of
 from multirun_analysis.figures.effects import HEADLINE, MAIN, SIMPLE, forest
 from multirun_analysis.figures.epochs import (
+    AMPLIFIED,
     LEARNING,
     PERTURBATION,
     STEP,
-    amplified_share,
     epoch_summary,
     layer_cosines,
     left_out,
@@ -36,7 +35,7 @@ from multirun_analysis.figures.rho import (
     Outcome,
     against_rho,
 )
-from multirun_analysis.figures.scatter import accuracy_sharpness, sharpness_fit
+from multirun_analysis.figures.scatter import scatter
 from multirun_analysis.figures.style import Palette, png_bytes, svg_bytes
 from multirun_analysis.runs.measurements import of_largest_eigenvalue
 from multirun_analysis.stats.summary import join_measurements, split_by_recipe, summarize
@@ -118,45 +117,26 @@ def _by_settings(rows: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
 
 
 def _rho_pictures(recipe: Recipe, palette: Palette) -> Iterator[Picture]:
+    settings = _by_settings(recipe.measured)
     yield from _outcome(
         recipe, recipe.runs, TEST_ACCURACY, palette, "accuracy_rho", "Test accuracy, last epoch"
     )
-    for suffix, label, rows in _by_settings(recipe.measured):
-        yield from _outcome(
-            recipe,
-            rows,
-            SHARPNESS,
-            palette,
-            f"sharpness_rho{suffix}",
-            "Sharpness",
-            label,
-            label if suffix else "",
-        )
-    for suffix, label, rows in _by_settings(recipe.measured):
-        title = "Test accuracy against sharpness, a point per cell"
-        figure = accuracy_sharpness(rows, palette, title, joined(recipe.title, label))
-        yield from make_picture(
-            f"accuracy_sharpness{suffix}{recipe.suffix}",
-            full_title(title, label if suffix else "", recipe.named),
-            figure,
-            "Test accuracy of the last epoch against the natural logarithm of the largest Hessian "
-            "eigenvalue; every point is one trained network. The marker tells the optimizer, the "
-            f"shade rho: the darker, the larger.{_not_positive(rows)} "
-            f"{origin_of(recipe.title, label)}",
-            _alt_scatter(rows),
-        )
-    for suffix, label, rows in _by_settings(recipe.measured):
-        title = "Sharpness against training loss, a point per cell"
-        yield from make_picture(
-            f"sharpness_fit{suffix}{recipe.suffix}",
-            full_title(title, label if suffix else "", recipe.named),
-            sharpness_fit(rows, palette, title, joined(recipe.title, label)),
-            "Natural logarithm of the largest Hessian eigenvalue against the training loss of the "
-            "last epoch, on images as they are; every point is one trained network. The marker "
-            f"tells the optimizer, the shade rho: the darker, the larger.{_not_positive(rows)} "
-            f"{origin_of(recipe.title, label)}",
-            f"{title}. {_alt_scatter(rows)}",
-        )
+    for suffix, label, rows in settings:
+        name = f"sharpness_rho{suffix}"
+        yield from _outcome(recipe, rows, SHARPNESS, palette, name, "Sharpness", label, suffix)
+    for name, x, y, title, caption in _SCATTERS:
+        for suffix, label, rows in settings:
+            yield from make_picture(
+                f"{name}{suffix}{recipe.suffix}",
+                title,
+                scatter(rows, palette, x, y),
+                f"{caption} every point is one trained network. The marker tells the optimizer, "
+                f"the shade rho: the darker, the larger.{_not_positive(rows)} "
+                f"{origin_of(recipe.title, label)}",
+                f"{title}. {_alt_scatter(rows)}",
+                below=joined(recipe.title, label),
+                apart=(label * bool(suffix), recipe.named),
+            )
     yield from _outcome(
         recipe,
         recipe.runs,
@@ -167,6 +147,27 @@ def _rho_pictures(recipe: Recipe, palette: Palette) -> Iterator[Picture]:
     )
 
 
+#: Name, both numbers, title and caption of the figures of points.
+_SCATTERS = (
+    (
+        "accuracy_sharpness",
+        "log_lambda_max",
+        "test_accuracy",
+        "Test accuracy against sharpness, a point per cell",
+        "Test accuracy of the last epoch against the natural logarithm of the largest Hessian "
+        "eigenvalue;",
+    ),
+    (
+        "sharpness_fit",
+        "train_loss",
+        "log_lambda_max",
+        "Sharpness against training loss, a point per cell",
+        "Natural logarithm of the largest Hessian eigenvalue against the training loss of the "
+        "last epoch, on images as they are;",
+    ),
+)
+
+
 def _outcome(
     recipe: Recipe,
     rows: pd.DataFrame,
@@ -175,62 +176,72 @@ def _outcome(
     name: str,
     title: str,
     label: str = "",
-    apart: str = "",
+    suffix: str = "",
 ) -> Iterator[Picture]:
     title = f"{title}, against ρ"
-    figure = against_rho(rows, outcome, palette, title, joined(recipe.title, label))
     scale = " The axis is logarithmic." if outcome.log else ""
     lost = int(rows["status"].isin(["diverged", "failed"]).sum())
     crosses = f" Crosses at the foot: seeds that diverged or failed, {lost} in all." if lost else ""
     yield from make_picture(
         f"{name}{recipe.suffix}",
-        full_title(title, apart, recipe.named),
-        figure,
+        title,
+        against_rho(rows, outcome, palette),
         "Every seed is a faint point; beside them mean and one sample standard deviation. SGD is "
         "the dotted line, its standard deviation the grey band, its seeds the faint crosses at "
         f"the left.{scale}{crosses} {origin_of(recipe.title, label)}",
         f"{title}. Means in the order of rho: {_means(rows, outcome)}.",
+        below=joined(recipe.title, label),
+        apart=(label * bool(suffix), recipe.named),
     )
 
 
 def _epoch_pictures(recipe: Recipe, epochs: pd.DataFrame, palette: Palette) -> Iterator[Picture]:
     here = epochs[epochs["recipe_key"] == recipe.runs["recipe_key"].iloc[0]]
     models = models_of(here)
-    layers = "Cosine of g and h in each layer"
     seeds = "Means over seeds of complete cells, with bands of one standard deviation."
+    title = "Amplified share over the epochs"
     yield from make_picture(
         f"amplified_share{recipe.suffix}",
-        full_title("Amplified share over the epochs", recipe.named),
-        amplified_share(here, palette, "Amplified share over the epochs", recipe.title),
+        title,
+        over_epochs(here, [AMPLIFIED], palette, by_model=True),
         "Share of the gradient's elements that the perturbation makes larger, |h| > |g|; above "
         f"one half, most grow. {seeds}{_left_out(here)} {origin_of(recipe.title)}",
-        f"Amplified share over the epochs. {_amplified_ends(here)}",
+        f"{title}. {_amplified_ends(here)}",
+        below=recipe.title,
+        apart=(recipe.named,),
     )
     for model in models:
         of_model = here[here["model"] == model]
-        suffix = (f"-{slug(model)}" if len(models) > 1 else "") + recipe.suffix
-        below = joined(model, recipe.title)
         said = f"{seeds}{_left_out(of_model)} Model: {model}. {origin_of(recipe.title)}"
-        for name, curves, title, caption in _CURVES:
+        figures = [
+            (name, title, over_epochs(of_model, curves, palette), caption, _ALT_CURVES)
+            for name, curves, title, caption in _CURVES
+        ]
+        figures.append((*_LAYERS[:2], layer_cosines(of_model), *_LAYERS[2:]))
+        for name, title, figure, caption, alt in figures:
             yield from make_picture(
-                f"{name}{suffix}",
-                full_title(title, model if len(models) > 1 else "", recipe.named),
-                over_epochs(of_model, curves, palette, title, below),
+                f"{name}{f'-{slug(model)}' * (len(models) > 1)}{recipe.suffix}",
+                title,
+                figure,
                 f"{caption} {said}",
-                f"{title}: small panels of curves over the epochs, a row per number and a column "
-                f"per radius, of {model}.",
+                alt.format(title=title, model=model),
+                below=joined(model, recipe.title),
+                apart=(model * (len(models) > 1), recipe.named),
             )
-        yield from make_picture(
-            f"layer_cosines{suffix}",
-            full_title(layers, model if len(models) > 1 else "", recipe.named),
-            layer_cosines(of_model, layers, below),
-            "Cosine of the gradients g and h in each weight tensor, from the input at the top to "
-            f"the output, over the epochs: the brighter, the more alike. {said}",
-            f"Shades of the cosine of g and h by layer and epoch, of {model}, a panel per "
-            "optimizer and radius.",
-        )
 
 
+_ALT_CURVES = (
+    "{title}: small panels of curves over the epochs, a row per number and a column per radius, of "
+    "{model}."
+)
+_LAYERS = (
+    "layer_cosines",
+    "Cosine of g and h in each layer",
+    "Cosine of the gradients g and h in each weight tensor, from the input at the top to the "
+    "output, over the epochs: the brighter, the more alike.",
+    "Shades of the cosine of g and h by layer and epoch, of {model}, a panel per optimizer and "
+    "radius.",
+)
 #: Name, numbers, title and caption of the figures of curves.
 _CURVES = (
     (
@@ -270,13 +281,15 @@ def _effect_pictures(recipe: Recipe, effects: pd.DataFrame | None) -> Iterator[P
         ):
             yield from make_picture(
                 f"{name}{design}{recipe.suffix}",
-                full_title(title, label if design else "", recipe.named),
-                forest(rows, shown, title, joined(recipe.title, label)),
+                title,
+                forest(rows, shown),
                 f"{_EFFECT_CAPTIONS[name]} Lines: 95 % t intervals over seeds; bars at "
                 "their ends: 95 % BCa bootstrap intervals, from eight seeds on. Each interval "
                 "stands alone, and one of many may miss zero by chance: the adjusted p in the "
                 f"table of effects decides. {origin_of(recipe.title, label)}",
                 f"{title}: estimates with intervals. {_estimates(rows, shown)}",
+                below=joined(recipe.title, label),
+                apart=(label * bool(design), recipe.named),
             )
 
 

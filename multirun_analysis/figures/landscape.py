@@ -29,8 +29,6 @@ from multirun_analysis.figures.style import (
     VERMILLION,
     WIDTH,
     Palette,
-    add_title,
-    finished,
     log_axis,
     styled,
     thinned,
@@ -49,7 +47,7 @@ _MOST_RATIO = 1e4
 
 
 @styled
-def loss_along_line(found: pd.DataFrame, palette: Palette, title: str, below: str) -> Figure | None:
+def loss_along_line(found: pd.DataFrame, palette: Palette) -> Figure | None:
     """The loss along a direction, of one model: a row per granularity, a column per radius.
 
     Returns:
@@ -66,8 +64,7 @@ def loss_along_line(found: pd.DataFrame, palette: Palette, title: str, below: st
             axes.tick_params(labelleft=axes is line[0])
     _share_scale([axes for line in grid for axes in line], found)
     panel_legend(figure, rows, palette)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure
 
 
 def _draw_lines(axes: Axes, panel: Panel, cells: Cells, palette: Palette) -> None:
@@ -104,7 +101,7 @@ def _extent(losses: Sequence[Array]) -> tuple[float, float]:
 
 
 @styled
-def loss_over_plane(found: pd.DataFrame, title: str, below: str) -> Figure | None:
+def loss_over_plane(found: pd.DataFrame) -> Figure | None:
     """Contours of the loss over a plane, of one model: a row per optimizer, a column per rho.
 
     Each panel is of one network, that of the lowest seed.
@@ -128,8 +125,7 @@ def loss_over_plane(found: pd.DataFrame, title: str, below: str) -> Figure | Non
             contours = _draw_plane(axes, cells[key]["array"].iloc[0], levels)
     if contours is not None:
         _add_bar(figure, grid, contours, levels)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure
 
 
 def plane_rows(cells: Cells) -> list[Row]:

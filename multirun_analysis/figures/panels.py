@@ -49,14 +49,10 @@ class Row(NamedTuple):
     panels: list[Panel]
 
 
-def by_line(rows: pd.DataFrame) -> dict[tuple[Series, float], pd.DataFrame]:
-    """The seeds of each series at each rho, in their order.
-
-    Args:
-        rows: Of cells, of one recipe and model.
-    """
+def by_line(rows: pd.DataFrame, *order: str) -> dict[tuple[Series, float], pd.DataFrame]:
+    """The rows of each series at each rho, in the order of some columns, of seeds by default."""
     return {
-        (series, float(rho)): cells.sort_values(["seed", "cell_id"])
+        (series, float(rho)): cells.sort_values([*order] or ["seed", "cell_id"])
         for series, of_series in by_series(rows).items()
         for rho, cells in of_series.groupby(of_series["rho"].astype(float).fillna(NO_RHO))
     }

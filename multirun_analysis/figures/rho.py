@@ -27,8 +27,6 @@ from multirun_analysis.figures.style import (
     Look,
     Palette,
     add_legend,
-    add_title,
-    finished,
     handle,
     log_axis,
     new_figure,
@@ -64,9 +62,7 @@ SHARPNESS = Outcome("lambda_max", "largest Hessian\neigenvalue λₘₐₓ", log
 
 
 @styled
-def against_rho(
-    runs: pd.DataFrame, outcome: Outcome, palette: Palette, title: str, below: str
-) -> Figure | None:
+def against_rho(runs: pd.DataFrame, outcome: Outcome, palette: Palette) -> Figure | None:
     """An outcome against rho: models in rows, granularities in columns.
 
     Returns:
@@ -90,8 +86,7 @@ def against_rho(
     for panel, axes in zip(panels, grid[0], strict=True):
         axes.set_title(panel.title)
     _legend(figure, panels, summary, palette)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure
 
 
 def _draw_panel(

@@ -21,51 +21,12 @@ from multirun_analysis.figures.style import (
     MOST_VECTORS,
     Palette,
     add_legend,
-    add_title,
-    finished,
     new_figure,
     shade,
     styled,
     thinned,
 )
 from multirun_analysis.wording.numbers import number
-
-
-@styled
-def accuracy_sharpness(
-    measured: pd.DataFrame, palette: Palette, title: str, below: str
-) -> Figure | None:
-    """Test accuracy against ln λₘₐₓ: models in rows, granularities in columns, a point per cell.
-
-    Returns:
-        None where no cell has both numbers.
-    """
-    drawn = _scatter(measured, palette, ("log_lambda_max", "test_accuracy"))
-    if drawn is None:
-        return None
-    figure, grid, points = drawn
-    for model, row in zip(models_of(points), grid, strict=True):
-        _add_eigenvalues(row, points.loc[points["model"] == model, "log_lambda_max"])
-    add_title(figure, title, below)
-    return finished(figure)
-
-
-@styled
-def sharpness_fit(
-    measured: pd.DataFrame, palette: Palette, title: str, below: str
-) -> Figure | None:
-    """Sharpness against the training loss, in the same panels: do flat networks fit less?
-
-    Returns:
-        None where no cell has both numbers.
-    """
-    drawn = _scatter(measured, palette, ("train_loss", "log_lambda_max"))
-    if drawn is None:
-        return None
-    figure, _, _ = drawn
-    add_title(figure, title, below)
-    return finished(figure)
-
 
 _LABELS = {
     "log_lambda_max": "ln λₘₐₓ",
@@ -74,14 +35,22 @@ _LABELS = {
 }
 
 
-def _scatter(
-    measured: pd.DataFrame, palette: Palette, columns: tuple[str, str]
-) -> tuple[Figure, list[list[Axes]], pd.DataFrame] | None:
-    """Figure, axes and points of two columns against each other; None without points."""
-    points = _points(measured, columns)
+@styled
+def scatter(measured: pd.DataFrame, palette: Palette, x: str, y: str) -> Figure | None:
+    """Two numbers against each other: models in rows, granularities in columns, a point per cell.
+
+    Args:
+        measured: A row per cell and measurement of one kind, of one recipe.
+        palette: Of the study.
+        x: ``log_lambda_max``, ``test_accuracy`` or ``train_loss``.
+        y: Likewise.
+
+    Returns:
+        None where no cell has both numbers.
+    """
+    points = _points(measured, (x, y))
     if points.empty:
         return None
-    x, y = columns
     others = [series for series in all_series(points) if series.variant != "sgd"]
     panels = granularity_panels(others) or [Panel("", [], "")]
     models = models_of(points)
@@ -89,14 +58,16 @@ def _scatter(
     for model, row in zip(models, grid, strict=True):
         of_model = points[points["model"] == model]
         for panel, axes in zip(panels, row, strict=True):
-            _draw_panel(axes, panel, of_model, palette, columns)
+            _draw_panel(axes, panel, of_model, palette, (x, y))
         _share(row, f"{model}\n{_LABELS[y]}" if len(models) > 1 else _LABELS[y])
+        if x == "log_lambda_max":
+            _add_eigenvalues(row, of_model[x])
     for panel, axes in zip(panels, grid[0], strict=True):
         axes.set_title(panel.title)
     for axes in grid[-1]:
         axes.set_xlabel(_LABELS[x])
     _legend(figure, points, palette)
-    return figure, grid, points
+    return figure
 
 
 def _points(measured: pd.DataFrame, columns: tuple[str, str]) -> pd.DataFrame:

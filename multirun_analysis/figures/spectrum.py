@@ -19,7 +19,7 @@ from multirun_analysis.figures.panels import (
     panel_legend,
     panel_rows,
 )
-from multirun_analysis.figures.style import Palette, add_title, finished, powers_axis, styled
+from multirun_analysis.figures.style import Palette, log_axis, styled
 from multirun_analysis.runs.array_measures import Array, Spectrum
 
 #: Standard deviation of the Gaussians, as a share of the range of the eigenvalues in a row of
@@ -63,9 +63,7 @@ def _spectra(row: Row, cells: Cells) -> list[Spectrum]:
 
 
 @styled
-def spectral_density(
-    found: pd.DataFrame, palette: Palette, title: str, below: str
-) -> Figure | None:
+def spectral_density(found: pd.DataFrame, palette: Palette) -> Figure | None:
     """Densities of eigenvalues of one model: a row per granularity, a column per radius.
 
     Returns:
@@ -79,8 +77,7 @@ def spectral_density(
     for row, line in zip(rows, grid, strict=True):
         _draw_row(line, row, cells, palette)
     panel_legend(figure, rows, palette)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure
 
 
 def _most_seeds(row: Row, cells: Cells) -> int:
@@ -107,5 +104,5 @@ def _draw_row(line: list[Axes], row: Row, cells: Cells, palette: Palette) -> Non
             draw_line(axes, at, curves[series, rho], look, series.label, place, markers=12)
         axes.set_xlim(at[0], at[-1])
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        powers_axis(axes, min(lowest / 5, top / 100), 3 * top)
+        log_axis(axes, min(lowest / 5, top / 100), 3 * top, powers=True)
         axes.tick_params(labelleft=axes is line[0])

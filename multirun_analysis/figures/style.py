@@ -194,11 +194,20 @@ def new_figure(
     return figure, [list(row) for row in grid]
 
 
-def add_title(figure: Figure, title: str, below: str) -> None:
-    """What the figure shows, and of which recipe, at its top left."""
+@styled
+def titled(figure: Figure, title: str, below: str) -> Figure:
+    """The figure with its title, and what it is of, at the top left, laid out once and for all.
+
+    Every file of it is the same one then.
+    """
     wide = int(14.5 * figure.get_figwidth())
     lines = textwrap.wrap(below, wide, max_lines=3, placeholder=" …")
     figure.suptitle("\n".join([title, *lines]), x=0.01, ha="left", fontsize=9, linespacing=1.4)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine(None)  # "none" would stay in place, and draw everything twice
+    return figure
 
 
 def add_legend(figure: Figure, *groups: Mapping[str, Any]) -> None:
@@ -227,15 +236,6 @@ def _even_rows(items: Sequence[T], most: int) -> list[Sequence[T]]:
     return [items[start : start + length] for start in range(0, len(items), length or 1)]
 
 
-def finished(figure: Figure) -> Figure:
-    """Lay the panels out once and for all, so that every file of a figure is the same one."""
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
-    figure.set_layout_engine(None)  # "none" would stay in place, and draw everything twice
-    return figure
-
-
 def handle(look: Look) -> Line2D:
     """A legend's sample of a series with markers."""
     return Line2D([], [], **look.line_style, **look.marker_style)
@@ -246,20 +246,20 @@ def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-@styled
 def svg_bytes(figure: Figure) -> bytes:
     """The figure as SVG, the same bytes whenever and wherever it is drawn."""
-    buffer = BytesIO()
-    metadata = {"Date": None, "Creator": None}
-    figure.savefig(buffer, format="svg", dpi=DPI, metadata=metadata)
-    return buffer.getvalue()
+    return _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as PNG of :data:`DPI`."""
+    return _saved(figure, format="png", metadata={"Software": None})
 
 
 @styled
-def png_bytes(figure: Figure) -> bytes:
-    """The figure as PNG of :data:`DPI`."""
+def _saved(figure: Figure, **options: Any) -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(buffer, dpi=DPI, **options)
     return buffer.getvalue()
 
 
@@ -286,22 +286,14 @@ def rho_axis(axes: Axes, rhos: Iterable[float], label: str) -> None:
     axes.set_xlabel(label)
 
 
-def log_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic y axis with ticks that can be read: 10, 20, 50, 100."""
+def log_axis(axes: Axes, low: float, high: float, *, powers: bool = False) -> None:
+    """A logarithmic y axis with ticks at 10, 20, 50, 100, or at powers of ten alone."""
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    subs = (1.0, 2.0, 5.0) if math.log10(high / low) < 2.5 else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
-def powers_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic y axis over many powers of ten, with some of them as ticks."""
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
-    axes.yaxis.set_major_locator(LogLocator(numticks=6))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+    subs = (1.0, 2.0, 5.0) if not powers and math.log10(high / low) < 2.5 else (1.0,)
+    text = power_of_ten if powers else number
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=6 if powers else 12))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
     axes.yaxis.set_minor_locator(NullLocator())
 
 

@@ -99,7 +99,9 @@ RUNS: Mapping[str, Column] = {
     "device": Column("string", "device of the latest attempt"),
     "git_commit": Column("string", "samsweep's commit in the latest attempt"),
     "git_dirty": Column("boolean", "whether the source differed from that commit"),
-    "error": Column("string", "traceback of a failed cell; where a diverged one left the numbers"),
+    "error": Column(
+        "string", "traceback of a failed cell; where the loss of a diverged one became NaN or inf"
+    ),
 }
 
 #: What decides a measurement's value.
@@ -155,14 +157,6 @@ HISTORY: Mapping[str, Column] = {
     "update_norm_ratio": Column("float64", "norm of d by norm of h"),
 }
 
-#: The share of amplified elements (the study's Experiment 3) at three epochs of a complete cell.
-AMPLIFIED: Mapping[str, Column] = {
-    "cell_id": Column("string", "the cell's id"),
-    "amplified_first": Column("float64", "mean over the first epoch", "%"),
-    "amplified_middle": Column("float64", "mean over the epoch that ends the first half", "%"),
-    "amplified_last": Column("float64", "mean over the last epoch", "%"),
-}
-
 
 def dtypes(columns: Mapping[str, Column]) -> dict[str, str]:
     """The dtype of each column."""
@@ -175,4 +169,3 @@ SETTINGS_COLUMNS: Mapping[str, str] = dtypes(SETTINGS)
 VALUE_COLUMNS: Mapping[str, str] = dtypes(VALUES)
 MEASUREMENT_COLUMNS: Mapping[str, str] = dtypes(MEASUREMENTS)
 HISTORY_COLUMNS: Mapping[str, str] = dtypes(HISTORY)
-AMPLIFIED_COLUMNS: Mapping[str, str] = dtypes(AMPLIFIED)

@@ -10,9 +10,7 @@ also listed in ``frame.attrs["skipped"]``.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -21,12 +19,10 @@ from typing import Any, NamedTuple, TypeVar
 import pandas as pd
 
 from multirun_analysis.runs.columns import (
-    AMPLIFIED_COLUMNS,
     CELL_COLUMNS,
     HISTORY_COLUMNS,
     MEASUREMENT_COLUMNS,
     RUN_COLUMNS,
-    SETTINGS_COLUMNS,
     VALUE_COLUMNS,
 )
 from multirun_analysis.runs.measurements import LARGEST, settings_key
@@ -42,23 +38,6 @@ from multirun_analysis.wording.labels import optimizer_label, settings_labels
 from samsweep.config import MEASURES, DatasetConfig, ModelConfig, RecipeConfig, Variant
 from samsweep.records.identity import short_hash
 from samsweep.records.schema import Measurement, Record
-
-__all__ = [
-    "AMPLIFIED_COLUMNS",
-    "CELL_COLUMNS",
-    "HISTORY_COLUMNS",
-    "MEASUREMENT_COLUMNS",
-    "RUN_COLUMNS",
-    "SETTINGS_COLUMNS",
-    "VALUE_COLUMNS",
-    "Frames",
-    "Skipped",
-    "load_amplified",
-    "load_history",
-    "load_measurements",
-    "load_runs",
-    "read_frames",
-]
 
 T = TypeVar("T")
 
@@ -119,35 +98,13 @@ def load_history(study_folder: Path | str) -> pd.DataFrame:
         ``outer.inner``.
     """
     skipped: list[Skipped] = []
-    with _no_garbage_collection():
-        columns = dict.fromkeys(HISTORY_COLUMNS)
-        chunks = [
-            _history_chunk(rows, columns)
-            for rows in _chunks(_history_rows(Path(study_folder), columns, skipped))
-        ]
-        frame = pd.concat([_history_chunk([], columns), *chunks], ignore_index=True)
+    columns = dict.fromkeys(HISTORY_COLUMNS)
+    chunks = [
+        _history_chunk(rows, columns)
+        for rows in _chunks(_history_rows(Path(study_folder), columns, skipped))
+    ]
+    frame = pd.concat([_history_chunk([], columns), *chunks], ignore_index=True)
     return _with_skipped(frame.astype(dict(HISTORY_COLUMNS)), skipped)
-
-
-def load_amplified(study_folder: Path | str, runs: pd.DataFrame) -> pd.DataFrame:
-    """The share of amplified elements, abs(h) > abs(g), at three epochs of each complete cell.
-
-    Of each history three lines are read.
-
-    Returns:
-        :data:`AMPLIFIED_COLUMNS`, a row per complete cell that takes a second gradient; the shares
-        are percentages, NaN where the history does not say.
-    """
-    skipped: list[Skipped] = []
-    perturbs = (runs["direction"] == "sam") | (runs["magnitude"] == "sam")
-    cells = runs[perturbs & (runs["status"] == "complete")]
-    folder = str(Path(study_folder, "cells"))
-    with _no_garbage_collection():
-        rows = [
-            {"cell_id": name, **_amplified(read_history(folder, name, skipped), epochs)}
-            for name, epochs in zip(cells["cell_id"], cells["epochs"], strict=True)
-        ]
-    return _with_skipped(_typed(rows, AMPLIFIED_COLUMNS), skipped)
 
 
 def read_frames(study_folder: Path | str) -> Frames:
@@ -160,11 +117,9 @@ def read_frames(study_folder: Path | str) -> Frames:
         for record, row in _once_each(Path(study_folder), skipped)
     )
     runs, found = [_typed([], RUN_COLUMNS)], [_typed([], _FOUND)]
-    with _no_garbage_collection():
-        for chunk in _chunks(rows):
-            runs.append(_typed([row for row, _ in chunk], RUN_COLUMNS))
-            measured = [row for _, of_cell in chunk for row in of_cell]
-            found.append(_typed(measured, _FOUND))
+    for chunk in _chunks(rows):
+        runs.append(_typed([row for row, _ in chunk], RUN_COLUMNS))
+        found.append(_typed([row for _, of_cell in chunk for row in of_cell], _FOUND))
     frame = pd.concat(runs, ignore_index=True)
     return Frames(frame, _with_cells(pd.concat(found, ignore_index=True), frame, settings), skipped)
 
@@ -409,45 +364,6 @@ def _history_chunk(rows: Sequence[Row], columns: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(values)
 
 
-def _amplified(history: bytes, epochs: int) -> Row:
-    """The shares of the first, the middle and the last epoch, in percent."""
-    at = {"first": 1, "middle": middle_epoch(epochs), "last": epochs}
-    return {f"amplified_{name}": _share(history, epoch) for name, epoch in at.items()}
-
-
-def middle_epoch(epochs: int) -> int:
-    """The epoch that ends the first half of a training."""
-    return (epochs + 1) // 2
-
-
-def _share(history: bytes, epoch: int) -> float | None:
-    # Where every line is whole, an epoch is on the line of its number.
-    row = _parsed(_nth_line(history, epoch))
-    if row.get("epoch") != epoch:
-        rows = (_parsed(line) for line in history.splitlines())
-        row = next((row for row in rows if row.get("epoch") == epoch), {})
-    share = _float(row.get("amplified_share"))
-    return None if share is None else 100 * share
-
-
-def _nth_line(text: bytes, number: int) -> bytes:
-    """A line by its number, from 1; without cutting up all others."""
-    start = 0
-    for _ in range(number - 1):
-        start = text.find(b"\n", start) + 1
-        if not start:
-            return b""
-    end = text.find(b"\n", start)
-    return text[start:] if end < 0 else text[start:end]
-
-
-def _parsed(line: bytes) -> Row:
-    try:
-        return parse_line(line)
-    except ValueError:
-        return {}
-
-
 # --------------------------------------------------------------------------- frames
 
 
@@ -464,15 +380,3 @@ def _typed(rows: Sequence[Row], columns: Mapping[str, str]) -> pd.DataFrame:
 def _with_skipped(frame: pd.DataFrame, skipped: Sequence[Skipped]) -> pd.DataFrame:
     frame.attrs["skipped"] = list(skipped)
     return frame
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Rows hold no cycles; looking for some, again and again, takes longer than reading them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

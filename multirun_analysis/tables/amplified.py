@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from multirun_analysis.runs.load import middle_epoch
 from multirun_analysis.stats.summary import NEEDED, by_recipe, summarize
 from multirun_analysis.study import Study
 from multirun_analysis.tables.entries import two_decimals, with_texts
@@ -23,11 +22,21 @@ from multirun_analysis.tables.pages import Page, Section
 
 
 def _with_shares(study: Study) -> pd.DataFrame:
-    """The cells that take a second gradient, with their shares of amplified elements."""
+    """The cells that take a second gradient, with their shares of amplified elements in percent."""
     runs = study.runs
     perturbs = (runs["direction"] == "sam") | (runs["magnitude"] == "sam")
     cells = runs.loc[perturbs, [*NEEDED, "epochs"]]
-    return cells.merge(study.amplified, on="cell_id", how="left")
+    shares = study.history.drop_duplicates(["cell_id", "epoch"]).set_index(["cell_id", "epoch"])
+    for name, epoch in _epochs(cells["epochs"]).items():
+        places = pd.MultiIndex.from_arrays([cells["cell_id"], epoch])
+        found = shares["amplified_share"].reindex(places).to_numpy(dtype=float)
+        cells = cells.assign(**{f"amplified_{name}": 100 * found})
+    return cells
+
+
+def _epochs(epochs: Any) -> dict[str, Any]:
+    """The first epoch, the one that ends the first half, and the last."""
+    return {"first": epochs * 0 + 1, "middle": (epochs + 1) // 2, "last": epochs}
 
 
 def amplified_page(study: Study, recipes: Recipes) -> Page:
@@ -61,7 +70,7 @@ def _amplified_sections(
     for key, title in recipes.items():
         if key not in epochs:
             continue
-        at = {"first": 1, "middle": middle_epoch(epochs[key]), "last": epochs[key]}
+        at = _epochs(epochs[key])
         # All are summaries of the same rows by the same keys, hence in the same order.
         texts = {f"epoch {at[name]}": list(rows[key]["text"]) for name, rows in parts.items()}
         table = rows_with_rho(parts["first"][key]).assign(**texts)

@@ -11,7 +11,8 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from multirun_analysis.runs.load import Skipped, read_frames
+from multirun_analysis.runs.load import read_frames
+from multirun_analysis.runs.reading import Skipped
 from multirun_analysis.study import Study
 from multirun_analysis.tables.accuracy import accuracy_page
 from multirun_analysis.tables.formats import (

@@ -20,13 +20,14 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
+from multirun_analysis.figures.captions import Picture
 from multirun_analysis.figures.cells import Series, all_series, granularity_panels
 from multirun_analysis.figures.effects import HEADLINE, MAIN, SIMPLE, forest
 from multirun_analysis.figures.epochs import (
+    AMPLIFIED,
     LEARNING,
     MOST_COLUMNS,
     PERTURBATION,
-    amplified_share,
     epoch_summary,
     layer_cosines,
     left_out,
@@ -34,7 +35,7 @@ from multirun_analysis.figures.epochs import (
 )
 from multirun_analysis.figures.gallery import draw_figures, write_figures
 from multirun_analysis.figures.rho import SHARPNESS, TEST_ACCURACY, against_rho
-from multirun_analysis.figures.scatter import accuracy_sharpness
+from multirun_analysis.figures.scatter import scatter
 from multirun_analysis.figures.style import (
     Look,
     Palette,
@@ -43,6 +44,7 @@ from multirun_analysis.figures.style import (
     shade,
     svg_bytes,
     thinned,
+    titled,
     variant_look,
 )
 from multirun_analysis.runs.load import load_history, load_measurements, load_runs
@@ -102,6 +104,12 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> ReadStudy:
     root = tmp_path_factory.mktemp("multirun")
     fill(Study(root / "default"))
     return open_study("default", root)
+
+
+@pytest.fixture(scope="module")
+def pictures(grid: ReadStudy) -> dict[str, Picture]:
+    """The figures of the full grid, drawn once."""
+    return draw_figures(grid, effects_frame(recipe_key=grid.runs["recipe_key"].iloc[0]))
 
 
 def effect_rows(**changes: Any) -> list[dict[str, Any]]:
@@ -256,7 +264,7 @@ def test_panels_are_granularities_with_sam_in_each_and_sgdhess_apart(grid: ReadS
 
 
 def test_means_and_bars_are_those_of_the_summary(grid: ReadStudy) -> None:
-    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs), "title", "below"))
+    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs)))
     summary = summarize(grid.runs, "test_accuracy")
     seen = 0
     for axes in panels(figure):
@@ -277,7 +285,7 @@ def test_means_and_bars_are_those_of_the_summary(grid: ReadStudy) -> None:
 
 
 def test_every_seed_is_a_faint_point(grid: ReadStudy) -> None:
-    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs), "title", "below"))
+    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs)))
     faint = [line for line in panels(figure)[0].lines if line.get_alpha() == 0.45]
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in faint])
     here = grid.runs[
@@ -288,7 +296,7 @@ def test_every_seed_is_a_faint_point(grid: ReadStudy) -> None:
 
 
 def test_sgd_is_a_horizontal_line_at_its_mean_in_every_panel(grid: ReadStudy) -> None:
-    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs), "title", "below"))
+    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs)))
     mean = grid.runs.loc[grid.runs["variant"] == "sgd", "test_accuracy"].mean()
     for axes in panels(figure):
         flat = [line for line in axes.lines if list(line.get_xdata()) == [0, 1]]
@@ -299,7 +307,7 @@ def test_sgd_is_a_horizontal_line_at_its_mean_in_every_panel(grid: ReadStudy) ->
 def test_every_mean_and_seed_is_inside_its_panel(grid: ReadStudy) -> None:
     joined = join_measurements(grid.runs, grid.measurements)
     for frame, outcome in ((grid.runs, TEST_ACCURACY), (joined, SHARPNESS)):
-        figure = drawn(against_rho(frame, outcome, Palette(grid.runs), "title", "below"))
+        figure = drawn(against_rho(frame, outcome, Palette(grid.runs)))
         values = frame[outcome.column]
         for axes in panels(figure):
             low, high = axes.get_ylim()
@@ -310,7 +318,7 @@ def test_every_mean_and_seed_is_inside_its_panel(grid: ReadStudy) -> None:
 
 
 def test_axes_are_named_and_have_a_tick_at_each_rho(grid: ReadStudy) -> None:
-    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs), "title", "below"))
+    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs)))
     element, _, factor = panels(figure)
     assert element.get_ylabel() == "test accuracy (%)"
     assert element.get_xlabel() == "ρ, radius of the perturbation"
@@ -321,7 +329,7 @@ def test_axes_are_named_and_have_a_tick_at_each_rho(grid: ReadStudy) -> None:
 
 def test_sharpness_is_on_a_logarithmic_axis(grid: ReadStudy) -> None:
     joined = join_measurements(grid.runs, grid.measurements)
-    figure = drawn(against_rho(joined, SHARPNESS, Palette(grid.runs), "title", "below"))
+    figure = drawn(against_rho(joined, SHARPNESS, Palette(grid.runs)))
     assert {axes.get_yscale() for axes in panels(figure)} == {"log"}
     texts = [text.get_text() for text in panels(figure)[0].get_yticklabels()]
     assert texts and all(float(text) > 0 for text in texts)
@@ -331,7 +339,7 @@ def test_models_stand_in_rows_in_the_order_of_the_registry(study: Study, root: P
     fill(study, model="resnet18", seeds=1)
     fill(study, model="resnet8", seeds=1)
     runs = load_runs(root / "default")
-    figure = drawn(against_rho(runs, TEST_ACCURACY, Palette(runs), "title", "below"))
+    figure = drawn(against_rho(runs, TEST_ACCURACY, Palette(runs)))
     names = [axes.get_ylabel() for axes in panels(figure) if axes.get_ylabel()]
     assert names == ["resnet8\ntest accuracy (%)", "resnet18\ntest accuracy (%)"]
 
@@ -341,7 +349,7 @@ def test_lost_seeds_are_marked_not_drawn_as_numbers(study: Study, root: Path) ->
     study.add(cell(variant("sam", 0.2)), 91.0)
     study.add(cell(variant("sam", 0.2), seed=1), status="diverged", error="nan")
     runs = load_runs(root / "default")
-    figure = drawn(against_rho(runs, TEST_ACCURACY, Palette(runs), "title", "below"))
+    figure = drawn(against_rho(runs, TEST_ACCURACY, Palette(runs)))
     (axes,) = panels(figure)
     crosses = [line for line in axes.lines if line.get_marker() == "x"]
     assert [list(line.get_xdata()) for line in crosses] == [[0.2]]
@@ -355,7 +363,7 @@ def test_a_radius_of_zero_has_a_place(study: Study, root: Path) -> None:
     for rho in (0.0, 0.1, 0.2):
         study.add(cell(variant("sam", rho)), 90.0 + rho)
     runs = load_runs(root / "default")
-    (axes,) = panels(drawn(against_rho(runs, TEST_ACCURACY, Palette(runs), "title", "below")))
+    (axes,) = panels(drawn(against_rho(runs, TEST_ACCURACY, Palette(runs))))
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "0.1", "0.2"]
     places = axes.transData.transform([(rho, 90.0) for rho in (0.0, 0.1, 0.2)])[:, 0]
     assert axes.bbox.x0 < places[0] < places[1] < places[2] < axes.bbox.x1
@@ -366,7 +374,7 @@ def test_a_radius_of_zero_has_a_place(study: Study, root: Path) -> None:
 
 def test_points_are_accuracy_and_the_logarithm_of_the_eigenvalue(grid: ReadStudy) -> None:
     joined = join_measurements(grid.runs, grid.measurements)
-    figure = drawn(accuracy_sharpness(joined, Palette(grid.runs), "title", "below"))
+    figure = drawn(scatter(joined, Palette(grid.runs), "log_lambda_max", "test_accuracy"))
     axes = panels(figure)[0]
     points = {
         (float(x), float(y))
@@ -385,8 +393,8 @@ def test_what_has_no_logarithm_is_no_point(study: Study, root: Path) -> None:
     study.add(cell(variant("sam", 0.1)), 91.0, measurement(None))
     runs, found = load_runs(root / "default"), load_measurements(root / "default")
     joined = join_measurements(runs, found)
-    assert accuracy_sharpness(joined, Palette(runs), "title", "below") is None
-    assert against_rho(joined, SHARPNESS, Palette(runs), "title", "below") is None
+    assert scatter(joined, Palette(runs), "log_lambda_max", "test_accuracy") is None
+    assert against_rho(joined, SHARPNESS, Palette(runs)) is None
     study.add(cell(variant("sam", 0.2)), 91.0, measurement(2.0))
     caption = draw_figures(open_study("default", root))["accuracy_sharpness"].caption
     assert "Not drawn: 1 of an eigenvalue that has no logarithm." in caption
@@ -397,8 +405,8 @@ def test_many_points_become_pixels_in_an_svg(study: Study, root: Path) -> None:
     runs, found = load_runs(root / "default"), load_measurements(root / "default")
     one = join_measurements(runs, found)
     many = pd.concat([one] * 1001, ignore_index=True)
-    few = drawn(accuracy_sharpness(one, Palette(runs), "title", "below"))
-    figure = drawn(accuracy_sharpness(many, Palette(runs), "title", "below"))
+    few = drawn(scatter(one, Palette(runs), "log_lambda_max", "test_accuracy"))
+    figure = drawn(scatter(many, Palette(runs), "log_lambda_max", "test_accuracy"))
     assert not any(line.get_rasterized() for axes in panels(few) for line in axes.lines)
     assert all(line.get_rasterized() for axes in panels(figure) for line in axes.lines)
     assert len(svg_bytes(figure)) < 2 * len(svg_bytes(few)) + 100_000
@@ -419,7 +427,7 @@ def test_curves_are_means_over_the_seeds_of_complete_cells(study: Study, root: P
     np.testing.assert_allclose(summary["amplified_share"], 0.6)
     np.testing.assert_allclose(summary["amplified_share:sd"], 0.1)
     assert set(summary["amplified_share:n"]) == {3}
-    (axes,) = panels(drawn(amplified_share(summary, Palette(runs), "title", "below")))
+    (axes,) = panels(drawn(over_epochs(summary, [AMPLIFIED], Palette(runs), by_model=True)))
     (line,) = [line for line in axes.lines if line.get_label() == "SAM"]
     np.testing.assert_allclose(line.get_ydata(), 0.6)
     band = axes.collections[0].get_paths()[0].vertices
@@ -428,7 +436,7 @@ def test_curves_are_means_over_the_seeds_of_complete_cells(study: Study, root: P
 
 def test_small_multiples_have_a_row_per_number_and_a_column_per_radius(grid: ReadStudy) -> None:
     summary = epoch_summary(grid.history, grid.runs)
-    figure = drawn(over_epochs(summary, LEARNING, Palette(grid.runs), "title", "below"))
+    figure = drawn(over_epochs(summary, LEARNING, Palette(grid.runs)))
     assert len(figure.axes) == 4 * (len(RADII) + 1)
     titles = [axes.get_title() for axes in figure.axes[:4]]
     assert titles == ["ρ = 0.1", "ρ = 0.2", "ρ = 0.4", "SGDHESS"]
@@ -443,7 +451,7 @@ def test_small_multiples_have_a_row_per_number_and_a_column_per_radius(grid: Rea
 
 def test_numbers_that_no_cell_has_are_no_row(grid: ReadStudy) -> None:
     summary = epoch_summary(grid.history, grid.runs)
-    figure = drawn(over_epochs(summary, PERTURBATION, Palette(grid.runs), "title", "below"))
+    figure = drawn(over_epochs(summary, PERTURBATION, Palette(grid.runs)))
     assert [axes.get_ylabel() for axes in figure.axes[::3]] == ["cosine of\ng and h"]
     assert "SGD" not in legend_texts(figure)
 
@@ -462,7 +470,7 @@ def test_of_many_radii_a_choice_is_drawn_and_the_rest_is_told(study: Study, root
 
 def test_layers_are_shades_in_the_networks_order(grid: ReadStudy) -> None:
     summary = epoch_summary(grid.history, grid.runs)
-    figure = drawn(layer_cosines(summary, "title", "below"))
+    figure = drawn(layer_cosines(summary))
     first = figure.axes[0]
     assert [text.get_text() for text in first.get_yticklabels()] == ["conv1", "fc"]
     shades = np.asarray(first.images[0].get_array())
@@ -478,7 +486,7 @@ def test_layers_are_shades_in_the_networks_order(grid: ReadStudy) -> None:
 @pytest.mark.parametrize("shown", [HEADLINE, MAIN, SIMPLE])
 def test_a_forest_draws_every_estimate_and_interval(shown: Any) -> None:
     frame = effects_frame()
-    figure = drawn(forest(frame, shown, "title", "below"))
+    figure = drawn(forest(frame, shown))
     assert len(figure.axes) == 4
     for axes, (granularity, outcome) in zip(
         figure.axes,
@@ -514,16 +522,16 @@ def test_ascents_have_figures_of_their_own(grid: ReadStudy) -> None:
 
 
 def test_the_headline_tells_seeds_and_adjusted_p() -> None:
-    figure = drawn(forest(effects_frame(), HEADLINE, "title", "below"))
+    figure = drawn(forest(effects_frame(), HEADLINE))
     assert {text.get_text() for text in figure.axes[0].texts} == {"n = 10, adj. p = 0.006"}
 
 
 def test_the_headline_shows_the_contrast_at_equal_fit() -> None:
     at_equal_fit = {"fit_estimate": 7.0, "fit_low": 6.0, "fit_high": 8.0}
-    figure = drawn(forest(effects_frame(**at_equal_fit), HEADLINE, "title", "below"))
+    figure = drawn(forest(effects_frame(**at_equal_fit), HEADLINE))
     assert any(list(line.get_xdata()) == [6.0, 7.0, 8.0] for line in figure.axes[0].lines)
     assert any("training loss" in text for text in legend_texts(figure))
-    main = drawn(forest(effects_frame(**at_equal_fit), MAIN, "title", "below"))
+    main = drawn(forest(effects_frame(**at_equal_fit), MAIN))
     assert not any("training loss" in text for text in legend_texts(main))
 
 
@@ -531,7 +539,7 @@ def test_without_an_interval_the_estimate_stands_alone() -> None:
     nothing = {
         name: np.nan for name in ("t_low", "t_high", "bca_low", "bca_high", "p", "p_adjusted")
     }
-    figure = drawn(forest(effects_frame(n=1, **nothing), HEADLINE, "title", "below"))
+    figure = drawn(forest(effects_frame(n=1, **nothing), HEADLINE))
     assert {text.get_text() for text in figure.axes[0].texts} == {"n = 1"}
     assert not any("BCa" in text for text in legend_texts(figure))
 
@@ -546,13 +554,13 @@ def test_empty_data_give_no_figure(study: Study, root: Path) -> None:
     palette = Palette(read.runs)
     joined = join_measurements(read.runs, read.measurements)
     summary = epoch_summary(read.history, read.runs)
-    assert against_rho(read.runs, TEST_ACCURACY, palette, "", "") is None
-    assert accuracy_sharpness(joined, palette, "", "") is None
-    assert amplified_share(summary, palette, "", "") is None
-    assert over_epochs(summary, LEARNING, palette, "", "") is None
-    assert layer_cosines(summary, "", "") is None
-    assert forest(effects_frame(estimate=np.nan), HEADLINE, "", "") is None
-    assert forest(effects_frame().head(0), HEADLINE, "", "") is None
+    assert against_rho(read.runs, TEST_ACCURACY, palette) is None
+    assert scatter(joined, palette, "log_lambda_max", "test_accuracy") is None
+    assert over_epochs(summary, [AMPLIFIED], palette, by_model=True) is None
+    assert over_epochs(summary, LEARNING, palette) is None
+    assert layer_cosines(summary) is None
+    assert forest(effects_frame(estimate=np.nan), HEADLINE) is None
+    assert forest(effects_frame().head(0), HEADLINE) is None
     assert draw_figures(read, effects_frame().head(0)) == {}
 
 
@@ -569,9 +577,7 @@ def test_a_grid_with_lost_cells_is_drawn(small_grid: Study, root: Path) -> None:
 # --------------------------------------------------------------------------- gallery
 
 
-def test_the_gallery_holds_every_figure_in_reading_order(grid: ReadStudy) -> None:
-    effects = effects_frame(recipe_key=grid.runs["recipe_key"].iloc[0])
-    pictures = draw_figures(grid, effects)
+def test_the_gallery_holds_every_figure_in_reading_order(pictures: dict[str, Picture]) -> None:
     assert list(pictures) == [
         "effects_headline",
         "effects_main",
@@ -593,8 +599,10 @@ def test_the_gallery_holds_every_figure_in_reading_order(grid: ReadStudy) -> Non
     assert len({picture.title for picture in pictures.values()}) == len(pictures)
 
 
-def test_the_text_in_place_of_a_figure_tells_its_means(grid: ReadStudy) -> None:
-    alt = draw_figures(grid)["accuracy_rho"].alt
+def test_the_text_in_place_of_a_figure_lists_its_means(
+    grid: ReadStudy, pictures: dict[str, Picture]
+) -> None:
+    alt = pictures["accuracy_rho"].alt
     means = grid.runs[grid.runs["variant"] == "sam"].groupby("rho")["test_accuracy"].mean()
     assert f"SAM {', '.join(f'{mean:.4g}' for mean in means)}" in alt
 
@@ -613,9 +621,8 @@ def test_recipes_models_and_measurements_have_figures_of_their_own(
     assert len({picture.title for picture in pictures.values()}) == len(pictures)
 
 
-def test_files_are_written_in_both_forms(grid: ReadStudy, tmp_path: Path) -> None:
-    pictures = {"accuracy_rho": draw_figures(grid)["accuracy_rho"]}
-    written = write_figures(pictures, tmp_path / "figures")
+def test_files_are_written_in_both_forms(pictures: dict[str, Picture], tmp_path: Path) -> None:
+    written = write_figures({"a": pictures["accuracy_rho"]}, tmp_path / "figures")
     assert [path.name for path in written] == ["accuracy_rho.png", "accuracy_rho.svg"]
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         "accuracy_rho.png",
@@ -631,7 +638,7 @@ def test_files_are_written_in_both_forms(grid: ReadStudy, tmp_path: Path) -> Non
 def test_a_name_is_never_taken_for_mathematics(study: Study, root: Path) -> None:
     study.add(cell(variant("sam", 0.1)), 90.0)
     runs = load_runs(root / "default").assign(optimizer="SAM $x^{$")
-    figure = drawn(against_rho(runs, TEST_ACCURACY, Palette(runs), "100 $", "a_b $ $ {"))
+    figure = titled(drawn(against_rho(runs, TEST_ACCURACY, Palette(runs))), "100 $", "a_b $ $ {")
     assert b"<svg" in svg_bytes(figure)
     assert "SAM $x^{$" in legend_texts(figure)
 
@@ -648,8 +655,9 @@ for name in ("accuracy_rho", "accuracy_sharpness", "layer_cosines"):
 """
 
 
-def test_svg_files_are_the_same_byte_for_byte_in_another_process(grid: ReadStudy) -> None:
-    pictures = draw_figures(grid)
+def test_svg_files_are_the_same_byte_for_byte_in_another_process(
+    grid: ReadStudy, pictures: dict[str, Picture]
+) -> None:
     names = ("accuracy_rho", "accuracy_sharpness", "layer_cosines")
     for name in names:
         png_bytes(pictures[name].figure)  # what was written before makes no difference

@@ -23,7 +23,7 @@ from multirun_analysis.figures.panels import MOST_COLUMNS
 from multirun_analysis.figures.spectrum import WIDTH, density, spectral_density
 from multirun_analysis.figures.style import Palette, power_of_ten
 from multirun_analysis.runs.array_measures import Line, Plane, Spectrum, load_arrays
-from multirun_analysis.runs.load import MEASUREMENT_COLUMNS
+from multirun_analysis.runs.columns import MEASUREMENT_COLUMNS
 from multirun_analysis.study import open_study
 from samsweep.records.schema import Measurement
 
@@ -434,9 +434,9 @@ def test_nothing_to_draw_is_no_figure(study: Study) -> None:
     found = arrays(study)
     assert found.empty
     palette = Palette(load_measurements(study.folder))
-    assert spectral_density(found, palette, "", "") is None
-    assert loss_along_line(found, palette, "", "") is None
-    assert loss_over_plane(found, "", "") is None
+    assert spectral_density(found, palette) is None
+    assert loss_along_line(found, palette) is None
+    assert loss_over_plane(found) is None
 
 
 def test_a_plane_keeps_its_sides_apart(study: Study) -> None:

@@ -16,7 +16,7 @@ import pytest
 from multirun_analysis import load_history, load_measurements, load_runs
 from multirun_analysis.__main__ import main
 from multirun_analysis.runs import reading
-from multirun_analysis.runs.load import HISTORY_COLUMNS, load_amplified
+from multirun_analysis.runs.columns import HISTORY_COLUMNS
 
 from ..conftest import Study, cell, measurement, variant
 
@@ -286,13 +286,12 @@ def test_a_history_holds_numbers_alone(good: Study) -> None:
 def test_a_history_too_large_is_not_read(good: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "MAX_HISTORY", 2**20)
     record = good.add(cell(variant("sam", 0.1)), 90.0)
-    good.add_history(record, [{"amplified_share": 0.5}])
+    good.add_history(record, [{"lr": 0.5}])
     with (good.cell_folder(record) / "history.jsonl").open("r+b") as file:
         file.truncate(2**31)
-    assert len(load_history(good.folder)) == 1
-    shares = load_amplified(good.folder, load_runs(good.folder))
-    assert shares["amplified_first"].isna().all()
-    assert "2,048 MiB" in shares.attrs["skipped"][0].reason
+    history = load_history(good.folder)
+    assert len(history) == 1
+    assert "2,048 MiB" in history.attrs["skipped"][0].reason
 
 
 # --------------------------------------------------------------------------- the whole command

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import pickle
@@ -14,13 +13,7 @@ import pytest
 
 from multirun_analysis import load_history, load_measurements, load_runs
 from multirun_analysis.runs import load
-from multirun_analysis.runs.load import (
-    AMPLIFIED_COLUMNS,
-    HISTORY_COLUMNS,
-    MEASUREMENT_COLUMNS,
-    RUN_COLUMNS,
-    load_amplified,
-)
+from multirun_analysis.runs.columns import HISTORY_COLUMNS, MEASUREMENT_COLUMNS, RUN_COLUMNS
 from samsweep.config import MEASURES
 from samsweep.records.schema import Metrics
 from samsweep.records.store import CellFolder
@@ -57,7 +50,6 @@ def test_dtypes_are_fixed_whatever_the_rows(study: Study, small_grid: Study, roo
     assert load_runs(nowhere).empty and _dtypes(load_runs(nowhere)) == dict(RUN_COLUMNS)
     assert _dtypes(load_measurements(nowhere)) == dict(MEASUREMENT_COLUMNS)
     assert _dtypes(load_history(nowhere)) == dict(HISTORY_COLUMNS)
-    assert _dtypes(load_amplified(nowhere, load_runs(nowhere))) == dict(AMPLIFIED_COLUMNS)
 
 
 def test_keys_say_which_cells_belong_together(study: Study) -> None:
@@ -201,13 +193,6 @@ def test_more_records_than_one_chunk(study: Study, monkeypatch: pytest.MonkeyPat
     assert (history["train_loss"] == 2.0 - seeds).all()
 
 
-def test_reading_leaves_garbage_collection_as_it_was(study: Study) -> None:
-    study.add(cell(variant("sgd")), 90.0)
-    assert gc.isenabled()
-    load_runs(study.folder)
-    assert gc.isenabled()
-
-
 def test_a_cell_counts_once(study: Study) -> None:
     record = study.add(cell(variant("sgd")), 92.4)
     study.add(cell(variant("sgd")), 10.0, cell_id="another-name")
@@ -218,17 +203,6 @@ def test_a_cell_counts_once(study: Study) -> None:
         *runs["cell_id"],
         skipped.file.split("/")[-2],
     )
-
-
-def test_shares_are_found_where_lines_are_missing(study: Study) -> None:
-    record = study.add(cell(variant("sam", 0.1), epochs=4), 90.0)
-    file = study.add_history(record, [{"amplified_share": x / 10} for x in (1, 2, 3, 4)])
-    lines = file.read_text().splitlines(keepends=True)
-    file.write_text("{broken\n" + "".join(lines[1:]))
-    shares = load_amplified(study.folder, load_runs(study.folder))
-    [row] = shares.to_dict("records")
-    assert pd.isna(row["amplified_first"])
-    assert (row["amplified_middle"], row["amplified_last"]) == (20.0, 40.0)
 
 
 def test_no_value_without_a_number(study: Study) -> None:

@@ -26,8 +26,7 @@ from samsweep.config import CellConfig, Confirmatory
 from samsweep.records.identity import RESULTS_VERSION, cell_id, short_hash
 from samsweep.records.schema import Record, Status
 
-from ..conftest import Study, cell, measurement, metrics, spectrum, taken, variant
-from ..grids import frames
+from ..conftest import Study, cell, frames, measurement, metrics, spectrum, taken, variant
 
 #: Outcomes of the corners (sgd, sam, samdirection, sammagnitude) by seed, for hand calculation.
 Y = {
