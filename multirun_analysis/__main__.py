@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness by every
 measure that was taken, SGD beside SGDHESS, the share of amplified elements, the effects of
-direction and magnitude and what they allow to say, each per model and training recipe, as Markdown,
+direction and magnitude with a verdict on each, per model and training recipe, as Markdown,
 CSV, LaTeX and HTML. The tables
-are also printed, with the answer to the study's question and the cells that have no result. With
+are also printed, with the verdicts, the cells that have no result and the commands that run these. With
 --report, figures and one self-contained report.html are written, too. Only records and histories
 are read: it can run at any time, from any shell, also while cells train.
 """
@@ -42,7 +42,7 @@ examples:
   python -m multirun_analysis --study cifar100 --wandb offline
 
 In a cell, `96.52 ± 0.31 (n=3)` is mean and standard deviation over 3 seeds, `??` is a cell without
-a result, `diverged` one whose loss left the numbers. Exit code 1: there is nothing to tabulate, or
+a result, `diverged` one whose loss became NaN or inf. Exit code 1: there is nothing to tabulate, or
 W&B refused.
 """
 

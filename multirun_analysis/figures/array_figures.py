@@ -25,31 +25,22 @@ from multirun_analysis.runs.array_measures import load_arrays
 from multirun_analysis.study import Study
 from multirun_analysis.wording.numbers import number
 
-#: Lines that an alternative text tells of, at most.
-_MOST_TOLD = 16
+#: Lines that an alternative text describes, at most.
+_MOST_DESCRIBED = 16
 
 _MEANS = "Lines are means over the seeds of complete cells"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """A figure of the cells of one recipe, model and measurement.
-
-    Args:
-        title: Of the figure.
-        draw: From rows of :func:`.load_arrays`.
-        rows: Which panels there are.
-        caption: How to read it.
-        told: What is drawn, in the words of one cell.
-        telling: What those words say.
-    """
+    """A figure of the cells of one recipe, model and measurement."""
 
     title: str
     draw: Callable[[pd.DataFrame, Palette], Figure | None]
     rows: Callable[[Cells], list[Row]]
     caption: Callable[[Cells], str]
-    told: Callable[[pd.DataFrame], str]
-    telling: str
+    describe: Callable[[pd.DataFrame], str]
+    alt: str
 
 
 def array_pictures(recipe: Recipe, study: Study, palette: Palette) -> Iterator[Picture]:
@@ -90,7 +81,7 @@ def _of_measurement(
         recipe: Of the cells.
         palette: Of the study.
         name: Of the file, without model and recipe.
-        apart: What tells the measurement from others of its kind; empty if there are none.
+        apart: What distinguishes the measurement from others of its kind; may be empty.
     """
     label, models = str(found["settings_label"].iloc[0]), models_of(found)
     for model in models:
@@ -104,7 +95,7 @@ def _of_measurement(
             kind.draw(rows, palette),
             f"{kind.caption(cells)}{_left_out(kind.rows(cells), cells)}{_unread(unread)} "
             f"Model: {model}. {origin_of(recipe.title, label)}",
-            f"{kind.title}: {kind.telling}, of {model}. {_told(cells, kind.told)}",
+            f"{kind.title}: {kind.alt}, of {model}. {_described(cells, kind.describe)}",
             below=joined(model, recipe.title, label),
             apart=(apart, model * several, recipe.named),
         )
@@ -125,23 +116,23 @@ def _unread(count: int) -> str:
     return f" Not drawn: {records} another form."
 
 
-def _told(cells: Cells, told: Callable[[pd.DataFrame], str]) -> str:
+def _described(cells: Cells, describe: Callable[[pd.DataFrame], str]) -> str:
     """What is to be seen of each line, as far as a text can hold it."""
     words = [
-        f"{series.label}{'' if rho == NO_RHO else f' rho {number(rho)}'} {told(rows)}"
+        f"{series.label}{'' if rho == NO_RHO else f' rho {number(rho)}'} {describe(rows)}"
         for (series, rho), rows in cells.items()
     ]
-    more = f"; and {len(words) - _MOST_TOLD} more" if len(words) > _MOST_TOLD else ""
-    return f"{'; '.join(words[:_MOST_TOLD])}{more}."
+    more = f"; and {len(words) - _MOST_DESCRIBED} more" if len(words) > _MOST_DESCRIBED else ""
+    return f"{'; '.join(words[:_MOST_DESCRIBED])}{more}."
 
 
 def _spectra_caption(cells: Cells) -> str:
     shown = [f"{width:.2g}" for width in widths(cells)]
-    said = ", ".join(shown) + ", from the top" * (len(shown) > 1)
+    texts = ", ".join(shown) + ", from the top" * (len(shown) > 1)
     return (
         "Share of the Hessian's eigenvalues per unit, by stochastic Lanczos quadrature: each node "
         f"is a Gaussian whose standard deviation is {100 * WIDTH:g} % of the range of the "
-        f"eigenvalues in its row of panels ({said}). The axis is logarithmic: the "
+        f"eigenvalues in its row of panels ({texts}). The axis is logarithmic: the "
         f"bulk at zero is nearly all of them, each peak to the right a few. {_MEANS}."
     )
 
@@ -187,23 +178,23 @@ _KINDS: Mapping[str, _Kind] = {
         draw=spectral_density,
         rows=panel_rows,
         caption=_spectra_caption,
-        told=_largest,
-        telling="curves of the density of eigenvalues, and here the largest of them",
+        describe=_largest,
+        alt="curves of the density of eigenvalues, and here the largest of them",
     ),
     "landscape_1d": _Kind(
         title="Loss along a random direction",
         draw=loss_along_line,
         rows=panel_rows,
         caption=_line_caption,
-        told=_ends,
-        telling="curves of the loss, and here from the weights to the right end",
+        describe=_ends,
+        alt="curves of the loss, and here from the weights to the right end",
     ),
     "landscape_2d": _Kind(
         title="Loss over the plane of two random directions",
         draw=lambda found, _: loss_over_plane(found),
         rows=plane_rows,
         caption=_plane_caption,
-        told=_corner,
-        telling="contours of the loss, and here from the weights to the upper right corner",
+        describe=_corner,
+        alt="contours of the loss, and here from the weights to the upper right corner",
     ),
 }

@@ -14,15 +14,7 @@ from multirun_analysis.figures.style import titled
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure with its words.
-
-    Args:
-        name: Of its files, without suffix.
-        title: In plain text, different from those of the study's other figures.
-        figure: To be saved by :func:`.write_figures`.
-        caption: How to read it, in plain text.
-        alt: What is to be seen, for those who do not see it, in plain text.
-    """
+    """A figure with its words."""
 
     name: str
     title: str
@@ -36,9 +28,9 @@ class Recipe:
     """One recipe of the study.
 
     Args:
-        title: For people.
+        title: Of the recipe.
         suffix: Of the names of its figures; empty where there is one recipe.
-        named: What tells the titles of its figures apart; empty likewise.
+        named: What distinguishes the titles of its figures; empty likewise.
         runs: Its cells.
         measured: Its cells with their measurements of the largest eigenvalue.
     """
@@ -69,7 +61,7 @@ def make_picture(
         caption: How to read it.
         alt: What is to be seen.
         below: What stands below the title in the figure: the recipe, and the measurement.
-        apart: What tells its title from that of other figures of its kind.
+        apart: What distinguishes its title from those of other figures of its kind.
     """
     if figure is not None:
         yield Picture(

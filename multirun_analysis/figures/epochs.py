@@ -14,8 +14,8 @@ from multirun_analysis.figures.cells import Series, by_series, models_of
 from multirun_analysis.figures.panels import MOST_COLUMNS, NO_RHO, Cells, by_line, draw_line
 from multirun_analysis.figures.style import (
     GREY,
-    Look,
     Palette,
+    SeriesStyle,
     add_legend,
     handle,
     new_figure,
@@ -32,13 +32,7 @@ _CELL = ["recipe_key", "model", "optimizer", "variant", "granularity", "rho"]
 
 
 class Curve(NamedTuple):
-    """A column of ``history.jsonl``.
-
-    Args:
-        column: Its name.
-        label: Of the axis.
-        reference: A value to compare with, drawn as a line.
-    """
+    """A column of ``history.jsonl``."""
 
     column: str
     label: str
@@ -72,15 +66,10 @@ STEP = (
 
 
 class Column(NamedTuple):
-    """One column of panels.
-
-    Args:
-        title: Of the column.
-        lines: Series and rho of each line, and its look.
-    """
+    """One column of panels."""
 
     title: str
-    lines: list[tuple[Series, float, Look]]
+    lines: list[tuple[Series, float, SeriesStyle]]
 
 
 def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -148,9 +137,9 @@ def over_epochs(
         _share_y(line, f"{model}\n{curve.label}" if len(models) > 1 else curve.label)
     _label(grid, [column.title for column in columns])
     entries = {
-        _line_label(series, rho): handle(look)
+        _line_label(series, rho): handle(style)
         for column in columns
-        for series, rho, look in column.lines
+        for series, rho, style in column.lines
     }
     add_legend(figure, entries)
     return figure
@@ -174,11 +163,11 @@ def _columns(summary: pd.DataFrame, palette: Palette) -> list[Column]:
     """A column per radius, one for all factors of SGDHESS, and SGD in each of them."""
     found = summary[["optimizer", "variant", "granularity", "rho"]].drop_duplicates()
     series = {one: sorted(rows["rho"].dropna()) for one, rows in by_series(found).items()}
-    sgd = [(one, NO_RHO, palette.look(*one)) for one in series if one.variant == "sgd"]
+    sgd = [(one, NO_RHO, palette.style(*one)) for one in series if one.variant == "sgd"]
     columns = []
     for rho in thinned(_radii(summary), MOST_COLUMNS):
         here = [
-            (one, rho, palette.look(*one))
+            (one, rho, palette.style(*one))
             for one in series
             if one.variant not in ("sgd", "sgdhess") and rho in series[one]
         ]
@@ -190,19 +179,19 @@ def _columns(summary: pd.DataFrame, palette: Palette) -> list[Column]:
 
 def _factor_lines(
     series: Series, factors: Sequence[float], palette: Palette
-) -> list[tuple[Series, float, Look]]:
-    """SGDHESS's lines: the larger the factor, the darker, and the marker tells it too."""
-    look = palette.look(*series)
+) -> list[tuple[Series, float, SeriesStyle]]:
+    """SGDHESS's lines: the larger the factor, the darker and the fuller the marker."""
+    style = palette.style(*series)
     rhos = thinned(factors, MOST_COLUMNS)
     fillings = ("none", "left", "full")
     return [
         (
             series,
             rho,
-            Look(
-                shade(look.colour, k + 1, len(rhos) + 1),
-                look.marker,
-                look.line,
+            SeriesStyle(
+                shade(style.colour, k + 1, len(rhos) + 1),
+                style.marker,
+                style.line,
                 fillings[min(2, k * 3 // max(1, len(rhos)))],
             ),
         )
@@ -217,15 +206,15 @@ def _draw_lines(axes: Axes, column: Column, lines: Cells, curve: Curve) -> None:
         return
     if curve.reference is not None:
         axes.axhline(curve.reference, color=GREY, linewidth=0.7, zorder=1)
-    for k, (series, rho, look) in enumerate(column.lines):
+    for k, (series, rho, style) in enumerate(column.lines):
         rows = lines.get((series, rho))
         if rows is None or not _has_values(rows, curve):
             continue
         epochs, mean = rows["epoch"].to_numpy(int), rows[curve.column].to_numpy(float)
         sd = rows[f"{curve.column}:sd"].fillna(0).to_numpy(float)
-        axes.fill_between(epochs, mean - sd, mean + sd, color=look.colour, alpha=0.13, lw=0)
+        axes.fill_between(epochs, mean - sd, mean + sd, color=style.colour, alpha=0.13, lw=0)
         place = (k, len(column.lines))
-        draw_line(axes, epochs, mean, look, _line_label(series, rho), place, markers=5)
+        draw_line(axes, epochs, mean, style, _line_label(series, rho), place, markers=5)
 
 
 def _line_label(series: Series, rho: float) -> str:

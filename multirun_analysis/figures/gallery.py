@@ -130,7 +130,7 @@ def _rho_pictures(recipe: Recipe, palette: Palette) -> Iterator[Picture]:
                 f"{name}{suffix}{recipe.suffix}",
                 title,
                 scatter(rows, palette, x, y),
-                f"{caption} every point is one trained network. The marker tells the optimizer, "
+                f"{caption} every point is one trained network. The marker is the optimizer's, "
                 f"the shade rho: the darker, the larger.{_not_positive(rows)} "
                 f"{origin_of(recipe.title, label)}",
                 f"{title}. {_alt_scatter(rows)}",
@@ -212,7 +212,7 @@ def _epoch_pictures(recipe: Recipe, epochs: pd.DataFrame, palette: Palette) -> I
     )
     for model in models:
         of_model = here[here["model"] == model]
-        said = f"{seeds}{_left_out(of_model)} Model: {model}. {origin_of(recipe.title)}"
+        note = f"{seeds}{_left_out(of_model)} Model: {model}. {origin_of(recipe.title)}"
         figures = [
             (name, title, over_epochs(of_model, curves, palette), caption, _ALT_CURVES)
             for name, curves, title, caption in _CURVES
@@ -223,7 +223,7 @@ def _epoch_pictures(recipe: Recipe, epochs: pd.DataFrame, palette: Palette) -> I
                 f"{name}{f'-{slug(model)}' * (len(models) > 1)}{recipe.suffix}",
                 title,
                 figure,
-                f"{caption} {said}",
+                f"{caption} {note}",
                 alt.format(title=title, model=model),
                 below=joined(model, recipe.title),
                 apart=(model * (len(models) > 1), recipe.named),
@@ -326,8 +326,8 @@ def _designs(effects: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
             rows = effects[here & (unnamed | (effects["settings_key"] == key))]
             labels = rows["settings_label"].dropna().astype(str).unique().tolist()
             suffix = f"-{slug(name)}" * (len(names) > 1) + f"-{slug(key)}" * (len(keys) > 1)
-            said = [f"ascent {name}"] * (len(names) > 1) + labels
-            yield suffix, rows, "; ".join(said)
+            parts = [f"ascent {name}"] * (len(names) > 1) + labels
+            yield suffix, rows, "; ".join(parts)
 
 
 # --------------------------------------------------------------------------- words
@@ -343,14 +343,16 @@ def _means(rows: pd.DataFrame, outcome: Outcome) -> str:
     summary = summarize(rows, outcome.column)
     summary = summary[summary["n"] > 0]
     several = summary["model"].nunique() > 1
-    told = []
+    texts = []
     for _, group in summary.groupby("row_key", sort=False):
         first = group.iloc[0]
         name = [first["model"]] * several + [first["optimizer"]]
         name += [first["granularity"]] * isinstance(first["granularity"], str)
-        told.append(f"{' '.join(name)} {', '.join(f'{mean:.4g}' for mean in group['mean'])}")
+        texts.append(f"{' '.join(name)} {', '.join(f'{mean:.4g}' for mean in group['mean'])}")
     most = 16
-    return "; ".join(told[:most]) + (f"; and {len(told) - most} more" if len(told) > most else "")
+    return "; ".join(texts[:most]) + (
+        f"; and {len(texts) - most} more" if len(texts) > most else ""
+    )
 
 
 def _not_positive(rows: pd.DataFrame) -> str:
@@ -382,9 +384,9 @@ def _amplified_ends(summary: pd.DataFrame) -> str:
 
 def _estimates(effects: pd.DataFrame, shown: Iterable[str]) -> str:
     rows = effects[effects["effect"].isin(list(shown)) & (effects["outcome"] == "test_accuracy")]
-    told = [
+    texts = [
         f"{row['model']} {row['granularity']} rho {number(row['rho'])} "
         f"{row['effect'].replace('_', ' ')} {row['estimate']:+.2f}"
         for row in rows.dropna(subset="estimate").head(12).to_dict("records")
     ]
-    return f"On test accuracy: {'; '.join(told)}." if told else ""
+    return f"On test accuracy: {'; '.join(texts)}." if texts else ""

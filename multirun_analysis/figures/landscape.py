@@ -72,10 +72,10 @@ def _draw_lines(axes: Axes, panel: Panel, cells: Cells, palette: Palette) -> Non
         lines: list[Line] = list(cells[series, rho]["array"])
         # The mean is left open where a seed has no number.
         mean = np.mean([line.losses for line in lines], axis=0)
-        look, place = palette.look(*series), (k, len(panel.lines))
-        draw_line(axes, lines[0].alphas, mean, look, series.label, place, markers=6)
+        style, place = palette.style(*series), (k, len(panel.lines))
+        draw_line(axes, lines[0].alphas, mean, style, series.label, place, markers=6)
         for line in lines if len(lines) > 1 else ():
-            axes.plot(line.alphas, line.losses, color=look.colour, linewidth=0.6, alpha=0.35)
+            axes.plot(line.alphas, line.losses, color=style.colour, linewidth=0.6, alpha=0.35)
     axes.axvline(0, color=BLACK, linewidth=0.5, zorder=0.8)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 

@@ -1,4 +1,4 @@
-"""Sharpness against accuracy and fit, over all cells: does one tell the other?"""
+"""Sharpness against accuracy and fit, a point per cell."""
 
 from __future__ import annotations
 
@@ -92,16 +92,16 @@ def _draw_panel(
     for series, rows in by_series(points).items():
         if series.variant != "sgd" and series not in panel.series:
             continue
-        look = palette.look(*series)
+        style = palette.style(*series)
         for _, cells in rows.groupby("rho", dropna=False):
             rank, of = int(cells["rank"].iloc[0]), int(cells["of"].iloc[0])
             axes.plot(
                 *(cells[name].to_numpy(float) for name in columns),
                 linestyle="",
-                marker=look.marker,
+                marker=style.marker,
                 markersize=5,
-                markerfacecolor=shade(look.colour, rank, of) if rank >= 0 else look.colour,
-                markeredgecolor=look.colour,
+                markerfacecolor=shade(style.colour, rank, of) if rank >= 0 else style.colour,
+                markeredgecolor=style.colour,
                 markeredgewidth=0.5,
                 alpha=0.85,
                 label=series.label,
@@ -139,8 +139,8 @@ def _legend(figure: Figure, points: pd.DataFrame, palette: Palette) -> None:
     """A sample per optimizer and one per rho: shape and shade are read apart."""
     shapes: dict[str, Line2D] = {}
     for series in all_series(points):
-        look = palette.look(*series)
-        shapes[series.optimizer] = Line2D([], [], ls="", marker=look.marker, color=look.colour)
+        style = palette.style(*series)
+        shapes[series.optimizer] = Line2D([], [], ls="", marker=style.marker, color=style.colour)
     swept = points[points["rank"] >= 0]
     factor = swept["variant"] == "sgdhess"
     add_legend(figure, shapes, _shades(swept[~factor], "ρ"), _shades(swept[factor], "SGDHESS: ρ"))

@@ -100,8 +100,8 @@ def _draw_row(line: list[Axes], row: Row, cells: Cells, palette: Palette) -> Non
     lowest = top / max(spectrum.dim for spectrum in spectra) / _most_seeds(row, cells)
     for panel, axes in zip(row.panels, line, strict=True):
         for k, (series, rho) in enumerate(panel.lines):
-            look, place = palette.look(*series), (k, len(panel.lines))
-            draw_line(axes, at, curves[series, rho], look, series.label, place, markers=12)
+            style, place = palette.style(*series), (k, len(panel.lines))
+            draw_line(axes, at, curves[series, rho], style, series.label, place, markers=12)
         axes.set_xlim(at[0], at[-1])
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         log_axis(axes, min(lowest / 5, top / 100), 3 * top, powers=True)

@@ -1,8 +1,8 @@
-"""How figures look: one style, and one look for each optimizer in all of them.
+"""One style of figures, and one style for each optimizer in all of them.
 
-Colour and marker say the variant, line and filling the granularity, so that a series is told apart
-without colour as well. The colours are those of Okabe and Ito (2008), which the colour-blind tell
-apart. Text is never taken for mathematics: names come from records, and so from anywhere.
+Colour and marker show the variant, line and filling the granularity, so that series differ without
+colour as well. The colours are those of Okabe and Ito (2008), which the colour-blind distinguish.
+Text is never taken for mathematics: names come from records, and so from anywhere.
 """
 
 from __future__ import annotations
@@ -78,19 +78,12 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return inside
 
 
-# --------------------------------------------------------------------------- looks
+# --------------------------------------------------------------------------- styles
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a series is drawn with.
-
-    Args:
-        colour: As ``#rrggbb``.
-        marker: Of matplotlib.
-        line: ``-`` and the like, or lengths of dashes.
-        filling: Of the marker: ``full``, ``none`` or ``left``.
-    """
+class SeriesStyle:
+    """What a series is drawn with."""
 
     colour: str
     marker: str
@@ -115,15 +108,15 @@ class Look:
         }
 
 
-_VARIANTS: Mapping[str, Look] = {
-    "sgd": Look(BLACK, "X", (0, (1, 1.2))),
-    "sgdhess": Look(PURPLE, "P", (0, (6, 1.5, 1, 1.5, 1, 1.5))),
-    "sam": Look(BLUE, "o", "-"),
-    "samdirection": Look(ORANGE, "^", "-"),
-    "sammagnitude": Look(GREEN, "s", "-"),
-    "asam": Look(SKY, "D", (0, (9, 2))),
+_VARIANTS: Mapping[str, SeriesStyle] = {
+    "sgd": SeriesStyle(BLACK, "X", (0, (1, 1.2))),
+    "sgdhess": SeriesStyle(PURPLE, "P", (0, (6, 1.5, 1, 1.5, 1, 1.5))),
+    "sam": SeriesStyle(BLUE, "o", "-"),
+    "samdirection": SeriesStyle(ORANGE, "^", "-"),
+    "sammagnitude": SeriesStyle(GREEN, "s", "-"),
+    "asam": SeriesStyle(SKY, "D", (0, (9, 2))),
 }
-_OTHER = Look(VERMILLION, "v", "-")
+_OTHER = SeriesStyle(VERMILLION, "v", "-")
 _GRANULARITIES: Mapping[str, tuple[str | tuple[float, tuple[float, ...]], str]] = {
     "element": ("-", "full"),
     "tensor": ((0, (4, 1.2, 1, 1.2)), "left"),
@@ -133,21 +126,17 @@ _GRANULARITIES: Mapping[str, tuple[str | tuple[float, tuple[float, ...]], str]] 
 _FURTHER_MARKERS = ("p", "h", "d", "<", ">", "*")
 
 
-def variant_look(variant: str, granularity: str | None = None) -> Look:
-    """The look of a variant at a granularity, None where it has none."""
-    look = _VARIANTS.get(variant, _OTHER)
+def variant_style(variant: str, granularity: str | None = None) -> SeriesStyle:
+    """The style of a variant at a granularity, None where it has none."""
+    style = _VARIANTS.get(variant, _OTHER)
     if granularity is None:
-        return look
+        return style
     line, filling = _GRANULARITIES.get(granularity, ("-", "full"))
-    return replace(look, line=line, filling=filling)
+    return replace(style, line=line, filling=filling)
 
 
 class Palette:
-    """The look of every optimizer of a study.
-
-    Args:
-        runs: Frame of :func:`.load_runs`.
-    """
+    """The style of every optimizer of a study."""
 
     def __init__(self, runs: pd.DataFrame) -> None:
         labels = runs[["variant", "optimizer"]].drop_duplicates().dropna()
@@ -157,14 +146,14 @@ class Palette:
             others = sorted(name for name in rows["optimizer"] if name != plain)
             self._further |= {name: k for k, name in enumerate(others, start=1)}
 
-    def look(self, optimizer: str, variant: str, granularity: str | None = None) -> Look:
-        """The look of an optimizer's label at a granularity."""
-        look = variant_look(variant, granularity)
+    def style(self, optimizer: str, variant: str, granularity: str | None = None) -> SeriesStyle:
+        """The style of an optimizer's label at a granularity."""
+        style = variant_style(variant, granularity)
         k = self._further.get(optimizer, 0)
         if not k:
-            return look
+            return style
         marker = _FURTHER_MARKERS[(k - 1) % len(_FURTHER_MARKERS)]
-        return replace(look, marker=marker, colour=mixed(look.colour, BLACK, min(0.7, 0.3 * k)))
+        return replace(style, marker=marker, colour=mixed(style.colour, BLACK, min(0.7, 0.3 * k)))
 
 
 def mixed(colour: str, other: str, share: float) -> str:
@@ -236,9 +225,9 @@ def _even_rows(items: Sequence[T], most: int) -> list[Sequence[T]]:
     return [items[start : start + length] for start in range(0, len(items), length or 1)]
 
 
-def handle(look: Look) -> Line2D:
+def handle(style: SeriesStyle) -> Line2D:
     """A legend's sample of a series with markers."""
-    return Line2D([], [], **look.line_style, **look.marker_style)
+    return Line2D([], [], **style.line_style, **style.marker_style)
 
 
 def shortened(text: str, length: int) -> str:

@@ -60,13 +60,7 @@ def report_html(study: Study, pictures: Iterable[Picture], extra: Sequence[Page]
 
 
 class _Fragment(NamedTuple):
-    """A page inside the report.
-
-    Args:
-        anchor: Its id.
-        title: For the table of contents.
-        html: Escaped.
-    """
+    """A page inside the report."""
 
     anchor: str
     title: str

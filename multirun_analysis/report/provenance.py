@@ -144,8 +144,8 @@ def _origins(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _dirty_warning(runs: pd.DataFrame) -> tuple[str, ...]:
     dirty = int(runs["git_dirty"].fillna(False).astype(bool).sum())
-    said = f"{dirty} {_cells(dirty)} by source that differed from its commit."
-    return (said,) if dirty else ()
+    warning = f"{dirty} {_cells(dirty)} by source that differed from its commit."
+    return (warning,) if dirty else ()
 
 
 def _cells(count: int) -> str:

@@ -197,7 +197,7 @@ def _places(result: Mapping[str, Any], name: str) -> Array:
     if not places[0] < 0 < places[-1]:
         raise ValueError(f"{name} do not have the weights, 0, between them")
     if places[-1] - places[0] < 1 / _LARGEST:
-        raise ValueError(f"{name} are too close to tell apart")
+        raise ValueError(f"{name} are too close to each other")
     return places
 
 

@@ -13,13 +13,7 @@ from samsweep.records.schema import Metrics
 
 
 class Column(NamedTuple):
-    """One column.
-
-    Args:
-        dtype: Of pandas.
-        meaning: In a few words.
-        unit: Empty for none.
-    """
+    """One column."""
 
     dtype: str
     meaning: str

@@ -53,13 +53,7 @@ Row = dict[str, Any]
 
 
 class Frames(NamedTuple):
-    """What the records of a study say.
-
-    Args:
-        runs: Frame of :func:`load_runs`.
-        measurements: Frame of :func:`load_measurements`.
-        skipped: Records, and parts of them, that could not be read.
-    """
+    """What the records of a study say."""
 
     runs: pd.DataFrame
     measurements: pd.DataFrame
@@ -111,7 +105,7 @@ def read_frames(study_folder: Path | str) -> Frames:
     """Runs and measurements of a study, each record read once."""
     skipped: list[Skipped] = []
     settings: dict[str, tuple[str, Mapping[str, Any]]] = {}
-    # A record is let go of at once: spectra and landscapes make it large.
+    # No record is kept: spectra and landscapes make it large.
     rows = (
         (row, list(_measured_rows(record, settings, skipped)))
         for record, row in _once_each(Path(study_folder), skipped)
@@ -292,8 +286,8 @@ def _float(value: Any) -> float | None:
 
 
 def _int(value: Any) -> int | None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and value in _INT64 else None
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_int and value in _INT64 else None
 
 
 def _with_cells(
@@ -301,7 +295,7 @@ def _with_cells(
     runs: pd.DataFrame,
     settings: Mapping[str, tuple[str, Mapping[str, Any]]],
 ) -> pd.DataFrame:
-    """The measurements with what their cells are, and with labels that tell settings apart."""
+    """The measurements with what their cells are, and with labels that differ for different settings."""
     labels = settings_labels(settings)
     frame = found.merge(runs[list(CELL_COLUMNS)], on="cell_id", how="left")
     frame["settings_label"] = frame["settings_key"].map(labels)

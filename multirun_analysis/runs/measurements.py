@@ -72,7 +72,7 @@ MEANINGS: Mapping[str, str] = {
 
 
 def settings_key(measurement: Measurement) -> str:
-    """What tells a measurement from those of another measure, or with other settings.
+    """A key of the measure and its settings.
 
     Raises:
         ValueError: If the settings cannot be written as JSON.

@@ -6,7 +6,7 @@ With Y(direction source, magnitude source) an outcome of one seed, S for SAM and
 * interaction I = Y_SS − Y_SG − Y_GS + Y_GG;
 * M − D = Y_GS − Y_SG, SAMMAGNITUDE less SAMDIRECTION: the headline needs two cells alone.
 
-The unit is the seed. A seed that lacks a value of a contrast is left out of it and counted. SGD has
+The unit is the seed. A seed without a value of a contrast is left out of it and counted. SGD has
 one cell per seed whatever the radius and the granularity, SAM one whatever the granularity. Designs
 of different recipes, ascents and granularities stay apart, ln lambda_max of different measurement
 settings too.
@@ -94,7 +94,7 @@ EFFECT_COLUMNS: Mapping[str, str] = {
     "fit_high": "float64",
     "fit_p": "float64",  # sign flip, adjusted for no number of tests
     "fit_r2": "float64",  # share of the outcome's variance that loss and seeds explain
-    "interaction_large": "boolean",  # told from zero, or larger than half the larger main effect
+    "interaction_large": "boolean",  # significant, or larger than half the larger main effect
 }
 
 #: Columns of :func:`published_effects`.
@@ -321,13 +321,13 @@ def _large_interactions(effects: pd.DataFrame) -> pd.Series[bool]:
     keys = ["settings_key", "outcome", *_POINT]
     point = effects.groupby(keys, dropna=False, sort=False).ngroup()
     by_point = effects.assign(point=point).set_index("point")
-    told = by_point["p_adjusted"] <= ALPHA
+    significant = by_point["p_adjusted"] <= ALPHA
     size = by_point["estimate"].abs()
     interaction = by_point["effect"] == "interaction"
     main = by_point["effect"].isin(["direction", "magnitude"])
     largest = size[main].groupby(level="point").max()
     large = size[interaction] > LARGE_INTERACTION * largest.reindex(size[interaction].index)
-    asks = large | told[interaction]
+    asks = large | significant[interaction]
     return point.map(asks).astype("boolean").fillna(False)
 
 

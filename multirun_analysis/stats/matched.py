@@ -1,7 +1,7 @@
 """SAMMAGNITUDE less SAMDIRECTION at equal training loss, from the histories.
 
 A network that fits less is flatter, whatever made it fit less. At the end of training the hybrids
-have different losses; on their way there each passes through the other's. Here both are looked at
+have different losses; on their way there each passes through the other's. Here both are compared
 in the first epoch whose training loss is at or below a level that all of them reach.
 
 Only what a history holds can be matched: validation accuracy, the weights' norm, and the curvature

@@ -6,7 +6,7 @@ covariance): of the cells of one recipe and model, on the loss, its square and t
 
 The training loss may be a *mediator*: if a variant makes flat minima by fitting less, adjusting for
 the fit takes away a part of its effect. A contrast that vanishes so refutes nothing; it says that
-these cells cannot tell the two apart.
+these cells do not distinguish the two.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def _recipe_order(recipe: Values, title: str) -> tuple[object, ...]:
 def join_measurements(runs: pd.DataFrame, measurements: pd.DataFrame) -> pd.DataFrame:
     """Every cell with every measurement that any cell of its recipe has.
 
-    A cell that lacks a measurement has a row for it without a value, so that tables can say so.
+    A cell without a measurement has a row for it without a value, which tables print as missing.
 
     Returns:
         Columns of both; ``error`` is the measurement's. Recipes without measurements drop out.

@@ -57,7 +57,7 @@ _LEGEND = (
     "nothing. p is that of the two-sided sign-flip test (exact up to 16 seeds). Confirmatory tests "
     "were named by the study's preset and are adjusted together (Holm); all others are exploratory "
     "and adjusted together for the false discovery rate (BH, Benjamini-Hochberg); both counts "
-    "include planned tests without a result. Seeds that lack a value of a contrast are left out "
+    "include planned tests without a result. Seeds without all values of a contrast are left out "
     "and counted: if cells diverge, the numbers speak only of the seeds that did not. Simple "
     "effects are shown where the interaction is significant, or is larger than half the larger "
     f"main effect. {_MISSING}: no seed has all values."
@@ -153,7 +153,7 @@ def _bca_text(row: Row) -> str:
 
 
 def lost_notes(row: Row) -> list[str]:
-    """What became of the seeds that an effect lacks.
+    """Why seeds of an effect have no value.
 
     >>> lost_notes({"n_diverged": 1, "n_failed": 0, "n_missing": 2})
     ['1 diverged', '2 missing']

@@ -1,7 +1,7 @@
 """A row of a summary as the text of one table cell, and as the number that competes in its column.
 
 * ``96.52`` is one seed, ``96.52 ± 0.31 (n=3)`` the mean and sample sd of three;
-* ``96.52 ± 0.31 (n=2, 1 diverged)``: a third one left the numbers;
+* ``96.52 ± 0.31 (n=2, 1 diverged)``: the loss of a third one became NaN or inf;
 * ``diverged``, ``?? (failed)`` and ``??`` (missing, or not finished) are never a number.
 """
 
@@ -49,8 +49,8 @@ def cell_text(row: Values, form: Format) -> str:
     if n == 0:
         return _text_without_value(row)
     notes = [
-        f"{row[f'n_{what}']} {said}"
-        for what, said in (
+        f"{row[f'n_{what}']} {note}"
+        for what, note in (
             ("diverged", "diverged"),
             ("failed", "failed"),
             ("missing", "missing"),

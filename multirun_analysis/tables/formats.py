@@ -22,25 +22,14 @@ _LATEX_ROWS = 40
 
 
 class Cell(NamedTuple):
-    """A cell of a table, in plain text.
-
-    Args:
-        text: What is shown.
-        best: Whether it is the best of its column.
-    """
+    """A cell of a table, in plain text."""
 
     text: str
     best: bool
 
 
 class Table(NamedTuple):
-    """A table, in plain text.
-
-    Args:
-        header: Names of the columns.
-        numeric: Whether each column holds numbers, which stand to the right.
-        rows: Of cells.
-    """
+    """A table, in plain text."""
 
     header: list[str]
     numeric: list[bool]

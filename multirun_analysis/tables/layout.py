@@ -179,7 +179,7 @@ def _rho_header(rho: float) -> str:
 
 
 def settings_if_several(summary: pd.DataFrame) -> list[str]:
-    """The columns that tell measurements apart, where there is more than one."""
+    """The columns that distinguish measurements, where there is more than one."""
     if "settings_key" not in summary or summary["settings_key"].nunique() < 2:
         return []
     return ["settings_key", "settings_label"]

@@ -36,7 +36,7 @@ _FORMATS = {"md": to_markdown, "csv": to_csv, "tex": to_latex, "html": html_docu
 
 
 def accuracy_markdown(folder: Path) -> str:
-    """The accuracy table of a study as it stands, and which cells it lacks."""
+    """The accuracy table of a study as it stands, and its cells without a result."""
     runs, _, skipped = read_frames(folder)
     page = accuracy_page(folder.name, runs)
     return f"\n{to_markdown(page)}\n{describe_cells(runs, skipped)}\n"
@@ -52,7 +52,7 @@ def write_pages(pages: Sequence[Page], folder: Path) -> None:
 
 
 def terminal_text(study: Study, shown: Sequence[Page], pages: Sequence[Page], folder: Path) -> str:
-    """What the command prints: tables, the answer, which cells lack, and where the files are."""
+    """What the command prints: tables, verdicts, cells without a result, and where the files are."""
     # Read, not rendered again: that takes a second where there are thousands of cells.
     tables = "".join(f"{(folder / f'{page.name}.md').read_text('utf-8')}\n" for page in shown)
     verdicts = "".join(f"{line}\n" for line in verdict_lines(study.effects))

@@ -90,7 +90,7 @@ def _line(row: Row) -> str:
 
 
 def _words(row: Row) -> str:
-    """The verdict with the direction of what is significant, or the seeds that lack."""
+    """The verdict with the direction of what is significant, or how many seeds are missing."""
     what = verdict(row)
     if what == "significant":
         return f"significant, {'higher' if row['estimate'] > 0 else 'lower'}"

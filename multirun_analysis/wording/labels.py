@@ -19,7 +19,7 @@ from samsweep.config import CORNERS, OptOptions
 Values = Mapping[Any, Any]
 Phrase = Callable[[Values], str]
 
-#: What the study's rows leave unsaid; anything else is shown in brackets.
+#: Defaults, which labels leave out; anything else is shown in brackets.
 _USUAL_ETA = OptOptions.model_fields["eta"].default
 _USUAL_CURVATURE = "hutchinson"
 
@@ -94,7 +94,7 @@ def _curvature_extras(variant: Values) -> Iterable[str]:
 
 
 def _corner_extras(variant: Values) -> Iterable[str]:
-    """Direction and magnitude, where a record's name belies them.
+    """Direction and magnitude, where they are not those of the record's name.
 
     The published code of the study swaps the two names; no table of ours may do so unnoticed.
     """
@@ -105,10 +105,10 @@ def _corner_extras(variant: Values) -> Iterable[str]:
             yield f"direction {direction}, magnitude {magnitude}"
 
 
-# --------------------------------------------------------------------------- telling apart
+# --------------------------------------------------------------------------- distinct labels
 
 
-def tell_apart(
+def distinct_labels(
     items: Mapping[str, Values], *, within: str, core: Iterable[Phrase], extra: Mapping[str, str]
 ) -> dict[str, str]:
     """A label for each item, different for different items.
@@ -189,7 +189,7 @@ def recipe_titles(runs: pd.DataFrame) -> dict[str, str]:
     """A readable title for each ``recipe_key`` of a frame, different for different recipes."""
     recipes = runs.drop_duplicates("recipe_key").to_dict("records")
     items = {recipe["recipe_key"]: recipe for recipe in recipes}
-    return tell_apart(items, within="dataset", core=_RECIPE_CORE, extra=_RECIPE_EXTRA)
+    return distinct_labels(items, within="dataset", core=_RECIPE_CORE, extra=_RECIPE_EXTRA)
 
 
 # --------------------------------------------------------------------------- measurements
@@ -257,7 +257,7 @@ def settings_labels(measurements: Mapping[str, tuple[str, Values]]) -> dict[str,
     items = {key: _described(name, settings) for key, (name, settings) in measurements.items()}
     known = {*_SETTINGS_CORE, "name", _SECTION}
     others = sorted({name for item in items.values() for name in item} - known)
-    return tell_apart(
+    return distinct_labels(
         items,
         within="name",
         core=(

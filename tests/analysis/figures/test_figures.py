@@ -37,15 +37,15 @@ from multirun_analysis.figures.gallery import draw_figures, write_figures
 from multirun_analysis.figures.rho import SHARPNESS, TEST_ACCURACY, against_rho
 from multirun_analysis.figures.scatter import scatter
 from multirun_analysis.figures.style import (
-    Look,
     Palette,
+    SeriesStyle,
     apart,
     png_bytes,
     shade,
     svg_bytes,
     thinned,
     titled,
-    variant_look,
+    variant_style,
 )
 from multirun_analysis.runs.load import load_history, load_measurements, load_runs
 from multirun_analysis.stats.summary import join_measurements, summarize
@@ -183,18 +183,18 @@ def legend_texts(figure: Figure) -> list[str]:
 # --------------------------------------------------------------------------- style
 
 
-def every_look() -> Iterator[tuple[str, Look]]:
+def every_style() -> Iterator[tuple[str, SeriesStyle]]:
     for name in ("sgd", "sgdhess", "sam", "asam"):
-        yield name, variant_look(name)
+        yield name, variant_style(name)
     for name in ("samdirection", "sammagnitude"):
         for granularity in ("element", "tensor", "global"):
-            yield f"{name} {granularity}", variant_look(name, granularity)
+            yield f"{name} {granularity}", variant_style(name, granularity)
 
 
 def test_every_series_is_told_apart_without_colour() -> None:
-    looks = dict(every_look())
-    seen = {(look.marker, str(look.line), look.filling) for look in looks.values()}
-    assert len(seen) == len(looks)
+    styles = dict(every_style())
+    seen = {(style.marker, str(style.line), style.filling) for style in styles.values()}
+    assert len(seen) == len(styles)
 
 
 def test_the_colours_of_the_four_corners_differ_in_grey() -> None:
@@ -202,12 +202,12 @@ def test_the_colours_of_the_four_corners_differ_in_grey() -> None:
         return float(np.dot(to_rgb(colour), (0.299, 0.587, 0.114)))
 
     corners = ("sgd", "sam", "samdirection", "sammagnitude")
-    levels = sorted(grey(variant_look(name).colour) for name in corners)
+    levels = sorted(grey(variant_style(name).colour) for name in corners)
     assert min(np.diff(levels)) > 0.05
 
 
 def test_granularities_differ_in_line_and_filling() -> None:
-    element, whole = (variant_look("samdirection", g) for g in ("element", "global"))
+    element, whole = (variant_style("samdirection", g) for g in ("element", "global"))
     assert element.line != whole.line and element.filling != whole.filling
     assert element.colour == whole.colour and element.marker == whole.marker
 
@@ -216,9 +216,9 @@ def test_labels_of_one_variant_differ_in_marker_and_colour(study: Study, root: P
     study.add(cell(variant("samdirection", 0.1)), 90.0)
     study.add(cell(variant("samdirection", 0.1, ascent="adaptive", scaled="weights")), 91.0)
     palette = Palette(load_runs(root / "default"))
-    plain = palette.look("SAMDIRECTION", "samdirection", "element")
-    adaptive = palette.look("SAMDIRECTION (adaptive)", "samdirection", "element")
-    assert plain == variant_look("samdirection", "element")
+    plain = palette.style("SAMDIRECTION", "samdirection", "element")
+    adaptive = palette.style("SAMDIRECTION (adaptive)", "samdirection", "element")
+    assert plain == variant_style("samdirection", "element")
     assert plain.marker != adaptive.marker and plain.colour != adaptive.colour
 
 
