@@ -10,7 +10,7 @@ import torch
 from samsweep.config import DataInfo, RunConfig
 from samsweep.data.describe import describe
 from samsweep.data.images import ImageData, Split
-from samsweep.training.device import make_current, num_threads, resolve_device
+from samsweep.training.device import num_threads, prepare_device
 from samsweep.training.trainer import Trainer
 
 #: A step of so many seconds is long enough to tell of a larger one.
@@ -41,8 +41,7 @@ def seconds_per_epoch(runs: tuple[RunConfig, ...], threads: int) -> list[float]:
 def _seconds_per_epoch(run: RunConfig) -> float:
     info = describe(run.cell.dataset.name, run.data_path, run.cell.dataset.image_size)
     batch_size = run.cell.recipe.batch_size
-    device = resolve_device(run.device)
-    make_current(device)
+    device = prepare_device(run.device)
     data = _random_images(info, batch_size).to(device)
     trainer = Trainer(
         run.cell, data, diagnostics_every=run.diagnostics_every, cuda_graphs=run.cuda_graphs
