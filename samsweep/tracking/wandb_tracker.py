@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per cell, under the cell's id, whoever continues it."""
+"""Weights & Biases: one run per cell, under the cell's id, over all processes that work on it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class WandbTracker:
             summary |= _flat({key: measurement.result})
         self._run.summary.update(summary)
         if record.status == "interrupted":
-            # W&B's word for it is preempted.
+            # W&B calls it preempted.
             self._run.mark_preempting()
         done = record.status == "complete" and record.measuring_error is None
         self._run.finish(exit_code=0 if done else 1)

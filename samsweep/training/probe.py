@@ -13,7 +13,7 @@ from samsweep.data.images import ImageData, Split
 from samsweep.training.device import num_threads, prepare_device
 from samsweep.training.trainer import Trainer
 
-#: A step of so many seconds is long enough to tell of a larger one.
+#: A step of so many seconds is long enough to extrapolate from.
 _LONG_STEP_S = 1.0
 #: Images of the first step that is timed.
 _SMALLEST_BATCH = 2
@@ -24,8 +24,8 @@ _GPU_STEPS = 40
 def seconds_per_epoch(runs: tuple[RunConfig, ...], threads: int) -> list[float]:
     """Time the steps of each run, without its data set.
 
-    Starts with few images and takes more until a step is long or the batch complete; from part of
-    a batch the line through the last two steps tells of the whole. Evaluation is not counted.
+    Starts with few images and takes more until a step is long or the batch complete; part of a
+    batch is extrapolated by the line through the last two steps. Evaluation is not counted.
 
     Args:
         runs: What to time; nothing is written.
