@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness by every
-measure that was taken, SGD beside SGDHESS, the share of amplified elements, the effects of
-direction and magnitude with a verdict on each, per model and training recipe, as Markdown,
-CSV, LaTeX and HTML. The tables
-are also printed, with the verdicts, the cells that have no result and the commands that run these. With
---report, figures and one self-contained report.html are written, too. Only records and histories
-are read: it can run at any time, from any shell, also while cells train.
+measure that was taken, SGD beside SGDHESS, the share of amplified elements, and the effects of
+direction and magnitude with a verdict on each, per model and training recipe, as Markdown, CSV,
+LaTeX and HTML. The tables are also printed, with the verdicts, the cells without a result and the
+commands that run these. With --report, figures and one self-contained report.html are written, too.
+Only records, histories and manifests are read: it can run at any time, also while cells train.
 """
 
 _EPILOG = """\

@@ -295,7 +295,7 @@ def _with_cells(
     runs: pd.DataFrame,
     settings: Mapping[str, tuple[str, Mapping[str, Any]]],
 ) -> pd.DataFrame:
-    """The measurements with what their cells are, and with labels that differ for different settings."""
+    """The measurements with their cells' columns, and a label of their own for different settings."""
     labels = settings_labels(settings)
     frame = found.merge(runs[list(CELL_COLUMNS)], on="cell_id", how="left")
     frame["settings_label"] = frame["settings_key"].map(labels)

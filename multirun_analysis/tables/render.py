@@ -52,7 +52,7 @@ def write_pages(pages: Sequence[Page], folder: Path) -> None:
 
 
 def terminal_text(study: Study, shown: Sequence[Page], pages: Sequence[Page], folder: Path) -> str:
-    """What the command prints: tables, verdicts, cells without a result, and where the files are."""
+    """What the command prints: tables, verdicts, cells without a result, where the files are."""
     # Read, not rendered again: that takes a second where there are thousands of cells.
     tables = "".join(f"{(folder / f'{page.name}.md').read_text('utf-8')}\n" for page in shown)
     verdicts = "".join(f"{line}\n" for line in verdict_lines(study.effects))
