@@ -295,7 +295,7 @@ def _with_cells(
     runs: pd.DataFrame,
     settings: Mapping[str, tuple[str, Mapping[str, Any]]],
 ) -> pd.DataFrame:
-    """The measurements with their cells' columns, and a label of their own for different settings."""
+    """The measurements with the columns of their cells, and labels of their settings."""
     labels = settings_labels(settings)
     frame = found.merge(runs[list(CELL_COLUMNS)], on="cell_id", how="left")
     frame["settings_label"] = frame["settings_key"].map(labels)
