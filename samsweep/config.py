@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -245,6 +245,27 @@ CORNERS: Mapping[tuple[str, str], str] = {
 #: Names of the optimizer variants, in the order of the tables.
 VARIANTS = ("sgd", "sgdhess", "sam", "samdirection", "sammagnitude", "asam")
 
+#: Outcomes and contrasts that a preset may name beforehand. The analysis computes them, above.
+OUTCOMES = (
+    "test_accuracy",
+    "best_test_accuracy",
+    "log_lambda_max",
+    "train_loss",
+    "generalization_gap",
+    "test_loss",
+    "weight_norm",
+)
+CONTRASTS = (
+    "magnitude_minus_direction",
+    "direction",
+    "magnitude",
+    "interaction",
+    "direction_at_sgd_magnitude",
+    "direction_at_sam_magnitude",
+    "magnitude_at_sgd_direction",
+    "magnitude_at_sam_direction",
+)
+
 Source = Literal["sgd", "sam"]
 Granularity = Literal["element", "tensor", "global"]
 Ascent = Literal["plain", "adaptive"]
@@ -286,6 +307,40 @@ def _one_of(kind: str, choices: Iterable[str]) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+def _some_of(kind: str, choices: Iterable[str]) -> BeforeValidator:
+    """A list of names, each of which is known."""
+    valid = tuple(choices)
+
+    def check(names: object) -> tuple[str, ...]:
+        listed = _listed(names, f"choose some of {', '.join(valid)}")
+        for name in listed:
+            if name not in valid:
+                raise ValueError(unknown_name(kind, str(name), valid))
+        return listed
+
+    return BeforeValidator(check)
+
+
+def _numbers_from_0(numbers: object) -> tuple[float, ...]:
+    """A list of numbers that can be radii."""
+    remedy = "choose numbers from 0 on, such as [0.1, 0.2]"
+    for number in (listed := _listed(numbers, remedy)):
+        is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+        if not (is_number and 0 <= number < math.inf):
+            raise ValueError(f"{number!r} is no radius: {remedy}")
+    return listed
+
+
+def _listed(values: object, remedy: str) -> tuple[Any, ...]:
+    """What a list has, at least one value and each once."""
+    if not isinstance(values, (list, tuple)) or not values:
+        raise ValueError(f"should be a list of at least one, in brackets: {remedy}")
+    twice = [value for i, value in enumerate(values) if value in values[:i]]
+    if twice:
+        raise ValueError(f"{twice[0]} stands there twice: name it once")
+    return tuple(values)
 
 
 ModelName = Annotated[str, _one_of("model", MODELS)]
@@ -803,16 +858,18 @@ class Confirmatory(Frozen):
     """The tests that a study names beforehand: every combination of these.
 
     Args:
-        outcomes: Of :data:`multirun_analysis.outcomes.OUTCOMES`.
+        outcomes: Of :data:`OUTCOMES`.
         granularities: Of direction and magnitude.
         rhos: Radii.
-        effects: Contrasts, of :data:`multirun_analysis.effects.EFFECTS`.
+        effects: Of :data:`CONTRASTS`.
     """
 
-    outcomes: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
-    granularities: Annotated[tuple[Granularity, ...], Field(strict=False, min_length=1)]
-    rhos: Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)]
-    effects: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
+    outcomes: Annotated[tuple[str, ...], _some_of("outcome", OUTCOMES)]
+    granularities: Annotated[
+        tuple[Granularity, ...], _some_of("granularity", get_args(Granularity))
+    ]
+    rhos: Annotated[tuple[NonNegative, ...], BeforeValidator(_numbers_from_0)]
+    effects: Annotated[tuple[str, ...], _some_of("effect", CONTRASTS)] = (
         "magnitude_minus_direction",
     )
 
@@ -957,7 +1014,8 @@ _PATTERNS = {
 
 def _sentence(schema: type[BaseModel], detail: ErrorDetails, prefix: str) -> str:
     """One pydantic error as a sentence with key, value, what is allowed and the remedy."""
-    key = prefix + ".".join(str(part) for part in detail["loc"]) or "the configuration"
+    path = ".".join(str(part) for part in detail["loc"])
+    key = (prefix + path).removesuffix(".") or "the configuration"
     if detail["type"] == "extra_forbidden":
         return unknown_name("key", key, sibling_keys(schema, key))
     if detail["type"] == "missing":
