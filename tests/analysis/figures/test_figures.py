@@ -55,6 +55,9 @@ from multirun_analysis.study import open_study
 from ..conftest import Study, cell, measurement, variant
 
 RADII = (0.1, 0.2, 0.4)
+# The fixtures of the module are made once: one worker runs it.
+pytestmark = pytest.mark.xdist_group("figures")
+
 HYBRIDS = [(name, g) for name in ("samdirection", "sammagnitude") for g in ("element", "global")]
 
 

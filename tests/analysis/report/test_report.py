@@ -31,6 +31,9 @@ from multirun_analysis.tables.pages import Page, Section
 from ..conftest import Study, attempt, cell, measurement, small, variant
 from ..conftest import provenance as origin
 
+# The fixtures of the module are made once: one worker runs it.
+pytestmark = pytest.mark.xdist_group("report")
+
 HOSTILE = """<script>alert("x")</script><img src=x onerror='alert(1)'>&amp;"""
 
 
