@@ -82,9 +82,9 @@ def test_titles_tell_recipes_apart(study: Study) -> None:
     assert any("results version 0" in title for title in titles)
 
 
-def test_what_no_phrase_tells_apart_ends_in_its_key() -> None:
+def test_labels_that_would_be_equal_end_in_their_key() -> None:
     items = {"a1": {"name": "x", "odd": 1}, "b2": {"name": "x", "odd": 2}}
-    found = labels.tell_apart(items, within="name", core=[lambda item: item["name"]], extra={})
+    found = labels.distinct_labels(items, within="name", core=[lambda item: item["name"]], extra={})
     assert found == {"a1": "x [a1]", "b2": "x [b2]"}
 
 
