@@ -5,10 +5,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 from helpers import compose_run, make_folder, start, wait_until
+from helpers import run as command
 from wandb_tools import inspect, of_kind
 
 from samsweep.records.identity import cell_id
@@ -74,11 +74,8 @@ def steps(records):
 
 
 def sync(folder):
-    done = subprocess.run(
-        [sys.executable, "-m", "wandb", "sync", *(f.parent for f in segment_files(folder.path))],
-        capture_output=True,
-        text=True,
-    )
+    segments = [file.parent for file in segment_files(folder.path)]
+    done = command(folder.path, "sync", *segments, module="wandb", check=False)
     return done.stdout + done.stderr
 
 
