@@ -44,7 +44,7 @@ def test_trace_is_unbiased_with_an_honest_error(problem, dense_hessian, batchnor
     true = dense_hessian_trace(dense_hessian, problem(batchnorm=batchnorm))
     estimates = [
         hessian_trace(*problem(batchnorm=batchnorm), num_samples=12, seed=seed)
-        for seed in range(60)
+        for seed in range(30)
     ]
     assert_unbiased(true, estimates)
 
@@ -72,7 +72,7 @@ def test_gauss_newton_and_fisher_are_unbiased(problem, batchnorm, measure):
     """For cross-entropy they are the same matrix, reached in two ways."""
     model, inputs, labels = problem(batchnorm=batchnorm)
     true = dense_ggn_trace(model, inputs)
-    estimates = [measure(model, inputs, labels, num_samples=20, seed=seed) for seed in range(40)]
+    estimates = [measure(model, inputs, labels, num_samples=20, seed=seed) for seed in range(20)]
     assert_unbiased(true, estimates)
 
 

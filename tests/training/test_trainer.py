@@ -218,6 +218,7 @@ def test_a_checkpoint_takes_its_name_only_while_the_folder_is_held(tmp_path):
 
 
 @compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [["opt=sam"], ["opt=asam"]])
 def test_a_compiled_step_is_the_plain_step(data, overrides):
     plain, compiled = (make(data, *overrides, f"compile={c}") for c in ("false", "true"))
