@@ -40,12 +40,12 @@ report: $(INSTALLED) ## the tables, figures and one report.html of STUDY
 status: $(INSTALLED) ## where the cells of STUDY stand, also while they run
 	@$(BIN)/python -m samsweep.status study=$(STUDY)
 
-test: $(INSTALLED) ## the tests, but for the slow ones
+test: $(INSTALLED) ## the tests, but for the slow ones (minutes)
 	@echo "Running the tests; make test-all adds the slow ones."
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-all: $(INSTALLED) ## all tests but those that need a GPU or a Slurm
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu and not slurm' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu and not slurm' --hypothesis-profile=thorough $(ARGS)
 
 test-gpu: $(INSTALLED) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)

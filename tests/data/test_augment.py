@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -68,7 +68,6 @@ def test_equals_one_image_at_a_time(config: AugmentConfig, channels: int, size: 
     assert torch.equal(fast, slow_augment(images, draws, config, mean, std))
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     config=st.builds(
         AugmentConfig,
