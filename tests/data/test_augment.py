@@ -1,10 +1,7 @@
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from samsweep.config import AugmentConfig
 from samsweep.data.augment import Draws, augment, draw
@@ -20,11 +17,11 @@ CONFIGS = {
 }
 
 
-def generator(seed: int = 0) -> torch.Generator:
+def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def random_batch(num_images: int, channels: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def random_batch(num_images, channels, size):
     shape = (num_images, channels, size, size)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator(1))
     mean = 100 + 10 * torch.arange(channels, dtype=torch.float32)
@@ -32,9 +29,7 @@ def random_batch(num_images: int, channels: int, size: int) -> tuple[Tensor, Ten
     return images, mean, std
 
 
-def slow_augment(
-    images: Tensor, draws: Draws, config: AugmentConfig, mean: Tensor, std: Tensor
-) -> Tensor:
+def slow_augment(images, draws, config, mean, std):
     """The same, one image and one pixel at a time, written from the definition."""
     size = images.shape[2]
     done = []
@@ -60,7 +55,7 @@ def slow_augment(
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 @pytest.mark.parametrize(("channels", "size"), [(1, 8), (3, 17), (3, 32)])
-def test_equals_one_image_at_a_time(config: AugmentConfig, channels: int, size: int) -> None:
+def test_equals_one_image_at_a_time(config, channels, size):
     images, mean, std = random_batch(19, channels, size)
     draws = draw(config, 19, size, generator())
     fast = augment(images, draws, config, mean, std)
@@ -78,14 +73,14 @@ def test_equals_one_image_at_a_time(config: AugmentConfig, channels: int, size: 
     ),
     seed=st.integers(0, 1000),
 )
-def test_equals_one_image_at_a_time_for_any_config(config: AugmentConfig, seed: int) -> None:
+def test_equals_one_image_at_a_time_for_any_config(config, seed):
     images, mean, std = random_batch(5, 2, 9)
     draws = draw(config, 5, 9, generator(seed))
     fast = augment(images, draws, config, mean, std)
     assert torch.equal(fast, slow_augment(images, draws, config, mean, std))
 
 
-def test_nothing_turned_on_only_normalises() -> None:
+def test_nothing_turned_on_only_normalises():
     images, mean, std = random_batch(4, 3, 8)
     before = images.clone()
     state = generator()
@@ -97,14 +92,14 @@ def test_nothing_turned_on_only_normalises() -> None:
     assert torch.equal(images, before)
 
 
-def test_images_are_left_as_they_are() -> None:
+def test_images_are_left_as_they_are():
     images, mean, std = random_batch(16, 3, 32)
     before = images.clone()
     augment(images, draw(CONFIGS["study"], 16, 32, generator()), CONFIGS["study"], mean, std)
     assert torch.equal(images, before)
 
 
-def test_padding_is_zero_in_raw_pixels() -> None:
+def test_padding_is_zero_in_raw_pixels():
     config = AugmentConfig(crop_padding=2)
     images, mean, std = random_batch(1, 3, 8)
     draws = Draws(crop_offsets=torch.tensor([[0, 4]]))
@@ -115,7 +110,7 @@ def test_padding_is_zero_in_raw_pixels() -> None:
     assert torch.equal(batch[0, :, 2, 0], normalize(images, mean, std)[0, :, 0, 2])
 
 
-def test_draws_are_reproducible_and_leave_the_global_generator() -> None:
+def test_draws_are_reproducible_and_leave_the_global_generator():
     torch.manual_seed(5)
     state = torch.get_rng_state()
     one, two = (draw(CONFIGS["study"], 256, 32, generator(3)) for _ in range(2))
@@ -128,7 +123,7 @@ def test_draws_are_reproducible_and_leave_the_global_generator() -> None:
     assert not torch.equal(other.crop_offsets, one.crop_offsets)
 
 
-def test_distribution_of_crops() -> None:
+def test_distribution_of_crops():
     offsets = draw(AugmentConfig(crop_padding=4), 20_000, 32, generator()).crop_offsets
     assert offsets is not None
     for column in offsets.unbind(1):
@@ -137,14 +132,14 @@ def test_distribution_of_crops() -> None:
         assert (shares - 1 / 9).abs().max() < 0.01
 
 
-def test_distribution_of_flips() -> None:
+def test_distribution_of_flips():
     flips = draw(AugmentConfig(flip=True), 20_000, 32, generator()).flips
     assert flips is not None
     assert abs(flips.double().mean() - 0.5) < 0.015
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_distribution_of_cutouts(probability: float) -> None:
+def test_distribution_of_cutouts(probability):
     config = AugmentConfig(cutout=16, cutout_prob=probability)
     cutouts = draw(config, 20_000, 32, generator()).cutouts
     assert cutouts is not None
@@ -152,7 +147,7 @@ def test_distribution_of_cutouts(probability: float) -> None:
 
 
 @pytest.mark.parametrize(("side", "first"), [(16, -8), (5, -2), (1, 0)])
-def test_distribution_of_corners(side: int, first: int) -> None:
+def test_distribution_of_corners(side, first):
     corners = draw(AugmentConfig(cutout=side), 20_000, 32, generator()).cutout_corners
     assert corners is not None
     for column in corners.unbind(1):
@@ -161,7 +156,7 @@ def test_distribution_of_corners(side: int, first: int) -> None:
         assert (shares - 1 / 32).abs().max() < 0.008
 
 
-def test_a_cutout_as_large_as_the_image_stays_within_it() -> None:
+def test_a_cutout_as_large_as_the_image_stays_within_it():
     config = AugmentConfig(cutout=8, cutout_prob=1.0)
     images, mean, std = random_batch(64, 1, 8)
     batch = augment(images, draw(config, 64, 8, generator()), config, mean, std)
@@ -172,7 +167,7 @@ def test_a_cutout_as_large_as_the_image_stays_within_it() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_the_same_pixels() -> None:
+def test_a_gpu_gives_the_same_pixels():
     config = CONFIGS["study"]
     images, mean, std = random_batch(64, 3, 32)
     draws = draw(config, 64, 32, generator())
