@@ -12,11 +12,6 @@ def config(name, **values):
     return DatasetConfig(name=name, augment=AugmentConfig(), **values)
 
 
-def test_digits(tmp_path):
-    data = load_dataset(config("digits"), data_dir=tmp_path, path=None)
-    assert torch.equal(data.train.labels, load_digits().train.labels)
-
-
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar(name, tmp_path, monkeypatch):
     asked = []
