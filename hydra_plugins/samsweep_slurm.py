@@ -25,7 +25,7 @@ from samsweep.sweep.manifest import Launcher, launched, study_folder
 from samsweep.sweep.plan import Plan, PlannedCell
 from samsweep.sweep.slurm.arrays import Array, ArraySettings, arrays_of
 from samsweep.sweep.slurm.job import CellJob
-from samsweep.sweep.slurm.queue import asked_of_job, queued_cells
+from samsweep.sweep.slurm.queue import queued_cells, runs_of_job
 from samsweep.sweep.slurm.scheduler import SlurmUnavailable, max_array_size
 from samsweep.sweep.slurm.watch import JobWatch
 from samsweep.system.signals import Interrupted
@@ -91,8 +91,8 @@ class SlurmLauncher(SubmititSlurm, PlanLauncher):  # type: ignore[misc]
     def launch_plan(self, plan: Plan, outlook: Outlook) -> bool:
         """See :meth:`PlanLauncher.launch_plan`."""
         jobs = _in_queue(plan)
-        queued = {cell.folder for cells in jobs.values() for cell in cells}
-        new = [cell for cell in plan.to_do if cell.folder not in queued]
+        queued = {cell.key for cells in jobs.values() for cell in cells}
+        new = [cell for cell in plan.to_do if cell.key not in queued]
         if queued:
             print(f"{counted(len(queued), 'cell')} in the queue already: {_shown(jobs)}.")
         if new:
@@ -111,14 +111,14 @@ class SlurmLauncher(SubmititSlurm, PlanLauncher):  # type: ignore[misc]
         with launched(cells, launcher) as folders:
             for array in self._submit(cells, folders[0].path):
                 jobs |= array
-                job_of_cell = {cell.name: job for job, some in array.items() for cell in some}
+                job_of_cell = {cell.key: job for job, some in array.items() for cell in some}
                 for folder in folders:
-                    folder.note_jobs(job_of_cell)
+                    folder.record_jobs(job_of_cell)
         return jobs
 
     def _wait(self, plan: Plan, jobs: Mapping[str, tuple[PlannedCell, ...]]) -> bool:
         try:
-            with Display(sum(map(len, jobs.values()))) as display:
+            with Display([cell.key for cells in jobs.values() for cell in cells]) as display:
                 JobWatch(jobs, display).wait()
         except Interrupted as stop:
             print("Detached: the jobs go on.")
@@ -256,7 +256,7 @@ def _outside_of_jobs() -> Iterator[None]:
 
 def _in_queue(plan: Plan) -> dict[str, tuple[PlannedCell, ...]]:
     """The cells of a plan whose jobs wait or run already, by job."""
-    by_name = {cell.name: cell for cell in plan.cells}
+    planned = {cell.key: cell for cell in plan.cells}
     jobs: dict[str, list[PlannedCell]] = {}
     for study in {study_folder(cell.folder): None for cell in plan.cells}:
         try:
@@ -266,9 +266,9 @@ def _in_queue(plan: Plan) -> dict[str, tuple[PlannedCell, ...]]:
                 f"Slurm does not say what of {study.name} is in its queue ({error}): nothing was "
                 "submitted; try again on a login node."
             ) from None
-        for name, queued in found.items():
-            if name in by_name and _will_finish(queued.job_id, by_name[name]):
-                jobs.setdefault(queued.job_id, []).append(by_name[name])
+        for key, queued in found.items():
+            if key in planned and _will_finish(queued.job_id, planned[key]):
+                jobs.setdefault(queued.job_id, []).append(planned[key])
     return {job_id: tuple(cells) for job_id, cells in jobs.items()}
 
 
@@ -280,7 +280,7 @@ def _will_finish(job_id: str, cell: PlannedCell) -> bool:
     """
     if cell.action != "measure" or cell.record is None:
         return True
-    runs = asked_of_job(study_folder(cell.folder), cell.name, job_id)
+    runs = runs_of_job(cell.folder, job_id)
     asked = {key for run in runs for key in wanted_measurements(run.sharpness)}
     return all(
         missing_measurements(point.run, cell.record).keys() <= asked for point in cell.points

@@ -152,7 +152,7 @@ def read_status(
         # A machine that cannot ask the cluster; the records speak.
         complain(f"Slurm does not answer here ({error}): what follows is from the records alone.")
         queued = {}
-    return [_cell_status(folder, queued.get(folder.path.name)) for folder in cell_folders(study)]
+    return [_cell_status(folder, queued.get(folder.key)) for folder in cell_folders(study)]
 
 
 def _cell_status(folder: CellFolder, queued: QueuedCell | None) -> CellStatus:
@@ -344,7 +344,7 @@ def _retry(study: Path, start: str) -> int:
 
     cells = [cell for cell in read_status(study) if cell.state in _STOPPED]
     # What a stopped launch did not come to has been stopped as well.
-    at_work = cells_at_work(study)
+    at_work = {key.cell_id for key in cells_at_work(study)}
     cells = [cell for cell in cells if cell.state != "planned" or cell.name not in at_work]
     if start:
         only = _only_cell(study, start).path.name

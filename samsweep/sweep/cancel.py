@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from samsweep.config import ConfigError, RunConfig
+from samsweep.records.identity import CellKey
 from samsweep.records.lock import FolderLock, Holder
 from samsweep.records.store import CellFolder
 from samsweep.sweep.local.launcher import look_ahead, run_pool
@@ -39,18 +40,17 @@ def cancel(study: Path) -> list[str]:
     """
     sentences = _cancel_jobs(study)
     told: set[int] = set()
-    passed_on: set[str] = set()
+    passed_on: set[CellKey] = set()
     for launch, owner in _launches_at_work(study):
         sentences.append(_tell_to_stop(owner, f"launch {launch.path.name}"))
         told.add(owner.pid)
-        manifest = launch.read()
-        if manifest.launcher.name == "local":
+        if launch.read().launcher.name == "local":
             # The pool tells its cells.
-            passed_on |= manifest.cells.keys()
+            passed_on |= launch.cells()
     for path in sorted(study.glob("cells/*/lock.json")):
         lock = FolderLock(path.parent)
         holder = lock.holder()
-        if path.parent.name not in passed_on and holder is not None and lock.alive:
+        if CellFolder(path.parent).key not in passed_on and holder is not None and lock.alive:
             if holder.pid not in told:
                 sentences.append(_tell_to_stop(holder, path.parent.name))
             told.add(holder.pid)
@@ -67,7 +67,7 @@ def _cancel_jobs(study: Path) -> list[str]:
     return [f"{counted(len(jobs), 'job')} of {study.name} cancelled ({', '.join(jobs)}); {told}."]
 
 
-def _queued(study: Path) -> dict[str, QueuedCell]:
+def _queued(study: Path) -> dict[CellKey, QueuedCell]:
     """The cells in the queue of a cluster.
 
     Raises:
@@ -82,9 +82,9 @@ def _queued(study: Path) -> dict[str, QueuedCell]:
         ) from None
 
 
-def cells_at_work(study: Path) -> set[str]:
-    """Ids of the cells that a launch runs, or will run."""
-    launched = {name for launch, _ in _launches_at_work(study) for name in launch.read().cells}
+def cells_at_work(study: Path) -> set[CellKey]:
+    """The cells that a launch runs, or will run."""
+    launched = {key for launch, _ in _launches_at_work(study) for key in launch.cells()}
     return launched | _queued(study).keys()
 
 
@@ -103,7 +103,7 @@ def cancel_cell(folder: CellFolder) -> list[str]:
         A sentence about it; none if there is no such process.
     """
     name = folder.path.name
-    queued = _queued(folder.path.parent.parent).get(name)
+    queued = _queued(folder.path.parent.parent).get(folder.key)
     if queued is not None and len(queued.mates) == 1:
         cancel_jobs([queued.job_id])
         return [f"{name}: job {queued.job_id} cancelled; what runs is saved at its next step."]
@@ -112,7 +112,7 @@ def cancel_cell(folder: CellFolder) -> list[str]:
     if holder is not None and lock.alive:
         return [_tell_to_stop(holder, name)]
     for launch, owner in _launches_at_work(folder.path.parent.parent):
-        if name in launch.read().cells:
+        if folder.key in launch.cells():
             return [f"{name} waits its turn in launch {launch.path.name}, run by {owner}."]
     if queued is not None:
         others = counted(len(queued.mates) - 1, "other cell")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samsweep.config import CellConfig, RunConfig, Variant
+from samsweep.records.identity import CellKey
 from samsweep.records.schema import Attempt, Provenance, Record
 from samsweep.records.store import CellFolder, RecordError
 from samsweep.records.work import missing_measurements
@@ -30,12 +31,12 @@ class Cost:
     """Seconds of work, of one process with the machine's share that it gets.
 
     Args:
-        cells: By the folder of the cell, for those that have work to be done.
+        cells: Seconds of each cell that has work left.
         source: Where the numbers come from.
         uncounted: Measurements that will be taken and of whose duration nothing is known.
     """
 
-    cells: Mapping[CellFolder, float]
+    cells: Mapping[CellKey, float]
     source: str
     uncounted: frozenset[str] = frozenset()
 
@@ -96,7 +97,7 @@ def estimate_cost(
         known = experience.epoch_s(cell)
         return timed[_probe_key(cell)] * passes(cell.variant) if known is None else known
 
-    seconds: dict[CellFolder, float] = {}
+    seconds: dict[CellKey, float] = {}
     uncounted: set[str] = set()
     for cell in plan.to_do:
         training = 0.0 if cell.action == "measure" else epoch_s(cell.run.cell) * _epochs_left(cell)
@@ -106,7 +107,7 @@ def estimate_cost(
             if known is None:
                 uncounted.add(name)
             measuring += known or 0.0
-        seconds[cell.folder] = training + measuring
+        seconds[cell.key] = training + measuring
     return Cost(
         cells=seconds,
         source=_source(experience, num_timed=len(timed), device=device),
@@ -117,8 +118,8 @@ def estimate_cost(
 def _source(experience: _Experience, *, num_timed: int, device: str | None) -> str:
     parts = []
     where = f"this {device}" if device is not None else "any device"
-    if experience.asked:
-        parts.append(f"from {counted(len(experience.asked), 'record')} on {where}")
+    if experience.used:
+        parts.append(f"from {counted(len(experience.used), 'record')} on {where}")
     if num_timed:
         parts.append(f"from timed steps on {where}")
     return " and ".join(parts)
@@ -135,7 +136,7 @@ def passes(variant: Variant) -> int:
 class _Epoch:
     """One attempt's seconds per epoch."""
 
-    cell_id: str
+    key: CellKey
     variant: Variant
     num_threads: int
     seconds: float
@@ -156,9 +157,9 @@ class _Experience:
         self._device = device
         self._num_threads = num_threads
         self._epochs: dict[Kind, list[_Epoch]] = defaultdict(list)
-        self._measurements: dict[tuple[Kind, str], list[tuple[str, float]]] = defaultdict(list)
-        #: Ids of the records that an answer came from.
-        self.asked: set[str] = set()
+        self._measurements: dict[tuple[Kind, str], list[tuple[CellKey, float]]] = defaultdict(list)
+        #: Cells whose records were used.
+        self.used: set[CellKey] = set()
         for record in records:
             self._learn(record)
 
@@ -169,7 +170,7 @@ class _Experience:
             if seconds is not None and self._is_alike(attempt.provenance):
                 self._epochs[kind].append(
                     _Epoch(
-                        cell_id=record.cell_id,
+                        key=record.key,
                         variant=record.identity.variant,
                         num_threads=attempt.provenance.num_threads,
                         seconds=seconds,
@@ -178,7 +179,7 @@ class _Experience:
         for key, measurement in record.measurements.items():
             seconds = measurement.result.get("seconds")
             if isinstance(seconds, float) and self._is_alike(measurement.provenance):
-                self._measurements[kind, key].append((record.cell_id, seconds))
+                self._measurements[kind, key].append((record.key, seconds))
 
     def _is_alike(self, provenance: Provenance) -> bool:
         return self._device in (None, provenance.device)
@@ -188,14 +189,14 @@ class _Experience:
         epochs = self._epochs.get(_kind(cell), [])
         epochs = [e for e in epochs if e.num_threads == self._num_threads] or epochs
         epochs = [e for e in epochs if e.variant.name == cell.variant.name] or epochs
-        self.asked.update(e.cell_id for e in epochs)
+        self.used.update(e.key for e in epochs)
         scaled = [e.seconds * passes(cell.variant) / passes(e.variant) for e in epochs]
         return statistics.median(scaled) if scaled else None
 
     def measurement_s(self, cell: CellConfig, key: str) -> float | None:
         """Median seconds of a measurement with the same settings; None if no record tells."""
         entries = self._measurements.get((_kind(cell), key), [])
-        self.asked.update(cell_id for cell_id, _ in entries)
+        self.used.update(cell for cell, _ in entries)
         return statistics.median(seconds for _, seconds in entries) if entries else None
 
 

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samsweep.config import RunConfig
+from samsweep.records.identity import CellKey
 from samsweep.records.lock import FolderLock
 from samsweep.records.provenance import command_line, git_state, now
 from samsweep.records.store import CellFolder, RecordError, first_problem, write_text
@@ -69,7 +70,7 @@ class Manifest(_Part):
         git_commit: Of samsweep's source; None outside a checkout.
         git_dirty: Whether that source differed from the commit.
         launcher: What started the cells, with its settings.
-        cells: By their ids.
+        cells: By their ids, all of one study.
     """
 
     schema_version: Annotated[int, Field(le=SCHEMA_VERSION)] = SCHEMA_VERSION
@@ -92,6 +93,11 @@ class LaunchFolder:
     path: Path
 
     @property
+    def study(self) -> str:
+        """Name of the study."""
+        return self.path.parent.parent.name
+
+    @property
     def manifest_file(self) -> Path:
         """What was launched, and how."""
         return self.path / "manifest.json"
@@ -109,27 +115,41 @@ class LaunchFolder:
         except ValidationError as error:
             raise RecordError(first_problem(self.manifest_file, error)) from None
 
-    def jobs(self) -> dict[str, str]:
-        """Job ids by cell id, of the cells that have one; none if the manifest is broken.
+    def cells(self) -> set[CellKey]:
+        """The cells of the launch.
+
+        Raises:
+            RecordError: As in :meth:`read`.
+        """
+        return {CellKey(self.study, cell_id) for cell_id in self.read().cells}
+
+    def jobs(self) -> dict[CellKey, str]:
+        """Job ids of the cells that have one; none if the manifest is broken.
 
         Reads only that, for those who ask often.
         """
         try:
             cells = json.loads(self.manifest_file.read_bytes())["cells"]
-            return {name: cell["job_id"] for name, cell in cells.items() if cell.get("job_id")}
+            return {
+                CellKey(self.study, cell_id): cell["job_id"]
+                for cell_id, cell in cells.items()
+                if cell.get("job_id")
+            }
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
-    def note_jobs(self, jobs: Mapping[str, str]) -> None:
+    def record_jobs(self, jobs: Mapping[CellKey, str]) -> None:
         """Add to the manifest in which job each of these cells is.
 
         Args:
-            jobs: Job ids by cell id; cells of other studies are passed over.
+            jobs: Job ids; cells of other studies are skipped.
         """
         manifest = self.read()
         cells = {
-            name: cell.model_copy(update={"job_id": jobs.get(name, cell.job_id)})
-            for name, cell in manifest.cells.items()
+            cell_id: cell.model_copy(
+                update={"job_id": jobs.get(CellKey(self.study, cell_id), cell.job_id)}
+            )
+            for cell_id, cell in manifest.cells.items()
         }
         changed = manifest.model_copy(update={"cells": cells})
         write_text(self.manifest_file, changed.model_dump_json(indent=1) + "\n")
@@ -209,7 +229,7 @@ def _manifest(cells: Iterable[PlannedCell], launcher: Launcher) -> Manifest:
         git_dirty=dirty,
         launcher=launcher,
         cells={
-            cell.name: LaunchedCell(runs=tuple(point.run for point in cell.points))
+            cell.key.cell_id: LaunchedCell(runs=tuple(point.run for point in cell.points))
             for cell in cells
         },
     )

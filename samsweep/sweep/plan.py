@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from samsweep.config import RunConfig
-from samsweep.records.identity import wanted_measurements
+from samsweep.records.identity import CellKey, wanted_measurements
 from samsweep.records.lock import FolderLock
 from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder, RecordError
@@ -61,9 +61,9 @@ class PlannedCell:
     action: Action
 
     @property
-    def name(self) -> str:
-        """The cell's id."""
-        return self.folder.path.name
+    def key(self) -> CellKey:
+        """The cell's study and id: no other cell of a plan has the same."""
+        return self.folder.key
 
     @property
     def run(self) -> RunConfig:
@@ -135,20 +135,20 @@ def describe_states(cells: Iterable[PlannedCell]) -> str:
 
 
 def plan_sweep(points: Iterable[Point]) -> Plan:
-    """Drop duplicates and look at what is on disk.
+    """Drop duplicates and read what is on disk.
 
     Args:
-        points: The grid.
+        points: The grid; its studies lie in one folder.
 
     Raises:
         RecordError: If a record cannot be read.
     """
-    by_cell: dict[CellFolder, list[Point]] = {}
+    by_cell: dict[CellKey, list[Point]] = {}
     num_points = 0
     for point in points:
         num_points += 1
-        by_cell.setdefault(point.folder, []).append(point)
-    cells = tuple(_plan_cell(folder, asked) for folder, asked in by_cell.items())
+        by_cell.setdefault(point.folder.key, []).append(point)
+    cells = tuple(_plan_cell(asked[0].folder, asked) for asked in by_cell.values())
     return Plan(cells=cells, num_points=num_points)
 
 

@@ -91,7 +91,7 @@ def _details(
 
 
 def _work(cost: Cost, cells: Iterable[PlannedCell]) -> str:
-    seconds = [cost.cells[cell.folder] for cell in cells if cell.folder in cost.cells]
+    seconds = [cost.cells[cell.key] for cell in cells if cell.key in cost.cells]
     return duration(sum(seconds)) if seconds else ""
 
 

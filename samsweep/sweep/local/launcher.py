@@ -179,13 +179,13 @@ def run_pool(
     cells, cost = list(plan.to_do), outlook.cost
     if cost is not None:
         # Longest first: a long cell that starts last would keep all others waiting.
-        cells.sort(key=lambda cell: -cost.cells[cell.folder])
+        cells.sort(key=lambda cell: -cost.cells[cell.key])
     # What was asked for, and what came of it, for whoever takes a cell up again.
     resources = {"workers": len(outlook.slots), "num_threads": outlook.slots[0].num_threads}
     launcher = Launcher(name="local", settings=settings.model_dump(mode="json") | resources)
-    num_cells = len(cells) + len(plan.elsewhere)
-    with launched(cells, launcher), Display(num_cells) as display:
+    keys = [cell.key for cell in (*cells, *plan.elsewhere)]
+    with launched(cells, launcher), Display(keys) as display:
         if cells:
-            display.say(f"{describe_slots(outlook.slots)}.")
+            display.print(f"{describe_slots(outlook.slots)}.")
         pool = Pool(outlook.slots, display, fail_fast=fail_fast)
         pool.run(cells, plan.elsewhere)

@@ -139,7 +139,7 @@ class Pool:
         runs = tuple(point.run for point in cell.points)
         process, reports = start(self._work, cell.folder.path, runs, slot, cell.num_attempts)
         self._workers.append(_Worker(cell=cell, slot=slot, process=process, reports=reports))
-        self._display.started(cell.name, slot)
+        self._display.started(cell.key, slot)
 
     def _listen(self) -> None:
         """Wait for news, and pass them on."""
@@ -164,7 +164,7 @@ class Pool:
             # It has ended, perhaps in the middle of a word, and its sentinel says so.
             worker.process.join(_TICK_S)
         if latest is not None:
-            self._display.moved(worker.cell.name, latest)
+            self._display.progress(worker.cell.key, latest)
 
     def _end(self, worker: _Worker) -> None:
         """Tell how a process ended, and free its slot."""
@@ -183,7 +183,7 @@ class Pool:
         stopped = self._stopping or abs(exitcode) in _STOPPED
         if problem is not None:
             problem = _close(cell, "interrupted" if stopped else "failed", problem)
-        self._display.ended(cell.name, _outcome(worker, problem))
+        self._display.ended(cell.key, _outcome(worker, problem))
         if exitcode != 0 and not stopped and self._fail_fast:
             self._stop("fail_fast=true: the other cells save their states and stop.")
 
@@ -206,13 +206,13 @@ class Pool:
     def _leave(self, cell: PlannedCell) -> None:
         """Another process works on it: come back to it later."""
         holder = FolderLock(cell.folder.path).holder()
-        self._display.left(cell.name)
+        self._display.removed(cell.key)
         where = f"runs elsewhere ({holder or 'unknown'})"
         if self._wait_for_others:
-            self._display.say(f"{cell.name}  {where}; waiting for it")
+            self._display.print(f"{where}; waiting for it", cell.key)
             self._elsewhere.append(cell)
         else:
-            self._display.ended(cell.name, where)
+            self._display.ended(cell.key, where)
 
     def _look_elsewhere(self) -> None:
         if time.monotonic() - self._looked_at < _LOOK_ELSEWHERE_S:
@@ -221,16 +221,16 @@ class Pool:
         for cell in [c for c in self._elsewhere if not FolderLock(c.folder.path).alive]:
             self._elsewhere.remove(cell)
             if _is_left_unfinished(cell):
-                self._display.say(f"{cell.name}  was left unfinished elsewhere; taken over")
+                self._display.print("was left unfinished elsewhere; taken over", cell.key)
                 self._waiting.append(cell)
             else:
-                self._display.ended(cell.name, f"{cell.summary()}, elsewhere")
+                self._display.ended(cell.key, f"{cell.summary()}, elsewhere")
 
     # ------------------------------------------------------------------ stopping
 
     def _stop(self, why: str) -> None:
         self._stopping = True
-        self._display.say(why)
+        self._display.print(why)
 
     def _tell_to_stop(self) -> None:
         """Again and again, since a process that is just starting does not listen yet.

@@ -97,7 +97,7 @@ class CellJob:
         machine = look_at_machine(plan, prepare=False)
         slots = slots_of(plan, machine, self.settings)
         stop.check()
-        with Display(len(plan.to_do)) as display:
+        with Display([cell.key for cell in plan.to_do]) as display:
             pool = Pool(slots, display, fail_fast=self.fail_fast, wait_for_others=False)
             pool.run(plan.to_do)
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samsweep.config import RunConfig
-from samsweep.sweep.manifest import launch_folders, readable_manifests
+from samsweep.records.identity import CellKey
+from samsweep.records.store import CellFolder
+from samsweep.sweep.manifest import launch_folders, readable_manifests, study_folder
 from samsweep.sweep.slurm.scheduler import JobState, job_states
 
 
@@ -23,11 +25,11 @@ class QueuedCell:
 
     job_id: str
     state: JobState
-    mates: tuple[str, ...]
+    mates: tuple[CellKey, ...]
 
 
-def queued_cells(study: Path) -> dict[str, QueuedCell]:
-    """The cells whose jobs wait or run, by id; of two jobs of a cell the one launched last.
+def queued_cells(study: Path) -> dict[CellKey, QueuedCell]:
+    """The cells whose jobs wait or run; of two jobs of a cell the one launched last.
 
     Args:
         study: ``multirun/<study>``.
@@ -35,29 +37,29 @@ def queued_cells(study: Path) -> dict[str, QueuedCell]:
     Raises:
         SlurmUnavailable: If the controller does not answer.
     """
-    cells_of_job: dict[str, list[str]] = {}
+    cells_of_job: dict[str, list[CellKey]] = {}
     for launch in launch_folders(study):
-        for name, job_id in launch.jobs().items():
-            cells_of_job.setdefault(job_id, []).append(name)
+        for cell, job_id in launch.jobs().items():
+            cells_of_job.setdefault(job_id, []).append(cell)
     states = job_states(cells_of_job) if cells_of_job else {}
     return _by_cell(states, cells_of_job)
 
 
 def _by_cell(
-    states: Mapping[str, JobState], cells_of_job: Mapping[str, Iterable[str]]
-) -> dict[str, QueuedCell]:
+    states: Mapping[str, JobState], cells_of_job: Mapping[str, Iterable[CellKey]]
+) -> dict[CellKey, QueuedCell]:
     return {
-        name: QueuedCell(job_id=job_id, state=state, mates=tuple(names))
-        for job_id, names in cells_of_job.items()
+        cell: QueuedCell(job_id=job_id, state=state, mates=tuple(mates))
+        for job_id, mates in cells_of_job.items()
         if (state := states.get(job_id)) is not None
-        for name in names
+        for cell in mates
     }
 
 
-def asked_of_job(study: Path, name: str, job_id: str) -> tuple[RunConfig, ...]:
+def runs_of_job(cell: CellFolder, job_id: str) -> tuple[RunConfig, ...]:
     """How a cell is to run in a job; empty if no manifest that can be read says so."""
-    for manifest in readable_manifests(study):
-        cell = manifest.cells.get(name)
-        if cell is not None and cell.job_id == job_id:
-            return cell.runs
+    for manifest in readable_manifests(study_folder(cell)):
+        launched = manifest.cells.get(cell.key.cell_id)
+        if launched is not None and launched.job_id == job_id:
+            return launched.runs
     return ()

@@ -71,7 +71,7 @@ class JobWatch:
 
     def _tell(self, news: str) -> None:
         if news and news != self._told:
-            self._display.say(f"jobs: {news}")
+            self._display.print(f"jobs: {news}")
             self._told = news
 
     def _settle(self, job_id: str, state: JobState | None) -> None:
@@ -88,7 +88,7 @@ class JobWatch:
         for cell in cells:
             if cell in unfinished:
                 _settle_cell(cell, job_id, end)
-            self._display.ended(cell.name, cell.summary())
+            self._display.ended(cell.key, cell.summary())
         del self._jobs[job_id]
 
 

@@ -184,7 +184,9 @@ def test_jobs_carry_their_cells_with_every_value(cluster, tmp_path):
     (launch,) = launch_folders(tmp_path / "multirun/default")
     jobs = [pickle.loads(f.read_bytes()) for f in launch.path.glob("jobs/*_submitted.pkl")]
     carried = {folder.name: runs for job in jobs for folder, runs in job.function.cells}
-    assert carried == {cell.name: tuple(point.run for point in cell.points) for cell in found.cells}
+    assert carried == {
+        cell.key.cell_id: tuple(point.run for point in cell.points) for cell in found.cells
+    }
     assert sorted(len(job.function.cells) for job in jobs) == [1, 2, 2]
     assert {job.function.settings.workers for job in jobs} == {2}
     assert {job.function.on_code_change for job in jobs} == {"warn"}
@@ -196,7 +198,7 @@ def test_the_manifest_knows_the_job_of_each_cell(cluster, tmp_path):
     found = plan(tmp_path, 3)
     launcher(cells_per_job=2).launch_plan(found, None)
     (launch,) = launch_folders(tmp_path / "multirun/default")
-    first, second, third = (cell.name for cell in found.cells)
+    first, second, third = (cell.key for cell in found.cells)
     assert launch.jobs() == {first: "40_0", second: "40_0", third: "40_1"}
     manifest = launch.read()
     assert manifest.launcher.name == "slurm"
@@ -207,6 +209,26 @@ def test_the_manifest_knows_the_job_of_each_cell(cluster, tmp_path):
         launcher(cells_per_job=2).pool,
         launcher(cells_per_job=2).params,
     )
+
+
+def test_the_same_cell_of_two_studies_is_submitted_for_each(cluster, tmp_path, monkeypatch, capsys):
+    both = [plan(tmp_path, 1, f"study={study}").cells[0] for study in ("one", "two")]
+    found = plan_sweep(point for cell in both for point in cell.points)
+    launcher(cells_per_job=2).launch_plan(found, None)
+    jobs = {}
+    for study in ("one", "two"):
+        (launch,) = launch_folders(tmp_path / "multirun" / study)
+        jobs |= launch.jobs()
+    assert jobs == {both[0].key: "40", both[1].key: "41"}
+
+    # One study's cell in the queue keeps only that one from being submitted again.
+    states = {"40": JobState(state="PENDING")}
+    monkeypatch.setattr(queue, "job_states", lambda job_ids: states)
+    capsys.readouterr()
+    launcher().launch_plan(found, None)
+    told = capsys.readouterr().out
+    assert "1 cell in the queue already: 40." in told and "Submitted 1 job: 42." in told
+    assert launch_folders(tmp_path / "multirun/two")[-1].jobs() == {both[1].key: "42"}
 
 
 def test_detached_it_tells_how_to_follow(cluster, tmp_path, capsys):
@@ -225,12 +247,12 @@ def test_attached_it_waits_for_the_jobs(cluster, tmp_path, monkeypatch):
             self.jobs = jobs
 
         def wait(self):
-            waited.append({job: [cell.name for cell in cells] for job, cells in self.jobs.items()})
+            waited.append({job: [cell.key for cell in cells] for job, cells in self.jobs.items()})
 
     monkeypatch.setattr(plugin, "JobWatch", Watch)
     found = plan(tmp_path, 2)
     assert launcher(detach=False).launch_plan(found, None) is True
-    assert waited == [{f"40_{i}": [cell.name] for i, cell in enumerate(found.cells)}]
+    assert waited == [{f"40_{i}": [cell.key] for i, cell in enumerate(found.cells)}]
 
 
 def test_a_cell_in_the_queue_is_not_submitted_again(cluster, tmp_path, monkeypatch, capsys):
@@ -244,7 +266,7 @@ def test_a_cell_in_the_queue_is_not_submitted_again(cluster, tmp_path, monkeypat
     assert "Submitted 2 jobs: 41_[0-1]." in told
     latest = launch_folders(tmp_path / "multirun/default")[-1]
     cells = plan(tmp_path, 3).cells
-    assert latest.read().cells.keys() == {cells[0].name, cells[2].name}
+    assert latest.cells() == {cells[0].key, cells[2].key}
 
 
 def test_a_trained_cell_of_a_job_that_goes_on_is_measured_in_another(
