@@ -1,8 +1,8 @@
-"""A launch on disk: which cells it was to run, how each is set, and whether it is at work.
+"""A launch on disk: its cells, their settings, and whether it is running.
 
 ``multirun/<study>/launches/<time>/manifest.json`` freezes the settings, so that a cell can be
-taken up again as it was launched, whatever ``conf/`` says by then. While the launch is at work its
-folder is locked, which tells any other shell whom to ask to stop.
+retried as it was launched, whatever ``conf/`` says by then. While the launch is running its folder
+is locked, so that it can be found and cancelled from any shell.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class LaunchFolder:
     def jobs(self) -> dict[CellKey, str]:
         """Job ids of the cells that have one; none if the manifest is broken.
 
-        Reads only that, for those who ask often.
+        Reads nothing else, since it is read often.
         """
         try:
             cells = json.loads(self.manifest_file.read_bytes())["cells"]
@@ -161,17 +161,17 @@ def launch_folders(study: Path) -> list[LaunchFolder]:
 
 
 def readable_manifests(study: Path) -> Iterator[Manifest]:
-    """The manifests of a study, latest first; broken ones are told and passed over."""
+    """The manifests of a study, latest first; broken ones are logged and skipped."""
     for launch in reversed(launch_folders(study)):
         try:
             yield launch.read()
         except RecordError as error:
-            log.warning("%s; passed over", error)
+            log.warning("%s; skipped", error)
 
 
 @contextmanager
 def launched(cells: Sequence[PlannedCell], launcher: Launcher) -> Iterator[list[LaunchFolder]]:
-    """Register cells as planned and write the manifest; inside the block the launch is at work.
+    """Register cells as planned and write the manifests; inside the block the launch is running.
 
     Args:
         cells: What is launched, of one study or of several.

@@ -49,7 +49,7 @@ from safetensors.torch import load_file
         ),
         (["-m", "seed=1,"], "seed=1, cannot be read: look at its quotes, commas and brackets."),
         (["-m", "dry_run=maybe"], "dry_run=maybe: should be a valid boolean."),
-        (["-m", "hydra/sweeper=basic", "dry_run=true"], "hydra/sweeper=basic has no plan to tell"),
+        (["-m", "hydra/sweeper=basic", "dry_run=true"], "hydra/sweeper=basic has no plan"),
     ],
 )
 def test_what_cannot_run_ends_in_one_sentence_and_leaves_nothing(tmp_path, arguments, sentence):

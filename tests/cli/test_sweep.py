@@ -242,7 +242,7 @@ def test_when_the_sweep_is_killed_its_cells_save_their_states_and_stop(tmp_path,
 
 def test_cancel_and_retry(tmp_path, started):
     told = run(tmp_path, "--cancel", module="samsweep.status").stdout
-    assert f"told process {started.pid} on" in told
+    assert f"stopping process {started.pid} on" in told
     out, _ = started.communicate()
     assert started.returncode == 128 + signal.SIGTERM
     assert "Nothing runs" in run(tmp_path, "--cancel", module="samsweep.status").stdout
@@ -269,7 +269,7 @@ def test_retry_passes_over_broken_manifests_and_names_what_it_cannot_take_up(tmp
     done = run(tmp_path, "--retry", module="samsweep.status", check=False)
     assert done.returncode == 1
     assert "python -m samsweep.run epochs=2" in done.stderr
-    assert "passed over" in done.stderr
+    assert "skipped" in done.stderr
     assert sorted(statuses(tmp_path)) == ["complete", "failed"]
 
 
@@ -288,7 +288,7 @@ def test_cancel_reaches_the_processes_of_other_launchers(tmp_path):
 def test_a_single_cell_is_cancelled_and_the_others_go_on(tmp_path, started):
     cell = next(r["cell_id"] for r in records(tmp_path) if r["status"] == "running")
     told = run(tmp_path, "--cancel", cell, module="samsweep.status").stdout
-    assert f"{cell}: told process" in told
+    assert f"{cell}: stopping process" in told
     started.communicate()
     assert started.returncode == 1
     assert {r["cell_id"]: r["status"] for r in records(tmp_path)}[cell] == "interrupted"

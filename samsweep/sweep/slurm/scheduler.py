@@ -167,3 +167,30 @@ def describe_jobs(states: Mapping[str, JobState]) -> str:
             told += f" ({state.reason})"
         counts[told] += 1
     return ", ".join(f"{number} {told}" for told, number in sorted(counts.items()))
+
+
+def describe_job_ids(job_ids: Iterable[str]) -> str:
+    """Job ids, arrays as ranges.
+
+    >>> describe_job_ids(["40_0", "40_1", "40_2", "40_5", "41", "42_3"])
+    '40_[0-2,5], 41, 42_[3]'
+    """
+    arrays: dict[str, list[str]] = {}
+    for job_id in job_ids:
+        array, _, index = job_id.partition("_")
+        arrays.setdefault(array, []).append(index)
+    return ", ".join(
+        array if indices == [""] else f"{array}_[{_ranges(map(int, indices))}]"
+        for array, indices in arrays.items()
+    )
+
+
+def _ranges(indices: Iterable[int]) -> str:
+    """Numbers as Slurm writes them, such as ``0-2,5``."""
+    runs: list[tuple[int, int]] = []
+    for index in sorted(indices):
+        if runs and index == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
