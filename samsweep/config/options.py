@@ -144,7 +144,7 @@ class Confirmatory(Frozen):
 
 
 class AnalysisOptions(Frozen):
-    """What a preset says of the analysis; no part of any cell's identity."""
+    """What a preset fixes of the analysis; no part of any cell's identity."""
 
     confirmatory: Confirmatory
 
@@ -204,7 +204,7 @@ class Options(Frozen):
         return self.run_of(self._cell(info), num_train=info.num_train, data_path=path)
 
     def run_of(self, cell: CellConfig, *, num_train: int, data_path: Path | None) -> RunConfig:
-        """How these options run a cell, whatever they say of what is trained.
+        """How these options run a cell, whatever they have of what is trained.
 
         Args:
             cell: What is trained.
