@@ -1,4 +1,4 @@
-"""What a user sees of a pool: bars that move on a terminal, plain lines elsewhere."""
+"""The progress of a sweep: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ from samsweep.system.machine import Slot
 from samsweep.system.progress import Snapshot
 from samsweep.system.text import duration
 
-#: Seconds between two plain lines about a cell that goes on.
+#: Seconds between two plain lines about a running cell.
 _PLAIN_EVERY_S = 30.0
 
 
 class Display:
-    """The one progress display of a pool. A context manager.
+    """The progress display of a pool or of jobs. A context manager.
 
     Args:
-        cells: What the pool is to work on. Where it spans several studies, each cell is shown with
-            its own.
-        console: Where to show it; standard output unless told otherwise.
+        cells: All cells. If they span several studies, each is shown with its study.
+        console: Where to show it; standard output by default.
     """
 
     def __init__(self, cells: Collection[CellKey], console: Console | None = None) -> None:
@@ -72,7 +71,7 @@ class Display:
 
         Args:
             line: The text.
-            cell: Whom it is about, whose name goes before it.
+            cell: The cell that it is about; its name goes before the line.
         """
         if cell is not None:
             line = f"{self._name(cell)}  {line}"
@@ -116,7 +115,7 @@ class Display:
 
 
 class _Remaining(ProgressColumn):
-    """Time to go at the pace so far, where a task has shown one."""
+    """Time to go at the pace so far, if it is known."""
 
     def render(self, task: Task) -> Text:
         remaining = task.time_remaining

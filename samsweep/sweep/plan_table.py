@@ -40,7 +40,7 @@ def plan_table(plan: Plan, cost: Cost | None) -> Table:
 
     Args:
         plan: The sweep.
-        cost: What is left to do, if it was asked for.
+        cost: Of the work that is left, if it was estimated.
     """
     counts = Counter(cell.action for cell in plan.cells)
     actions = [action for action in ACTIONS if counts[action]]
@@ -98,7 +98,7 @@ def cost_sentence(cost: Cost, workers: int | None) -> str:
     """Work and time in one sentence, with where the numbers come from.
 
     Args:
-        cost: What is left to do.
+        cost: Of the work that is left.
         workers: Cells at a time; None if that is not known.
     """
     if not cost.source:

@@ -51,11 +51,11 @@ def arrays_of(
     A job has cells of one study, so that cancelling a study reaches no other.
 
     Slurm limits the jobs at a time of one array only. The limit of the sweep is dealt out among its
-    arrays; where there are more arrays than that, they stand in lanes.
+    arrays; more arrays than that form lanes, in which one waits for the other.
 
     Args:
         cells: In the order to start them.
-        settings: The user's wishes.
+        settings: How to pack them.
         max_array_size: Slurm's limit; the largest index is one less.
     """
     packed = [
@@ -91,11 +91,11 @@ def deal(total: int, sizes: Sequence[int]) -> list[int]:
     """
     shares = [1] * len(sizes)
     for _ in range(total - len(sizes)):
-        hungry = [i for i, size in enumerate(sizes) if shares[i] < size]
-        if not hungry:
+        below = [i for i, size in enumerate(sizes) if shares[i] < size]
+        if not below:
             break
-        neediest = max(hungry, key=lambda i: sizes[i] / shares[i])
-        shares[neediest] += 1
+        smallest = max(below, key=lambda i: sizes[i] / shares[i])
+        shares[smallest] += 1
     return shares
 
 

@@ -226,14 +226,14 @@ def test_cells_that_run_elsewhere_are_waited_for(sweep, later):
     assert "started" not in sweep.out.getvalue()
 
 
-def test_a_cell_whose_owner_dies_is_taken_over(sweep, later):
+def test_a_cell_whose_owner_dies_is_resumed(sweep, later):
     plan = sweep.plan(7)
     (cell,) = plan.cells
     with FolderLock(cell.folder.path):
         elsewhere = sweep.plan(7)
         later(sweep.waits, lock_of(cell).unlink)
         sweep.run(elsewhere, "by_seed")
-    assert "taken over" in sweep.out.getvalue()
+    assert "resumed here" in sweep.out.getvalue()
     assert sweep.statuses(plan) == ["complete"]
 
 

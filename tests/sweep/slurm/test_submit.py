@@ -122,7 +122,7 @@ def test_the_script_asks_for_what_the_option_says(cluster, tmp_path):
     assert share < next(i for i, line in enumerate(lines) if line.startswith("srun"))
 
 
-def test_nothing_is_asked_for_that_nobody_wished(cluster, tmp_path):
+def test_nothing_is_asked_for_by_default(cluster, tmp_path):
     runner().run(plan(tmp_path, 2), Prepared())
     (script,) = scripts(cluster)
     unset = {"partition", "account", "qos", "cpus-per-task", "gpus-per-node", "gres", "mem"}
@@ -161,7 +161,7 @@ def test_a_model_gets_resources_of_its_own(cluster, tmp_path):
     assert (large["time"], large.get("mem")) == ("600", "32GB")
 
 
-def test_a_job_inside_of_a_job_has_no_wishes_of_the_outer_one(cluster, tmp_path, monkeypatch):
+def test_a_job_inside_of_a_job_has_no_options_of_the_outer_one(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "64")
     monkeypatch.setenv("SBATCH_PARTITION", "other")
     monkeypatch.setenv("SLURM_CONF", "/etc/ours.conf")
@@ -226,7 +226,7 @@ def test_the_same_cell_of_two_studies_is_submitted_for_each(cluster, tmp_path, m
     assert launch_folders(tmp_path / "multirun/two")[-1].jobs() == {both[1].key: "42"}
 
 
-def test_detached_it_tells_how_to_follow(cluster, tmp_path, capsys):
+def test_detached_it_prints_how_to_watch_and_cancel(cluster, tmp_path, capsys):
     assert runner().run(plan(tmp_path, 3), Prepared()) is False
     told = capsys.readouterr().out
     assert "Submitted 3 jobs: 40_[0-2]." in told
@@ -283,9 +283,7 @@ def test_a_trained_cell_of_a_job_that_goes_on_is_measured_in_another(
     assert len(scripts(cluster)) == 2
 
 
-def test_nothing_is_submitted_while_nobody_knows_what_is_in_the_queue(
-    cluster, tmp_path, monkeypatch
-):
+def test_nothing_is_submitted_while_the_queue_is_unknown(cluster, tmp_path, monkeypatch):
     def no_answer(job_ids):
         raise SlurmUnavailable("Connection refused")
 

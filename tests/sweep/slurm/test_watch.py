@@ -38,7 +38,7 @@ class FakeDisplay:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(wait, "_ASK_EVERY_S", 0.0)
+    monkeypatch.setattr(wait, "_POLL_EVERY_S", 0.0)
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_a_signal_ends_the_waiting_and_not_the_jobs(monkeypatch, cell):
         os.kill(os.getpid(), signal.SIGINT)
         threading.Event().wait(0.05)
 
-    monkeypatch.setattr(wait, "_ASK_EVERY_S", 30.0)
+    monkeypatch.setattr(wait, "_POLL_EVERY_S", 30.0)
     with pytest.raises(Interrupted) as stop:
         watch(monkeypatch, {"41": (cell,)}, [interrupt, {"41": RUNNING}])
     assert stop.value.signum == signal.SIGINT
