@@ -8,6 +8,7 @@ From the outside in: :class:`Options` mirrors ``conf/`` key by key, Hydra compos
 from samsweep.config.errors import ConfigError, unknown_name
 from samsweep.config.registry import (
     Ascent,
+    CONTRASTS,
     CORNERS,
     Curvature,
     DATASETS,
@@ -15,6 +16,7 @@ from samsweep.config.registry import (
     Granularity,
     MEASURES,
     MODELS,
+    OUTCOMES,
     Precision,
     ResNetSpec,
     Source,
@@ -32,11 +34,13 @@ from samsweep.config.cell import (
 )
 from samsweep.config.sharpness import SharpnessConfig
 from samsweep.config.run import CheckpointConfig, RunConfig, TrackingConfig
-from samsweep.config.options import Confirmatory, OptOptions, Options, conf_dir
+from samsweep.config.options import AnalysisOptions, Confirmatory, OptOptions, Options, conf_dir
 
 __all__ = [
+    "AnalysisOptions",
     "Ascent",
     "AugmentConfig",
+    "CONTRASTS",
     "CORNERS",
     "CellConfig",
     "CheckpointConfig",
@@ -51,6 +55,7 @@ __all__ = [
     "Granularity",
     "MEASURES",
     "MODELS",
+    "OUTCOMES",
     "ModelConfig",
     "OptOptions",
     "Options",

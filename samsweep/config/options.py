@@ -20,13 +20,17 @@ from samsweep.config.cell import (
 from samsweep.config.errors import ConfigError
 from samsweep.config.fields import (
     BaseName,
+    ContrastName,
     Count,
     DatasetName,
     DeviceName,
+    EachOnce,
     Frozen,
+    Listed,
     Momentum,
     NonNegative,
     OptName,
+    OutcomeName,
     Positive,
     Probability,
     Seed,
@@ -123,18 +127,16 @@ class Confirmatory(Frozen):
     """The tests that a study names beforehand: every combination of these.
 
     Args:
-        outcomes: Of :data:`multirun_analysis.outcomes.OUTCOMES`.
+        outcomes: Of :data:`OUTCOMES`.
         granularities: Of direction and magnitude.
         rhos: Radii.
-        effects: Contrasts, of :data:`multirun_analysis.effects.EFFECTS`.
+        effects: Of :data:`CONTRASTS`.
     """
 
-    outcomes: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
-    granularities: Annotated[tuple[Granularity, ...], Field(strict=False, min_length=1)]
-    rhos: Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)]
-    effects: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
-        "magnitude_minus_direction",
-    )
+    outcomes: Annotated[tuple[OutcomeName, ...], Listed, EachOnce]
+    granularities: Annotated[tuple[Granularity, ...], Listed, EachOnce]
+    rhos: Annotated[tuple[NonNegative, ...], Listed, EachOnce]
+    effects: Annotated[tuple[ContrastName, ...], Listed, EachOnce] = ("magnitude_minus_direction",)
 
     @property
     def num_tests(self) -> int:
