@@ -173,7 +173,7 @@ def _log_failure(result: JobReturn) -> None:
 
 def _print_accuracy(plan: Plan) -> None:
     """The accuracy tables of the studies that the sweep belongs to, also after failures."""
-    from multirun_analysis.render import accuracy_markdown
+    from multirun_analysis.tables.render import accuracy_markdown
 
     for study in dict.fromkeys(study_folder(cell.folder) for cell in plan.cells):
         print(accuracy_markdown(study))

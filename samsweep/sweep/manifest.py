@@ -66,7 +66,7 @@ class Manifest(_Part):
     Args:
         schema_version: :data:`SCHEMA_VERSION` of the writer.
         started: When.
-        command: The command line.
+        command: The command line, as it can be typed again.
         git_commit: Of samsweep's source; None outside a checkout.
         git_dirty: Whether that source differed from the commit.
         launcher: What started the cells, with its settings.
