@@ -44,7 +44,7 @@ def test_only_launches_with_unfinished_cells_are_named_latest_first(study: Study
     launch(study, "2", done, waiting, command=quoted)
     launch(study, "3", waiting, command=quoted)
     found, skipped = commands(study)
-    assert found == ["python -m samsweep.run -m opt=sgd", quoted] and not skipped
+    assert found == [quoted, "python -m samsweep.run -m opt=sgd"] and not skipped
 
 
 def test_a_finished_study_has_no_commands(study: Study) -> None:
