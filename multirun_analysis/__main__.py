@@ -10,28 +10,25 @@ from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
-from multirun_analysis.effect_pages import conclusion_pages, effect_pages, reference_pages
-from multirun_analysis.export import export_frames
-from multirun_analysis.formats import to_html
-from multirun_analysis.pages import Page
 from multirun_analysis.references import references
-from multirun_analysis.render import terminal_text, write_pages
 from multirun_analysis.study import Study, StudyError, open_study
-from multirun_analysis.tables import study_pages
+from multirun_analysis.tables.export import export_frames
+from multirun_analysis.tables.pages import Page
+from multirun_analysis.tables.render import terminal_text, write_pages
+from multirun_analysis.tables.study_pages import effect_pages, reference_pages, study_pages
 from samsweep.config import ConfigError, unknown_name
 from samsweep.records.store import write_text
 
 if TYPE_CHECKING:
-    from multirun_analysis.pictures import Picture
+    from multirun_analysis.figures.captions import Picture
 
 _DESCRIPTION = """\
 Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness by every
-measure that was taken, SGD beside SGDHESS, the share of amplified elements, the effects of
-direction and magnitude and what they allow to say, each per model and training recipe, as Markdown,
-CSV, LaTeX and HTML. The tables
-are also printed, with the answer to the study's question and the cells that have no result. With
---report, figures and one self-contained report.html are written, too. Only records and histories
-are read: it can run at any time, from any shell, also while cells train.
+measure that was taken, SGD beside SGDHESS, the share of amplified elements, and the effects of
+direction and magnitude with a verdict on each, per model and training recipe, as Markdown, CSV,
+LaTeX and HTML. The tables are also printed, with the verdicts, the cells without a result and the
+commands that run these. With --report, figures and one self-contained report.html are written, too.
+Only records, histories and manifests are read: it can run at any time, also while cells train.
 """
 
 _EPILOG = """\
@@ -44,7 +41,7 @@ examples:
   python -m multirun_analysis --study cifar100 --wandb offline
 
 In a cell, `96.52 ± 0.31 (n=3)` is mean and standard deviation over 3 seeds, `??` is a cell without
-a result, `diverged` one whose loss left the numbers. Exit code 1: there is nothing to tabulate, or
+a result, `diverged` one whose loss became NaN or inf. Exit code 1: there is nothing to tabulate, or
 W&B refused.
 """
 
@@ -72,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _fail(error)
     tables = study_pages(study)
     compared = [] if arguments.reference is None else reference_pages(study, arguments.reference)
-    pages = [*tables, *effect_pages(study), *conclusion_pages(study), *compared]
+    pages = [*tables, *effect_pages(study), *compared]
     folder = arguments.out / study.name
     write_pages(pages, folder)
     shown = [] if arguments.quiet else [*tables, *compared]
@@ -92,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _write_figures(study: Study, folder: Path) -> Mapping[str, Picture]:
     # matplotlib takes a second to import, and is needed by two options alone.
-    from multirun_analysis.gallery import draw_figures, write_figures
+    from multirun_analysis.figures.gallery import draw_figures, write_figures
 
     pictures = draw_figures(study, study.effects)
     write_figures(pictures, folder)
@@ -103,11 +100,9 @@ def _write_report(
     study: Study, pictures: Mapping[str, Picture], compared: Sequence[Page], folder: Path
 ) -> str:
     """Write the report; returns a sentence that says where it is."""
-    from multirun_analysis.assembly import study_report
-    from multirun_analysis.report import report_html
+    from multirun_analysis.report.page import report_html
 
-    report = study_report(study, pictures, compared)
-    write_text(folder / "report.html", report_html(report, to_html))
+    write_text(folder / "report.html", report_html(study, pictures.values(), compared))
     return f"All of it: {folder}/report.html"
 
 
@@ -115,7 +110,7 @@ def _publish(
     study: Study, pages: Sequence[Page], folder: Path, arguments: argparse.Namespace
 ) -> int:
     # wandb takes a second to import, and is needed by this option alone.
-    from multirun_analysis.publish import PublishError, publish
+    from multirun_analysis.report.publish import PublishError, publish
 
     try:
         where = publish(study, pages, folder, project=arguments.wandb_project, mode=arguments.wandb)

@@ -27,7 +27,7 @@ from samsweep.data.describe import describe
 from samsweep.hydra_config import Composer, composition, register_resolvers, to_options
 from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder, find_study
-from samsweep.sweep.execute import carry_out
+from samsweep.sweep.execute import execute
 from samsweep.sweep.manifest import readable_manifests
 from samsweep.sweep.measurement_table import measurement_tables
 from samsweep.sweep.plan import Point, plan_sweep
@@ -37,7 +37,7 @@ from samsweep.system.text import console
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
 
-    from hydra_plugins.samsweep_launcher import PlanLauncher
+    from samsweep.hydra_config.launcher import PlanLauncher
 
 #: Where the images of an image_folder lie; no part of what is trained, hence no filter.
 _PATH = "dataset.path"
@@ -259,11 +259,11 @@ def _measure(request: Request, loader: ConfigLoader, master: DictConfig) -> None
     ]
     if points:
         tables = [chosen.sharpness for chosen in options]
-        carry_out(
+        execute(
             plan_sweep(points),
-            launcher,
+            launcher.runner,
             dry_run=options[0].dry_run,
-            show_results=lambda: console().print(measurement_tables(runs, tables)),
+            print_results=lambda: console().print(measurement_tables(runs, tables)),
         )
     else:
         print(f"There is nothing to measure in study {study.name}.")
@@ -299,7 +299,7 @@ def _launcher(loader: ConfigLoader, master: DictConfig) -> PlanLauncher:
     # Late, since each process of a pool imports this module anew.
     from hydra._internal.callbacks import Callbacks
 
-    from hydra_plugins.samsweep_launcher import PlanLauncher
+    from samsweep.hydra_config.launcher import PlanLauncher
 
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks()),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from multirun_analysis import columns
 from multirun_analysis.__main__ import _parser
+from multirun_analysis.runs import columns
 
 from .conftest import Study, cell, measurement, variant
 
