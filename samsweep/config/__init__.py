@@ -32,6 +32,7 @@ from samsweep.config.cell import (
 )
 from samsweep.config.sharpness import SharpnessConfig
 from samsweep.config.run import CheckpointConfig, RunConfig, TrackingConfig
+from samsweep.config.describe import Key, described
 from samsweep.config.options import Confirmatory, OptOptions, Options, conf_dir
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "DatasetConfig",
     "Frozen",
     "Granularity",
+    "Key",
     "MEASURES",
     "MODELS",
     "ModelConfig",
@@ -65,6 +67,7 @@ __all__ = [
     "Variant",
     "WideResNetSpec",
     "conf_dir",
+    "described",
     "rounded",
     "sibling_keys",
     "unknown_name",
