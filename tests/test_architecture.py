@@ -22,14 +22,23 @@ def test_import_rules():
 @pytest.mark.parametrize(
     "module",
     [
-        "samsweep.run",
-        "samsweep.measure",
+        "samsweep.cli.run",
+        "samsweep.cli.measure",
         "samsweep.sweep.plan",
         "samsweep.records.store",
-        "samsweep.status",
+        "samsweep.cli.status",
+        "samsweep.cli.help",
         "multirun_analysis",
     ],
 )
 def test_planning_and_analysis_do_not_import_torch(module):
     code = f"import sys, {module}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_command_says_something_before_it_imports_what_takes_time():
+    code = (
+        "import sys, samsweep.cli.main; heavy = {'hydra', 'pydantic', 'pandas', 'torch'}; "
+        "assert not heavy & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

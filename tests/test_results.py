@@ -14,8 +14,8 @@ RESULTS = Path(__file__).parents[1] / "docs/results"
 
 #: Each study's cells, and what the command that wrote its files was given.
 STUDIES = {
-    "digits": (190, ["--report", "--reference", "empirical_sam"]),
-    "digits_clean": (190, ["--report", "--reference", "empirical_sam"]),
+    "digits": (190, ["--report", "reference=empirical_sam"]),
+    "digits_clean": (190, ["--report", "reference=empirical_sam"]),
     "cifar100_mini": (18, ["--report"]),
     "cifar100_mini_gpu": (12, []),
 }
@@ -27,11 +27,11 @@ PAGES = [(study, file.stem) for study in STUDIES for file in sorted((RESULTS / s
 def again(tmp_path_factory):
     """The tables, figures and report of each study, made anew from its records."""
     root = tmp_path_factory.mktemp("results")
-    folders = ["--root", str(root / "multirun"), "--out", str(root)]
+    folders = [f"root={root / 'multirun'}", f"out={root}"]
     for study, (_, options) in STUDIES.items():
         with tarfile.open(RESULTS / study / "records.tar.xz") as archive:
             archive.extractall(root / "multirun", filter="data")
-        assert main(["--study", study, "--quiet", *options, *folders]) == 0
+        assert main([f"study={study}", "--quiet", *options, *folders]) == 0
     return root
 
 
