@@ -1,10 +1,8 @@
 """Trained cells are measured from their weights: which, once each, and nothing is trained."""
 
 import json
-import logging
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -59,18 +57,6 @@ def names(root):
 def edit(folder, **changes):
     record = json.loads(folder.record_file.read_text()) | changes
     folder.record_file.write_text(json.dumps(record))
-
-
-@pytest.fixture
-def here(monkeypatch):
-    """The command may be called in this process, which is left as it was."""
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    root, handler = logging.getLogger(), signal.getsignal(signal.SIGTERM)
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    signal.signal(signal.SIGTERM, handler)
 
 
 # ------------------------------------------------------------------ measured, not trained
