@@ -94,14 +94,14 @@ def fixed_cost(*, rounds: int, epochs: int = 40) -> dict[str, Any]:
 def _seconds_of_cell(run: RunConfig) -> dict[str, float]:
     """Where the time of a whole cell goes."""
     from samsweep.records.store import CellFolder
-    from samsweep.training import cell
+    from samsweep.training import cell, train
     from samsweep.training.trainer import Trainer
 
     spent = {"steps": 0.0, "evaluations": 0.0}
     with (
         tempfile.TemporaryDirectory() as temporary,
         _added_up(Trainer, "take_step", spent, "steps"),
-        _added_up(cell, "evaluate", spent, "evaluations"),
+        _added_up(train, "evaluate", spent, "evaluations"),
     ):
         folder = Path(temporary) / "cell"
         folder.mkdir()

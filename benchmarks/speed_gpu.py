@@ -20,7 +20,7 @@ from speed_training import BATCH_SIZE, load, make_trainer
 from tabulate import tabulate
 
 from samsweep.data.images import ImageData
-from samsweep.training.device import make_deterministic, resolve_device
+from samsweep.training.device import prepare_device
 from samsweep.training.trainer import Trainer
 
 #: Ways to take the same step.
@@ -76,8 +76,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "speed_gpu.json")
     arguments = parser.parse_args()
     check_images(arguments.data)
-    device = resolve_device("cuda")
-    make_deterministic(device)
+    device = prepare_device("cuda")
     images = load(arguments.data).to(device)
     most, no_compiler = list(WAYS), ["plain", "recorded"]
     cases = [

@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from multirun_analysis.statistics import benjamini_hochberg, holm, seeds_needed
-from samsweep.config import Confirmatory, conf_dir
+from samsweep.config import AnalysisOptions, Confirmatory, conf_dir
 
 CONFIRMATORY, EXPLORATORY = "confirmatory", "exploratory"
 
@@ -39,9 +39,9 @@ def confirmatory_of(study: str, config_dir: Path | str | None = None) -> Confirm
     for folder in [*own, conf_dir()]:
         for file in sorted((folder / "experiment").glob("*.yaml")):
             values = _preset(file)
-            named = (values.get("analysis") or {}).get("confirmatory")
+            named = values.get("analysis")
             if values.get("study") == study and named is not None:
-                return Confirmatory.parse(named, prefix="analysis.confirmatory.")
+                return AnalysisOptions.parse(named, prefix="analysis.").confirmatory
     return None
 
 

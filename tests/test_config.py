@@ -128,6 +128,10 @@ def test_every_named_variant_can_be_chosen():
         ("study=../elsewhere", "study=../elsewhere: should be a folder name .*, not a path."),
         ("device=gpu", "device=gpu: should be auto, cpu, cuda or cuda:1."),
         ("model.name=resnet9", "did you mean 'resnet8'"),
+        (
+            "+analysis={confirmatory: {outcomes: [accuracy], granularities: [global], rhos: [1]}}",
+            "outcome 'accuracy' is unknown: .*choose one of best_test_accuracy",
+        ),
         ("dataset.augment.cutout=9", "cutout=9 is larger than the 8x8 images of digits"),
         ("sharpness.measures=[lambda]", "measure 'lambda' is unknown: did you mean 'lambda_max'"),
         ("+dataset.path=/tmp", "dataset.path=/tmp has no effect|dataset.path"),

@@ -8,6 +8,7 @@ From the outside in: :class:`Options` mirrors ``conf/`` key by key, Hydra compos
 from samsweep.config.errors import ConfigError, unknown_name
 from samsweep.config.registry import (
     Ascent,
+    CONTRASTS,
     CORNERS,
     Curvature,
     DATASETS,
@@ -15,6 +16,7 @@ from samsweep.config.registry import (
     Granularity,
     MEASURES,
     MODELS,
+    OUTCOMES,
     Precision,
     ResNetSpec,
     Source,
@@ -33,11 +35,13 @@ from samsweep.config.cell import (
 from samsweep.config.sharpness import SharpnessConfig
 from samsweep.config.run import CheckpointConfig, RunConfig, TrackingConfig
 from samsweep.config.describe import Key, described
-from samsweep.config.options import Confirmatory, OptOptions, Options, conf_dir
+from samsweep.config.options import AnalysisOptions, Confirmatory, OptOptions, Options, conf_dir
 
 __all__ = [
+    "AnalysisOptions",
     "Ascent",
     "AugmentConfig",
+    "CONTRASTS",
     "CORNERS",
     "CellConfig",
     "CheckpointConfig",
@@ -53,6 +57,7 @@ __all__ = [
     "Key",
     "MEASURES",
     "MODELS",
+    "OUTCOMES",
     "ModelConfig",
     "OptOptions",
     "Options",

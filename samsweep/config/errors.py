@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class ConfigError(ValueError):
-    """A value that cannot be run, told in one sentence per problem.
+    """A value that cannot be run: one sentence per problem.
 
     Args:
         problems: Sentences that each name the value, what is allowed and the remedy.

@@ -10,7 +10,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from samsweep.config.errors import ConfigError, unknown_name
-from samsweep.config.registry import BASES, DATASETS, MEASURES, MODELS, VARIANTS
+from samsweep.config.registry import (
+    BASES,
+    CONTRASTS,
+    DATASETS,
+    MEASURES,
+    MODELS,
+    OUTCOMES,
+    VARIANTS,
+)
 
 #: Significant digits of a float that names a cell, a column or a measurement.
 _DIGITS = 12
@@ -61,10 +69,25 @@ def one_of(kind: str, choices: Iterable[str]) -> AfterValidator:
     return AfterValidator(OneOf(kind, tuple(choices)))
 
 
+def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values:
+        raise ValueError("name at least one")
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"{value} stands there twice: name it once")
+    return values
+
+
+#: Of a list in YAML, whose entries keep their types; and of one with each value once, at least one.
+Listed = Field(strict=False)
+EachOnce = AfterValidator(_each_once)
+
 ModelName = Annotated[str, one_of("model", MODELS)]
 DatasetName = Annotated[str, one_of("dataset", DATASETS)]
 BaseName = Annotated[str, one_of("base optimizer", BASES)]
 MeasureName = Annotated[str, one_of("measure", MEASURES)]
+OutcomeName = Annotated[str, one_of("outcome", OUTCOMES)]
+ContrastName = Annotated[str, one_of("effect", CONTRASTS)]
 OptName = Annotated[str, one_of("opt", (*VARIANTS, "hybrid"))]
 
 Count = Annotated[int, Field(ge=1)]
@@ -112,7 +135,8 @@ class Frozen(BaseModel):
 
 def sentence(schema: type[BaseModel], detail: ErrorDetails, prefix: str = "") -> str:
     """One pydantic error as a sentence with key, value, what is allowed and the remedy."""
-    key = prefix + ".".join(str(part) for part in detail["loc"]) or "the configuration"
+    path = ".".join(str(part) for part in detail["loc"])
+    key = (prefix + path).removesuffix(".") or "the configuration"
     if detail["type"] == "extra_forbidden":
         return unknown_name("key", key, sibling_keys(schema, key))
     if detail["type"] == "missing":

@@ -20,13 +20,17 @@ from samsweep.config.cell import (
 from samsweep.config.errors import ConfigError
 from samsweep.config.fields import (
     BaseName,
+    ContrastName,
     Count,
     DatasetName,
     DeviceName,
+    EachOnce,
     Frozen,
+    Listed,
     Momentum,
     NonNegative,
     OptName,
+    OutcomeName,
     Positive,
     Probability,
     Seed,
@@ -156,18 +160,16 @@ class Confirmatory(Frozen):
     """The tests that a study names beforehand: every combination of these.
 
     Args:
-        outcomes: List of what is compared, such as ``test_accuracy`` (docs/analysis.md).
+        outcomes: List of what is compared.
         granularities: List of granularities of direction and magnitude.
         rhos: List of radii.
-        effects: List of contrasts (docs/analysis.md).
+        effects: List of contrasts.
     """
 
-    outcomes: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
-    granularities: Annotated[tuple[Granularity, ...], Field(strict=False, min_length=1)]
-    rhos: Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=1)]
-    effects: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
-        "magnitude_minus_direction",
-    )
+    outcomes: Annotated[tuple[OutcomeName, ...], Listed, EachOnce]
+    granularities: Annotated[tuple[Granularity, ...], Listed, EachOnce]
+    rhos: Annotated[tuple[NonNegative, ...], Listed, EachOnce]
+    effects: Annotated[tuple[ContrastName, ...], Listed, EachOnce] = ("magnitude_minus_direction",)
 
     @property
     def num_tests(self) -> int:
@@ -177,7 +179,7 @@ class Confirmatory(Frozen):
 
 
 class AnalysisOptions(Frozen):
-    """What a preset says of the analysis; no part of any cell's identity.
+    """What a preset fixes of the analysis; no part of any cell's identity.
 
     Args:
         confirmatory: The tests that a study names beforehand.
@@ -282,7 +284,7 @@ class Options(Frozen):
         return self.run_of(self._cell(info), num_train=info.num_train, data_path=path)
 
     def run_of(self, cell: CellConfig, *, num_train: int, data_path: Path | None) -> RunConfig:
-        """How these options run a cell, whatever they say of what is trained.
+        """How these options run a cell, whatever they have of what is trained.
 
         Args:
             cell: What is trained.

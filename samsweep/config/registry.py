@@ -195,6 +195,27 @@ CORNERS: Mapping[tuple[str, str], str] = {
 #: Names of the optimizer variants, in the order of the tables.
 VARIANTS = ("sgd", "sgdhess", "sam", "samdirection", "sammagnitude", "asam")
 
+#: Outcomes and contrasts that a preset may name beforehand; the analysis computes them.
+OUTCOMES = (
+    "test_accuracy",
+    "best_test_accuracy",
+    "log_lambda_max",
+    "train_loss",
+    "generalization_gap",
+    "test_loss",
+    "weight_norm",
+)
+CONTRASTS = (
+    "magnitude_minus_direction",
+    "direction",
+    "magnitude",
+    "interaction",
+    "direction_at_sgd_magnitude",
+    "direction_at_sam_magnitude",
+    "magnitude_at_sgd_direction",
+    "magnitude_at_sam_direction",
+)
+
 Source = Literal["sgd", "sam"]
 Granularity = Literal["element", "tensor", "global"]
 Ascent = Literal["plain", "adaptive"]

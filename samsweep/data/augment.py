@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from samsweep.config import AugmentConfig
 from samsweep.data.images import normalize
-from samsweep.numerics.transfer import sent
+from samsweep.numerics.transfer import to_device
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,10 +115,10 @@ def _crop_and_flip(
     rows = torch.arange(height, device=device).expand(num_images, -1)
     columns = torch.arange(width, device=device).expand(num_images, -1)
     if flips is not None:
-        columns = torch.where(sent(flips, device)[:, None], width - 1 - columns, columns)
+        columns = torch.where(to_device(flips, device)[:, None], width - 1 - columns, columns)
     if offsets is not None:
         images = functional.pad(images, (padding,) * 4)
-        top, left = sent(offsets, device).unbind(1)
+        top, left = to_device(offsets, device).unbind(1)
         rows, columns = rows + top[:, None], columns + left[:, None]
     source = rows[:, :, None] * images.shape[3] + columns[:, None, :]
     index = source.view(num_images, 1, -1).expand(-1, channels, -1)
@@ -128,8 +128,8 @@ def _crop_and_flip(
 def _cut_out(batch: Tensor, cutouts: Tensor, corners: Tensor, side: int) -> None:
     """Set a square of the chosen images to 0, in place, clipped at the border."""
     _, _, height, width = batch.shape
-    corners = sent(corners, batch.device)
-    rows = _inside(corners[:, 0], side, height) & sent(cutouts, batch.device)[:, None]
+    corners = to_device(corners, batch.device)
+    rows = _inside(corners[:, 0], side, height) & to_device(cutouts, batch.device)[:, None]
     columns = _inside(corners[:, 1], side, width)
     square = rows[:, :, None].to(batch) * columns[:, None, :].to(batch)
     # A tenth of masked_fill_'s time; what is added makes a 0 of -0.

@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), downloaded once through torchvision.
 
-Importing this module and asking :func:`is_available` is free of torch, so that a planner can look
+Importing this module and asking :func:`is_available` is free of torch, so that a planner can check
 before it launches anything.
 """
 

@@ -20,7 +20,7 @@ def describe(name: str, path: Path | None, image_size: int | None) -> DataInfo:
 
     Raises:
         ConfigError: If the name is unknown, a value is missing or given without effect, or the
-            folder is not as :mod:`samsweep.data.folder_tree` says.
+            folder is not laid out as :mod:`samsweep.data.folder_tree` describes.
     """
     if name not in DATASETS:
         raise ConfigError(unknown_name("dataset", name, DATASETS))

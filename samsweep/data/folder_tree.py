@@ -1,4 +1,4 @@
-"""What a folder of images holds, told without torch and without decoding the images.
+"""What a folder of images holds, found without torch and without decoding the images.
 
 The layout is one folder per class, ``train/<class>/*.png`` and ``test/<class>/*.png``.
 """
@@ -90,7 +90,7 @@ def read_tree(path: Path) -> FolderTree:
     """List and hash the images of a folder, once per process and folder.
 
     Raises:
-        ConfigError: If the folder is not laid out as this module says.
+        ConfigError: If the folder is not laid out as described above.
     """
     return _read_tree(path.expanduser().resolve())
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from samsweep.numerics.seeding import generator
-from samsweep.numerics.transfer import sent
+from samsweep.numerics.transfer import to_device
 
 #: Of the permutation that sets validation images aside: the same in every cell of every study.
 SPLIT_SEED = 0
@@ -57,8 +57,8 @@ class Split:
         """
         device = self.labels.device
         # Whole images are copied at a time, which indexing does not.
-        images = self.images.index_select(0, sent(indices, self.images.device))
-        return sent(images, device), self.labels.index_select(0, sent(indices, device))
+        images = self.images.index_select(0, to_device(indices, self.images.device))
+        return to_device(images, device), self.labels.index_select(0, to_device(indices, device))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -48,8 +48,8 @@ def _normalize(
     eps: float = 1e-5,
 ) -> Tensor:
     """A batch norm by :class:`_BatchNorm`, or by torch where that is not made for it."""
-    autocast = torch.is_autocast_enabled(input.device.type)  # it looks for torch's own
-    several = input.numel() > input.shape[1]  # torch tells of a channel with one value
+    autocast = torch.is_autocast_enabled(input.device.type)  # it recognises torch's own only
+    several = input.numel() > input.shape[1]  # torch refuses a channel with one value
     if not training or weight is None or bias is None or autocast or not several:
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     normalized: Tensor = _BatchNorm.apply(

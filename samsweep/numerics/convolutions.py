@@ -56,7 +56,7 @@ def _convolve(
 ) -> Tensor:
     """A convolution by :class:`_Convolution`, or by torch where that is not made for it."""
     dims = weight.ndim - 2
-    autocast = torch.is_autocast_enabled(input.device.type)  # it looks for torch's own
+    autocast = torch.is_autocast_enabled(input.device.type)  # it recognises torch's own only
     if isinstance(padding, str) or input.ndim != weight.ndim or autocast:
         return func(input, weight, bias, stride, padding, dilation, groups)
     if dims == 2 and input.device.type == "cpu":

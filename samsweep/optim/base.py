@@ -93,7 +93,7 @@ class ClosureOptimizer(ABC):
         """Take up a state that :meth:`state_dict` gave, of a fused base optimizer or of another."""
         base = state["base"]
         if "fused" in self.base.defaults:
-            # Before it is taken up, since torch puts parts of a state where the groups' word says.
+            # Before it is loaded, since torch puts parts of a state where the groups' keys say.
             groups = [{**group, "fused": self._fused} for group in base["param_groups"]]
             base = {**base, "param_groups": groups}
         self.base.load_state_dict(base)

@@ -18,7 +18,7 @@ from samsweep.config import Curvature
 from samsweep.numerics.batch_norms import quick_batch_norms
 from samsweep.numerics.convolutions import quick_convolutions
 from samsweep.numerics.seeding import generator
-from samsweep.numerics.transfer import sent
+from samsweep.numerics.transfer import to_device
 from samsweep.numerics.vectors import Vector
 from samsweep.optim.base import (
     Closure,
@@ -62,7 +62,7 @@ class SGDHess(ClosureOptimizer):
       dimensions) of 4-d weights: AdaHessian's Hutchinson diagonal (Yao et al. 2021,
       arXiv 2006.00719, section 3.2) with one sample and no moving average. This is what the
       study's code does.
-    * ``gauss_newton``: the same with the Gauss-Newton matrix in place of H, as its text says.
+    * ``gauss_newton``: the same with the Gauss-Newton matrix in place of H, as in its text.
     * ``exact``: g + rho · H g, as its text writes the update.
 
     z depends on the seed and on the number of steps taken, which is part of the state.
@@ -132,7 +132,7 @@ class SGDHess(ClosureOptimizer):
         """Independent signs; drawn on the CPU, so that every device sees the same."""
         draws = generator(self._seed, "rademacher", self.num_steps)
         signs = [torch.randint(0, 2, x.shape, generator=draws).mul_(2).sub_(1) for x in like]
-        return [sent(z.to(x.dtype), x.device) for z, x in zip(signs, like, strict=True)]
+        return [to_device(z.to(x.dtype), x.device) for z, x in zip(signs, like, strict=True)]
 
 
 def _hvp(g: Vector, params: Vector, vector: Vector) -> Vector:

@@ -22,12 +22,12 @@ Status = Literal["planned", "running", "complete", "diverged", "failed", "interr
 FINISHED: frozenset[Status] = frozenset({"complete", "diverged"})
 
 
-#: Measurements that a summary tells.
+#: Measurements that a summary shows.
 _MOST_HEADLINES = 3
 
 
 class CellFailed(RuntimeError):
-    """A cell ended with an exception, which its record tells in full."""
+    """A cell ended with an exception, which its record holds in full."""
 
 
 class _Part(BaseModel):
@@ -159,8 +159,8 @@ class Record(_Part):
         metrics: Of a complete cell.
         measurements: By the keys of :func:`~samsweep.records.identity.wanted_measurements`.
         attempts: Every process that worked on the cell, in order.
-        error: Traceback of a failed cell, where a diverged one left the numbers, or what stopped an
-            interrupted one, if more is known than that a signal did.
+        error: Traceback of a failed cell, what became NaN or infinite in a diverged one, or what
+            stopped an interrupted one, if more is known than that a signal did.
         measuring_error: Why the latest attempt to measure a trained cell came to nothing.
     """
 
@@ -210,14 +210,14 @@ class Record(_Part):
 
     def _headlines(self) -> list[str]:
         """Each measurement's name and number; of many the first few, and how many more."""
-        told = []
+        headlines = []
         for measurement in self.measurements.values():
             info = MEASURES.get(measurement.name)
             value = measurement.result.get(info.headline or "") if info else None
             if isinstance(value, float):
-                told.append(f"{measurement.name} {value:.4g}")
+                headlines.append(f"{measurement.name} {value:.4g}")
         more = len(self.measurements) - _MOST_HEADLINES
-        shown = told[:_MOST_HEADLINES]
+        shown = headlines[:_MOST_HEADLINES]
         return [*shown, f"and {more} more measures"] if more > 0 else shown
 
     @property

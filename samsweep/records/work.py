@@ -47,7 +47,7 @@ def missing_measurements(run: RunConfig, record: Record) -> dict[str, str]:
 def _rounded_away(result: Mapping[str, Any]) -> bool:
     """Whether a result is of a network that fits, from when losses were taken in float32.
 
-    Those of now say what rounding amounts to.
+    Later ones hold ``loss_rounding``.
     """
     loss = result.get("loss")
     return isinstance(loss, float) and loss < ROUNDS_BELOW and "loss_rounding" not in result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ class Eigenvalues:
 
     Args:
         values: Largest algebraic first.
-        error_bounds: Some eigenvalue lies within each (:func:`~samsweep.sharpness.lanczos`).
+        error_bounds: Some eigenvalue lies within each (:func:`~samsweep.sharpness.lanczos`), the
+            rounding of the network included.
         error_estimates: What the gaps between the values make of it, as far as they are known.
         num_hvps: Hessian-vector products over all examples.
         converged: Whether the tolerance was reached; not where the loss rounds by more than it.
@@ -131,6 +132,9 @@ def search(
 ) -> Lanczos:
     """Lanczos on a Hessian, or on an operator made of one.
 
+    What the rounding of the network makes of the operator is added to bounds and estimates: Lanczos
+    knows its own rounding alone.
+
     Args:
         hessian: Tells size, type, device and model.
         matvec: The operator.
@@ -142,7 +146,7 @@ def search(
         eigenvectors: Whether to return Ritz vectors.
     """
     with measuring(hessian.objective.model):  # for Lanczos' own products with its basis
-        return lanczos(
+        found = lanczos(
             matvec,
             hessian.dim,
             k=k,
@@ -154,6 +158,12 @@ def search(
             eigenvectors=eigenvectors,
             start=start,
         )
+    allowed = hessian.objective.network_rounding * abs(found.eigenvalues[0])
+    return replace(
+        found,
+        error_bounds=found.error_bounds + allowed,
+        error_estimates=found.error_estimates + allowed,
+    )
 
 
 def _loss_and_start(hessian: HessianOperator, seed: int) -> tuple[float, Tensor]:

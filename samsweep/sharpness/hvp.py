@@ -268,7 +268,10 @@ def _choose(objective: MeanLoss) -> Way:
         u, v = _comparison_vectors(params)
         plain = vectors.flatten(double_backward(loss, params, v))
         other = vectors.flatten(double_backward(loss, params, u))
-        _check_symmetry(objective.model, vectors.flatten(u), other, vectors.flatten(v), plain)
+        allowed = _SYMMETRY[objective.dtype] + objective.rounding(loss().item())
+        _check_symmetry(
+            objective.model, vectors.flatten(u), other, vectors.flatten(v), plain, allowed
+        )
         folding = find_folding(objective.model, loss.inputs)
         ways = [Way(double_backward, folding, quick=True)] if _has_convolutions(objective) else []
         if keeps_graph:
@@ -301,18 +304,29 @@ def _agrees(way: Way, loss: BatchLoss, params: Vector, v: Vector, plain: Tensor)
     return bool(apart <= _AGREEMENT[plain.dtype] * torch.linalg.vector_norm(plain))
 
 
-def _check_symmetry(model: Module, u: Tensor, hu: Tensor, v: Tensor, hv: Tensor) -> None:
+def _check_symmetry(
+    model: Module, u: Tensor, hu: Tensor, v: Tensor, hv: Tensor, allowed: float
+) -> None:
     """Refuse a Hessian that no loss can have.
 
     For random signs u and v the difference of uᵀHv and vᵀHu is about the norm of H - Hᵀ, and that
     of Hv is the norm of H. The vectors and products are flat.
+
+    Args:
+        model: Whose Hessian it is.
+        u: Random signs.
+        hu: H u.
+        v: Random signs.
+        hv: H v.
+        allowed: What rounding may make of the difference, relative to the products; two images that
+            a network fits have a curvature that rounds although that of all does not.
 
     Raises:
         ArithmeticError: If the two differ by more than rounding.
     """
     one, other = vectors.exact_dot(u, hv).item(), vectors.exact_dot(v, hu).item()
     size = max(vectors.exact_norm([hu]), vectors.exact_norm([hv]))
-    if abs(one - other) > _SYMMETRY[u.dtype] * size:
+    if abs(one - other) > allowed * size:
         raise ArithmeticError(
             f"the Hessian is not symmetric (u·Hv = {one:.6g}, v·Hu = {other:.6g}): the second "
             f"derivative of an operation of {_suspects(model)} is wrong, or the model is random "

@@ -18,18 +18,27 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from samsweep.numerics import vectors
 from samsweep.numerics.vectors import Vector
 from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.double import LossFn, loss_in_float64, rounds_in_the_network
+from samsweep.sharpness.double import (
+    LossFn,
+    in_float64,
+    loss_in_float64,
+    rounds_in_the_network,
+)
 from samsweep.sharpness.splitting import Shares, shares_of
 
 log = logging.getLogger(__name__)
 
 #: Examples on which a loss is tried before it is taken of all.
 NUM_TRIED = 2
+
+#: Outputs of a network are taken to be wrong by so many units of rounding of their own. Of 80
+#: networks none had a curvature that was further off (``benchmarks/fit.py``).
+OUTPUT_ROUNDING = 4
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,11 @@ class BatchLoss:
     labels: Tensor
     double: bool = True
 
-    def outputs(self) -> Tensor:
-        """The model's outputs, shape (n, ...), differentiable in its parameters."""
+    def outputs(self, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The model's outputs, shape (n, ...), differentiable in its parameters, or ``weights``."""
+        if weights is not None:
+            found: Tensor = functional_call(self.model, dict(weights), (self.inputs,))
+            return found
         result: Tensor = self.model(self.inputs)
         return result
 
@@ -133,6 +145,7 @@ class MeanLoss:
         self.dim = vectors.numel(self.params)
         self.dtype = self.params[0].dtype
         self.device = self.params[0].device
+        self._fixed: dict[str, Tensor] | None = None  # where the network is taken in float64
 
     def __len__(self) -> int:
         """Number of examples, N."""
@@ -142,14 +155,28 @@ class MeanLoss:
         """The mean loss over some of the examples."""
         return self._over(slice(start, stop))
 
+    def doubled(self) -> MeanLoss:
+        """The same loss of the same weights, with the network in float64 as well.
+
+        The model's own parameters and buffers stay as they are.
+        """
+        other = self._over(slice(None))
+        other.dtype = torch.float64
+        other.params = [p.detach().double().requires_grad_() for p in self.params]
+        held = (*self.model.named_parameters(), *self.model.named_buffers())
+        other._fixed = {name: in_float64(t.detach()) for name, t in held if name not in self.names}
+        return other
+
     def _over(self, part: slice) -> MeanLoss:
-        return MeanLoss(
+        other = MeanLoss(
             self.model,
             self.inputs[part],
             self.labels[part],
             loss_fn=self.loss_fn,
             physical_batch_size=self.physical_batch_size,
         )
+        other.dtype, other.params, other._fixed = self.dtype, self.params, self._fixed
+        return other
 
     def batches(self, size: int) -> list[MeanLoss]:
         """The examples in order, cut into batches of one size.
@@ -182,18 +209,44 @@ class MeanLoss:
         return torch.finfo(self._tried.dtype).eps
 
     def rounding(self, loss: float) -> float:
-        """What the rounding of the loss amounts to, relative to the loss and to its curvature.
+        """What rounding amounts to, relative to the loss and to its curvature.
 
         The probabilities of a softmax are known to one unit of rounding, and a network that fits
-        has a loss, a slope and a curvature of the size of their distance to 0 and 1.
+        has a loss, a slope and a curvature of the size of their distance to 0 and 1. To that comes
+        the rounding of the network.
 
         Args:
             loss: L.
         """
-        return self.epsilon / abs(loss) if loss else math.inf
+        return self.network_rounding + (self.epsilon / abs(loss) if loss else math.inf)
+
+    @cached_property
+    def network_rounding(self) -> float:
+        """What the rounding of the outputs z amounts to, relative to the loss.
+
+        :data:`OUTPUT_ROUNDING` units of it, times the condition number of the loss as a function of
+        them, sum_i abs(z_i dL/dz_i) / L: cross-entropy falls exponentially with its logits, so that
+        their absolute error is its relative one.
+        """
+        total, moved = 0.0, 0.0
+        with measuring(self.model):
+            for share, batch in self.micro_batches():
+                with torch.no_grad():
+                    outputs = batch.outputs(self._named(None))
+                outputs = tree_map(_with_gradient, outputs)
+                leaves = [x for x in tree_leaves(outputs) if getattr(x, "requires_grad", False)]
+                loss = batch.of(outputs)
+                slopes = torch.autograd.grad(loss, leaves, materialize_grads=True)
+                parts = zip(leaves, slopes, strict=True)
+                moved += share * sum((z.detach() * slope).abs().sum().item() for z, slope in parts)
+                total += share * loss.item()
+        unit = OUTPUT_ROUNDING * torch.finfo(self.dtype).eps
+        return unit * abs(moved / total) if total else math.inf
 
     def _batch(self, inputs: Tensor, labels: Tensor, double: bool) -> BatchLoss:
         x, y = inputs.to(self.device), labels.to(self.device)
+        if self._fixed is not None:
+            x = in_float64(x)
         return BatchLoss(self.model, self.loss_fn, x, y, double)
 
     @cached_property
@@ -201,7 +254,7 @@ class MeanLoss:
         """How the loss can be taken, from a few examples."""
         batch = self._batch(self.inputs[:NUM_TRIED], self.labels[:NUM_TRIED], double=True)
         with measuring(self.model):
-            outputs = batch.outputs()
+            outputs = batch.outputs(self._named(None))
             kept = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, outputs)
             try:
                 loss = batch.of(outputs)
@@ -257,7 +310,11 @@ class MeanLoss:
         return total, gradient
 
     def _named(self, weights: Vector | None) -> Mapping[str, Tensor] | None:
-        return None if weights is None else dict(zip(self.names, weights, strict=True))
+        """What the model has in place of its own, by name; None for nothing."""
+        if self._fixed is None:
+            return None if weights is None else dict(zip(self.names, weights, strict=True))
+        at = self.params if weights is None else weights
+        return {**dict(zip(self.names, at, strict=True)), **self._fixed}
 
 
 class _Tried(NamedTuple):
@@ -272,6 +329,12 @@ class _Tried(NamedTuple):
     outputs: Any
     double: bool
     dtype: torch.dtype
+
+
+def _with_gradient(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.detach().requires_grad_()
+    return value
 
 
 def _all_count(labels: Tensor) -> bool:

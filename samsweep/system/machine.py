@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 def slurm_job_id() -> str | None:
-    """The Slurm job that we are in, if any: ``A_a`` in an array, as the queue and manifests say."""
+    """The Slurm job that this is, if any: ``A_a`` in an array, as in the queue and in manifests."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     if array is not None:
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"

@@ -1,4 +1,4 @@
-"""How far the work on a cell has come: what a cell tells, and what a display shows."""
+"""How far the work on a cell has come: what a cell reports, and what a display shows."""
 
 from __future__ import annotations
 
@@ -41,4 +41,4 @@ class Snapshot:
 
 
 #: Is called with a snapshot after every step, every epoch, and before a measurement.
-Show = Callable[[Snapshot], None]
+ReportProgress = Callable[[Snapshot], None]

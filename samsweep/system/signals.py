@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import Self
 
-#: Slurm's and the user's ways to say stop.
+#: Signals by which Slurm or the user stops a cell.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
 #: Seconds within which a further signal is the same one again, unless it is the user's Ctrl-C:
@@ -38,7 +38,7 @@ def _end(signum: int, frame: FrameType | None) -> None:
 
 
 def when_parent_ends(action: Callable[[], None]) -> None:
-    """In a process of :mod:`multiprocessing`, do something once whoever started it is gone."""
+    """In a process of :mod:`multiprocessing`, do something once its parent is gone."""
     parent = parent_process()
     if parent is None:
         return
@@ -57,7 +57,7 @@ class StopRequest:
     comes again within seconds is no second signal, but for Ctrl-C.
 
     Args:
-        patient: Whether further signals are only counted, for those who look at ``times``.
+        patient: Whether further signals are only counted, for callers that read ``times``.
     """
 
     def __init__(self, *, patient: bool = False) -> None:

@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
-    """What a tracker is told, in this order."""
+    """What a tracker gets, in this order."""
 
     def log_epoch(self, row: Mapping[str, Any]) -> None:
-        """A line of the history; one that it has from an earlier process is passed over."""
+        """A line of the history; one that it has from an earlier process is skipped."""
         ...
 
     def finish(self, record: Record) -> None:
@@ -30,7 +30,7 @@ class Tracker(Protocol):
 
 
 class NoTracker:
-    """Keeps quiet."""
+    """Tracks nothing."""
 
     def log_epoch(self, row: Mapping[str, Any]) -> None:
         """Nothing."""
@@ -73,7 +73,7 @@ class DispensableTracker:
 
 
 def start_tracker(config: TrackingConfig, record: Record, folder: Path) -> Tracker:
-    """The tracker that a run asks for, ready to be told of epochs.
+    """The tracker that a run asks for, ready for epochs.
 
     Args:
         config: Which, and how.
@@ -91,4 +91,22 @@ def start_tracker(config: TrackingConfig, record: Record, folder: Path) -> Track
     return DispensableTracker(start)
 
 
-__all__ = ["NoTracker", "Tracker", "start_tracker"]
+@contextmanager
+def tracking(
+    config: TrackingConfig, folder: Path, record: Callable[[], Record]
+) -> Iterator[Tracker]:
+    """Track the work on a cell inside the block.
+
+    Args:
+        config: By what, and how.
+        folder: The cell's folder.
+        record: Gives the cell's record as it is by then.
+    """
+    tracker = start_tracker(config, record(), folder)
+    try:
+        yield tracker
+    finally:
+        tracker.finish(record())
+
+
+__all__ = ["NoTracker", "Tracker", "start_tracker", "tracking"]

@@ -1,9 +1,10 @@
-"""Weights & Biases: one run per cell, under the cell's id, whoever continues it."""
+"""Weights & Biases: one run per cell, under the cell's id, over all processes that work on it."""
 
 from __future__ import annotations
 
 import logging
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,6 @@ import wandb
 
 from samsweep.config import TrackingConfig
 from samsweep.records.schema import Record
-from samsweep.tracking.segments import mend_segments
 
 log = logging.getLogger(__name__)
 
@@ -20,13 +20,20 @@ log = logging.getLogger(__name__)
 _INIT_TIMEOUT_S = 60.0
 _FINISH_TIMEOUT_S = 60.0
 
+#: Marks a segment that was closed; holds the last epoch that it, or one before it, has.
+_CLOSED = "closed"
+
 
 class WandbTracker:
     """Reports to W&B; offline it writes files that ``wandb sync`` can upload later.
 
-    A step of W&B is an epoch. Steps of a run only grow: an epoch that an earlier process told is
-    not told again, even if it is trained again, and one that got lost with that process is made up
-    for.
+    A step of W&B is an epoch. Steps of a run only grow: an epoch that an earlier process logged is
+    not logged again, even if it is trained again, and one that was lost with that process is
+    replayed from the history.
+
+    Every process that works on a cell writes a segment, ``wandb/[offline-]run-<time>-<id>/``. That
+    of a process that was killed is cut off anywhere, and ``wandb sync`` stops at it: a segment that
+    was not closed is removed before the next one starts.
 
     Args:
         config: Mode, project and entity.
@@ -38,7 +45,7 @@ class WandbTracker:
     """
 
     def __init__(self, config: TrackingConfig, record: Record, folder: Path) -> None:
-        told = mend_segments(folder)
+        logged = _remove_cut_segments(folder)
         self._run = _init(
             config.mode,
             project=config.project,
@@ -52,8 +59,8 @@ class WandbTracker:
         )
         # Charts go by the epoch, whatever steps an upload in another order may have made of it.
         self._run.define_metric("*", step_metric="epoch")
-        # The server knows best what it got; offline the files tell.
-        self._next_step = told + 1 if self._run.offline else self._run.starting_step
+        # Online the server knows what it got; offline the segments that were closed.
+        self._next_step = logged + 1 if self._run.offline else self._run.starting_step
 
     def log_epoch(self, row: Mapping[str, Any]) -> None:
         """One point per epoch, numbered by the epoch."""
@@ -71,10 +78,28 @@ class WandbTracker:
             summary |= _flat({key: measurement.result})
         self._run.summary.update(summary)
         if record.status == "interrupted":
-            # W&B's word for it is preempted.
+            # W&B calls it preempted.
             self._run.mark_preempting()
         done = record.status == "complete" and record.measuring_error is None
         self._run.finish(exit_code=0 if done else 1)
+        closed = Path(self._run.dir).parent / _CLOSED
+        closed.write_text(f"{self._next_step - 1}\n", encoding="utf-8")
+
+
+def _remove_cut_segments(folder: Path) -> int:
+    """Remove the segments of processes that were killed, unless they have been uploaded.
+
+    Returns:
+        The last epoch that a closed segment holds; 0 if there is none.
+    """
+    last = 0
+    for segment in folder.glob("wandb/*run-*"):
+        closed = segment / _CLOSED
+        if closed.exists():
+            last = max(last, int(closed.read_text(encoding="utf-8") or 0))
+        elif segment.is_dir() and not segment.is_symlink() and not any(segment.glob("*.synced")):
+            shutil.rmtree(segment)
+    return last
 
 
 def _init(mode: Literal["offline", "online"], **keys: Any) -> wandb.Run:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """When to write a state, and where; a thread writes it while the training goes on.
+    """When to write a state, and where; a thread writes it while the training continues.
 
     Args:
         folder: The cell's folder.
@@ -135,7 +135,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     """The ``state_dict`` that :func:`write_weights` wrote, on the CPU.
 
     Raises:
-        FileNotFoundError: With the sentence for whoever wants to measure them.
+        FileNotFoundError: In one sentence.
     """
     if not file.exists():
         raise FileNotFoundError(

@@ -13,6 +13,7 @@ import torch
 from joblib import cpu_count
 
 from samsweep.config import ConfigError
+from samsweep.training.memory import keep_freed_memory
 
 
 def resolve_device(name: str) -> torch.device:
@@ -53,21 +54,30 @@ def check_compiler() -> None:
         )
 
 
-def make_current(device: torch.device) -> None:
-    """Have what names no GPU, such as pinned memory, use this one and not the first."""
+def prepare_device(name: str) -> torch.device:
+    """The device of a name, made to repeat itself exactly.
+
+    CPUs give equal bits anyway, for one number of threads.
+
+    Args:
+        name: See :func:`resolve_device`.
+
+    Raises:
+        ConfigError: If this machine has no such device.
+    """
+    device = resolve_device(name)
+    if device.type == "cpu":
+        keep_freed_memory()
     if device.type == "cuda":
+        # What names no GPU, such as pinned memory, uses this one and not the first.
         torch.cuda.set_device(device)
-
-
-def make_deterministic(device: torch.device) -> None:
-    """Have equal operations give equal bits; CPUs do so anyway, for one number of threads."""
-    if device.type == "cuda":
         # cuBLAS reads this when its first handle is made.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
         # Else every new tensor is filled once more before it is written.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return device
 
 
 def describe_device(device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""What g and h say about each other, from the two gradients that a SAM step has at hand.
+"""How g and h compare, from the two gradients that a SAM step has at hand.
 
 The amplified share is the study's Experiment 3. Magnitudes are compared, never divided, since
 elements of g may be zero.

@@ -20,7 +20,7 @@ def keep_freed_memory() -> bool:
     which it had to have anyway.
 
     Returns:
-        Whether there was a glibc to tell.
+        Whether there is a glibc to configure.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

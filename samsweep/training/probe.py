@@ -10,10 +10,10 @@ import torch
 from samsweep.config import DataInfo, RunConfig
 from samsweep.data.describe import describe
 from samsweep.data.images import ImageData, Split
-from samsweep.training.device import make_current, num_threads, resolve_device
+from samsweep.training.device import num_threads, prepare_device
 from samsweep.training.trainer import Trainer
 
-#: A step of so many seconds is long enough to tell of a larger one.
+#: A step of so many seconds is long enough to extrapolate from.
 _LONG_STEP_S = 1.0
 #: Images of the first step that is timed.
 _SMALLEST_BATCH = 2
@@ -24,8 +24,8 @@ _GPU_STEPS = 40
 def seconds_per_epoch(runs: tuple[RunConfig, ...], threads: int) -> list[float]:
     """Time the steps of each run, without its data set.
 
-    Starts with few images and takes more until a step is long or the batch complete; from part of
-    a batch the line through the last two steps tells of the whole. Evaluation is not counted.
+    Starts with few images and takes more until a step is long or the batch complete; part of a
+    batch is extrapolated by the line through the last two steps. Evaluation is not counted.
 
     Args:
         runs: What to time; nothing is written.
@@ -41,8 +41,7 @@ def seconds_per_epoch(runs: tuple[RunConfig, ...], threads: int) -> list[float]:
 def _seconds_per_epoch(run: RunConfig) -> float:
     info = describe(run.cell.dataset.name, run.data_path, run.cell.dataset.image_size)
     batch_size = run.cell.recipe.batch_size
-    device = resolve_device(run.device)
-    make_current(device)
+    device = prepare_device(run.device)
     data = _random_images(info, batch_size).to(device)
     trainer = Trainer(
         run.cell, data, diagnostics_every=run.diagnostics_every, cuda_graphs=run.cuda_graphs

@@ -24,20 +24,20 @@ from samsweep.training.schedule import learning_rate
 
 #: A mini-batch's images and labels to its step, and the number of images that were right, 0-d.
 Compute = Callable[[Tensor, Tensor], tuple[StepResult, Tensor]]
-Look = Callable[[StepResult], dict[str, Tensor]]
+Diagnose = Callable[[StepResult], dict[str, Tensor]]
 
 
 class Trainer:
     """A network on its way from initialisation to the last epoch.
 
     Initialisation, batch order and augmentation depend only on (seed, epoch, step): cells of one
-    seed are paired, and a trainer that takes up another's state goes on as that one would have.
+    seed are paired, and a trainer that loads another's state continues as that one would have.
 
     Args:
         cell: What to train.
         data: The images, on the device to train on.
-        diagnostics_every: Steps between two looks at the gradients; the first step of an epoch
-            is always looked at.
+        diagnostics_every: Steps between two records of the gradients' diagnostics; the first step
+            of an epoch is always recorded.
         compiled: Whether both passes of a step are one graph made by ``torch.compile``, and the
             update is fused. Results differ from those without it by the rounding of float32.
             Ignored where a step differentiates twice, which such graphs cannot.
@@ -79,7 +79,7 @@ class Trainer:
             torch._dynamo.reset()
             self._network = torch.compile(self.model, dynamic=False)
         self._records = cuda_graphs and cell.variant.compilable and self.device.type == "cuda"
-        self._recorded: tuple[Compute, Look] | None = None
+        self._recorded: tuple[Compute, Diagnose] | None = None
         self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
         #: Complete epochs, and complete steps of the current one.
         self.epoch = 0
@@ -121,13 +121,16 @@ class Trainer:
         """One optimizer step on the training images of these indices, shape (B,)."""
         for group in self.optimizer.base.param_groups:
             group["lr"] = self._lr(self.step)
-        looked_at = self.step % self._diagnostics_every == 0
+        with_diagnostics = self.step % self._diagnostics_every == 0
         images, labels = self._batch(indices)
-        compute, look = self._step_functions(images, labels)
+        compute, diagnose = self._step_functions(images, labels)
         result, num_correct = compute(images, labels)
         self.optimizer.apply(result)
         self._meter.add(
-            result.loss, num_correct, len(indices), diagnostics=look(result) if looked_at else {}
+            result.loss,
+            num_correct,
+            len(indices),
+            diagnostics=diagnose(result) if with_diagnostics else {},
         )
         self.step += 1
 
@@ -172,10 +175,10 @@ class Trainer:
         assert loss.num_correct is not None
         return result, loss.num_correct
 
-    def _step_functions(self, images: Tensor, labels: Tensor) -> tuple[Compute, Look]:
-        """What computes a step and what looks at it, recorded where that is wanted.
+    def _step_functions(self, images: Tensor, labels: Tensor) -> tuple[Compute, Diagnose]:
+        """What computes a step and its diagnostics, as CUDA graphs where that is wanted.
 
-        The first mini-batch says of which shape all are.
+        All mini-batches have the shape of the first.
         """
         if not self._records:
             return self._compute, diagnose
@@ -272,7 +275,7 @@ class EpochMeter:
         *,
         diagnostics: Mapping[str, Tensor],
     ) -> None:
-        """Take in one step; without diagnostics it was not looked at."""
+        """Take in one step, with its diagnostics if they were recorded."""
         self._loss += loss
         self._correct += num_correct
         self._num_steps += 1

@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder
 from samsweep.system.signals import Interrupted
 from samsweep.tracking import start_tracker
-from samsweep.tracking.segments import mend_segments, read_segment, segment_files
 from samsweep.training.cell import CellFailed, run_cell
 from samsweep.training.trainer import Trainer
 
@@ -59,6 +57,12 @@ def at_step(monkeypatch):
 
 def stop_at(at_step, step):
     at_step(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def segment_files(folder):
+    """The files of a cell's segments, oldest first; not W&B's link to the latest."""
+    found = [path for path in folder.glob("wandb/*run-*/*.wandb") if not path.parent.is_symlink()]
+    return sorted(found, key=lambda path: path.parent.name.removeprefix("offline-"))
 
 
 def segments(folder):
@@ -249,19 +253,14 @@ def test_segments_synced_one_at_a_time_are_the_same_run(folder, at_step, server)
     assert server.steps(folder.path.name) == [1, 2, 3]
 
 
-def test_a_segment_that_was_cut_off_stops_the_upload_until_it_is_mended(tmp_path, server):
-    record, told = made_up_run(tmp_path, range(1, 40))
+def test_a_segment_that_was_cut_off_is_replaced_and_uploads_whole(tmp_path, server):
+    record, _ = made_up_run(tmp_path, range(1, 40))
     (file,) = segment_files(tmp_path)
     os.truncate(file, 60_000)
-    sync(CellFolder(tmp_path))
-    cut = server.steps(record.cell_id)
-    assert cut == list(range(1, cut[-1] + 1)) and cut[-1] < 39
+    (file.parent / "closed").unlink()
     made_up_run(tmp_path, range(1, 45))
     sync(CellFolder(tmp_path))
-    # What had been uploaded from the cut file is sent again, and W&B moves later steps up; the
-    # epochs, by which charts go, are right.
-    epochs = [line["epoch"] for line in server.history[record.cell_id]]
-    assert epochs == [*cut, *range(1, 45)]
+    assert server.steps(record.cell_id) == list(range(1, 45))
 
 
 # --------------------------------------------------------------------------- online
@@ -344,68 +343,21 @@ def made_up_run(folder, epochs, padding=1000):
     return record, rows
 
 
-def test_our_reader_finds_what_that_of_w_and_b_finds(tmp_path):
-    """Whole, or cut at any place."""
+def test_a_segment_that_was_not_closed_is_replaced(tmp_path):
+    """Cut at any place, it would end ``wandb sync``."""
     made_up_run(tmp_path, range(1, 60))
     (file,) = segment_files(tmp_path)
-    content = file.read_bytes()
-    assert len(content) > 3 * 32768
-    places = [8, 500, 32768 - 3, 32768, 32768 + 5, 70_000, len(content) - 1, len(content)]
-    copy = tmp_path / "copy.wandb"
-    for place in places:
-        copy.write_bytes(content[:place])
-        ours, end = read_segment(content[:place])
-        theirs = inspect(copy)
-        assert len(ours) == len(theirs)
-        assert steps_of(ours) == steps(theirs)
-        copy.write_bytes(content[:end])
-        assert inspect(copy) == theirs
-
-
-def test_a_segment_is_read_up_to_a_flipped_bit(tmp_path):
-    """As ``wandb sync`` does."""
-    made_up_run(tmp_path, range(1, 60))
-    (file,) = segment_files(tmp_path)
-    content = file.read_bytes()
-    records, end = read_segment(content[:50_000] + b"?" + content[50_001:])
-    assert end < 50_000
-    assert records == read_segment(content[:end])[0]
-
-
-def steps_of(records):
-    return [record.history.step.num for record in records if record.HasField("history")]
-
-
-def test_every_cut_of_a_segment_is_read_to_its_last_whole_record(tmp_path):
-    made_up_run(tmp_path, range(1, 40), padding=2000)
-    (file,) = segment_files(tmp_path)
-    content = file.read_bytes()
-    ends = [read_segment(content[:length])[1] for length in range(0, len(content), 997)]
-    assert ends == sorted(ends)
-    for length, end in zip(range(0, len(content), 997), ends, strict=True):
-        assert end <= length
-        assert read_segment(content[:end]) == read_segment(content[:length])
-
-
-@pytest.mark.parametrize("content", [b"", b":W&B", b"something else", b":W&B\xe1\xbe\x00"])
-def test_a_segment_that_holds_nothing_is_removed(tmp_path, content):
-    segment = tmp_path / "wandb/offline-run-20260101_000000-cell/run-cell.wandb"
-    segment.parent.mkdir(parents=True)
-    segment.write_bytes(content)
-    assert mend_segments(tmp_path) == 0
-    assert not segment.parent.exists()
-
-
-def test_segments_are_mended_in_place(tmp_path):
-    made_up_run(tmp_path, range(1, 60))
-    (file,) = segment_files(tmp_path)
-    whole = file.read_bytes()
-    assert mend_segments(tmp_path) == 59
-    assert file.read_bytes() == whole
     os.truncate(file, 70_000)
-    last = mend_segments(tmp_path)
-    assert 0 < last < 59
-    assert steps(inspect(file))[-1] == last
-    assert mend_segments(tmp_path) == last
-    shutil.rmtree(tmp_path / "wandb")
-    assert mend_segments(tmp_path) == 0
+    (file.parent / "closed").unlink()
+    made_up_run(tmp_path, range(1, 60))
+    (file,) = segment_files(tmp_path)
+    assert steps(inspect(file)) == list(range(1, 60))
+
+
+def test_an_uploaded_segment_is_kept(tmp_path):
+    made_up_run(tmp_path, range(1, 5))
+    (file,) = segment_files(tmp_path)
+    (file.parent / "closed").unlink()
+    file.with_name(f"{file.name}.synced").touch()
+    made_up_run(tmp_path, range(1, 5))
+    assert file in segment_files(tmp_path)

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -16,7 +15,8 @@ from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock
 from samsweep.records.store import CellFolder
 from samsweep.system.signals import Interrupted
-from samsweep.training import cell as cell_module
+from samsweep.training import train as train_module
+from samsweep.training import workspace as workspace_module
 from samsweep.training.cell import CellFailed, run_cell
 from samsweep.training.checkpoint import Checkpoints
 from samsweep.training.trainer import Trainer
@@ -160,13 +160,13 @@ def test_eigenvalues_of_one_hessian_are_searched_once(folder):
 
 def test_measuring_the_best_weights_uses_those(folder, monkeypatch):
     """Validation accuracy is made to fall, so that the first epoch is the best."""
-    original, falling = cell_module.evaluate, itertools.count(90, -1)
+    original, falling = train_module.evaluate, itertools.count(90, -1)
 
     def evaluate(model, data, split):
         score = original(model, data, split)
         return score._replace(accuracy=next(falling)) if split is data.val else score
 
-    monkeypatch.setattr(cell_module, "evaluate", evaluate)
+    monkeypatch.setattr(train_module, "evaluate", evaluate)
     run(folder, "sharpness=lambda_max")
     run(folder, "sharpness=lambda_max", "sharpness.weights=best")
     record = record_of(folder)
@@ -236,9 +236,10 @@ def test_best_weights_of_an_interrupted_attempt_are_those_of_its_checkpoint(fold
             run(folder)
     before = folder.best_weights_file.read_bytes()
     folder.best_weights_file.write_bytes(b"from a later epoch of the killed attempt")
-    config = compose_run(*QUICK)
-    with FolderLock(folder.path) as lock:
-        cell_module.CellRun(config, folder, lock, nullcontext(lambda snapshot: None))._trainer()
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 10)
+        with pytest.raises(Interrupted):
+            run(folder)
     assert folder.best_weights_file.read_bytes() == before
 
 
@@ -288,7 +289,7 @@ def test_what_fails_before_the_first_step_is_recorded_too(folder, monkeypatch):
     def fail(*arguments, **keys):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(cell_module, "load_dataset", fail)
+    monkeypatch.setattr(workspace_module, "load_dataset", fail)
     with pytest.raises(CellFailed, match="training failed: OSError: the disk is gone"):
         run(folder)
     record = record_of(folder)
@@ -308,7 +309,7 @@ def test_who_lost_the_lock_writes_nothing_more(folder, monkeypatch, caplog):
 
     monkeypatch.setattr(Trainer, "take_step", taken_over)
     assert math.isnan(run(folder))
-    assert "left to another process" in caplog.text
+    assert "another process" in caplog.text
     assert record_of(folder).status == "running"
     assert not folder.best_weights_file.exists()
     assert folder.read_history() == []
@@ -319,7 +320,7 @@ def test_a_failed_cell_keeps_its_traceback_and_can_be_run_again(folder, monkeypa
         raise RuntimeError("out of luck\nsecond line")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cell_module, "evaluate", fail)
+        patch.setattr(train_module, "evaluate", fail)
         with pytest.raises(CellFailed, match="training failed: RuntimeError: out of luck$"):
             run(folder)
     record = record_of(folder)
@@ -368,11 +369,11 @@ def test_a_measure_that_fails_keeps_none_of_the_others_away(folder, monkeypatch)
     assert record.measuring_error is None
 
 
-def test_a_cell_that_runs_elsewhere_is_left_alone(folder, caplog):
+def test_a_cell_that_runs_elsewhere_is_skipped(folder, caplog):
     caplog.set_level("INFO")
     with FolderLock(folder.path):
         assert math.isnan(run(folder))
-    assert "left alone, held by process" in caplog.text
+    assert "held by process" in caplog.text
     assert folder.read() is None
 
 

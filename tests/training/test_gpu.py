@@ -12,7 +12,7 @@ from helpers import compose_run, records, run, train_until
 from samsweep.config import MEASURES, DataInfo
 from samsweep.data.load import load_dataset
 from samsweep.sharpness.measures import measure
-from samsweep.training.device import make_deterministic, resolve_device
+from samsweep.training.device import prepare_device
 from samsweep.training.examples import measured_examples
 from samsweep.training.probe import _random_images
 from samsweep.training.trainer import Trainer
@@ -36,8 +36,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="module")
 def data():
-    device = resolve_device("cuda")
-    make_deterministic(device)
+    device = prepare_device("cuda")
     loaded = load_dataset(compose_run().cell.dataset, data_dir=Path("data"), path=None)
     return loaded.to(device)
 

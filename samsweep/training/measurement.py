@@ -1,0 +1,89 @@
+"""Measure a trained cell from the weights on disk: what is asked for and not there yet."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any
+
+from samsweep.records.identity import measurement_settings
+from samsweep.records.provenance import now
+from samsweep.records.schema import CellFailed, Measurement
+from samsweep.records.work import missing_measurements
+from samsweep.system.progress import Snapshot
+from samsweep.training.checkpoint import read_weights
+from samsweep.training.examples import measured_examples
+from samsweep.training.trainer import initial_model
+from samsweep.training.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+def measure_missing(workspace: Workspace) -> None:
+    """Take every missing measurement; one that fails does not keep the others from being taken.
+
+    Raises:
+        CellFailed: In the end, if one did.
+    """
+    journal = workspace.journal
+    missing = missing_measurements(workspace.config, journal.record)
+    for row in workspace.folder.read_history() if missing else ():
+        workspace.tracker.log_epoch(row)
+    failures: list[CellFailed] = []
+    tracebacks: list[str] = []
+    for key, name in missing.items():
+        log.info("%s: measuring %s", journal.name, name)
+        try:
+            measurement = _measurement(workspace, name)
+        except Exception as error:
+            failures.append(journal.failure(f"measuring {name}", error))
+            tracebacks.append(traceback.format_exc())
+            journal.update(measuring_error="\n".join(tracebacks))
+        else:
+            journal.update(
+                measurements={**journal.record.measurements, key: measurement},
+                measuring_error="\n".join(tracebacks) or None,
+            )
+    if failures:
+        raise CellFailed("; ".join(map(str, failures))) from failures[0]
+
+
+def _measurement(workspace: Workspace, name: str) -> Measurement:
+    with workspace.progress as report:
+        report(_snapshot(workspace, name))
+        result = _result(workspace, name)
+    return Measurement(
+        name=name,
+        settings=measurement_settings(workspace.config.sharpness, name),
+        result=result,
+        measured=now(),
+        provenance=workspace.provenance(),
+    )
+
+
+def _snapshot(workspace: Workspace, name: str) -> Snapshot:
+    recipe = workspace.config.cell.recipe
+    steps = recipe.epochs * (len(workspace.data.train) // recipe.batch_size)
+    return Snapshot(
+        num_steps=steps,
+        num_epochs=recipe.epochs,
+        step=steps,
+        epoch=recipe.epochs,
+        measuring=name,
+    )
+
+
+def _result(workspace: Workspace, name: str) -> dict[str, Any]:
+    # Late, since the training need not wait for scipy.
+    from samsweep.sharpness.measures import measure
+
+    settings, cell, folder = workspace.config.sharpness, workspace.config.cell, workspace.folder
+    files = {"last": folder.weights_file, "best": folder.best_weights_file}
+    model = initial_model(cell, workspace.data)
+    model.load_state_dict(read_weights(files[settings.weights]))
+    inputs, labels = measured_examples(name, settings, cell, workspace.data)
+    # Of the same weights and examples: what one measure has searched, another need not.
+    same = measurement_settings(settings, name)
+    there = workspace.journal.record.measurements.values()
+    known = {m.name: m.result for m in there if m.settings == same}
+    return measure(name, settings, model.to(workspace.device), inputs, labels, known=known)

@@ -1,0 +1,186 @@
+"""Train one cell from wherever it is to its metrics."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from samsweep.records.provenance import now
+from samsweep.records.schema import Metrics, Progress
+from samsweep.system.progress import Snapshot
+from samsweep.system.signals import StopRequest
+from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
+from samsweep.training.evaluate import Score, evaluate
+from samsweep.training.trainer import Trainer
+from samsweep.training.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+#: Numbers of an epoch that end a training when one of them is NaN or infinite.
+_FINITE = ("train_loss", "weight_norm", "val_loss")
+
+#: Lines of ``history.jsonl``.
+History = list[dict[str, Any]]
+
+
+class Diverged(ArithmeticError):
+    """The loss became NaN or infinite: a result of the optimizer, not of the program."""
+
+
+def train(workspace: Workspace, checkpoints: Checkpoints, stop: StopRequest) -> Metrics:
+    """Train to the last epoch, resuming at a checkpoint if there is one.
+
+    Raises:
+        Diverged: If a loss or the weights' norm became NaN or infinite.
+        Interrupted: If a signal came; a checkpoint is written first.
+    """
+    trainer, history = resume(workspace, checkpoints)
+    for row in history:
+        workspace.tracker.log_epoch(row)
+    workspace.journal.amend_attempt(start_step=trainer.total_steps)
+    with stop.deferred():
+        try:
+            _run_epochs(workspace, trainer, history, checkpoints, stop)
+        finally:
+            checkpoints.finish()
+            workspace.journal.amend_attempt(end_step=trainer.total_steps)
+        return _metrics(workspace, trainer, history)
+
+
+def resume(workspace: Workspace, checkpoints: Checkpoints) -> tuple[Trainer, History]:
+    """A trainer at the latest checkpoint, or at initialisation, and its history so far."""
+    config, folder = workspace.config, workspace.folder
+    trainer = Trainer(
+        config.cell,
+        workspace.data,
+        diagnostics_every=config.diagnostics_every,
+        compiled=config.compiles,
+        cuda_graphs=config.cuda_graphs,
+    )
+    state, history = checkpoints.read(), folder.read_history()
+    name = workspace.journal.name
+    if state is not None and len(history) < state["epoch"]:
+        log.warning("%s: the history is shorter than the checkpoint, training starts anew", name)
+        state = None
+    if state is not None:
+        trainer.load_state_dict(state)
+        if "best_weights" in state:
+            write_weights(state["best_weights"], folder.best_weights_file)
+        log.info("%s: resumed at step %d", name, trainer.total_steps)
+    # Epochs that ended after the checkpoint was written are trained again.
+    history = history[: trainer.epoch]
+    folder.write_history(history)
+    return trainer, history
+
+
+def _run_epochs(
+    workspace: Workspace,
+    trainer: Trainer,
+    history: History,
+    checkpoints: Checkpoints,
+    stop: StopRequest,
+) -> None:
+    with workspace.progress as report:
+
+        def after_step() -> None:
+            report(_snapshot(workspace, trainer, history))
+            # Read once: a signal that comes after it finds its state saved at the next step.
+            stopping = stop.signum is not None
+            if checkpoints.due() or stopping:
+                _write_checkpoint(workspace, trainer, checkpoints)
+            if stopping:
+                stop.check()
+
+        report(_snapshot(workspace, trainer, history))
+        while trainer.epoch < workspace.config.cell.recipe.epochs:
+            row = _run_epoch(workspace, trainer, after_step)
+            _end_epoch(workspace, trainer, history, row)
+            report(_snapshot(workspace, trainer, history))
+            workspace.tracker.log_epoch(row)
+
+
+def _snapshot(workspace: Workspace, trainer: Trainer, history: History) -> Snapshot:
+    latest = history[-1] if history else {}
+    num_epochs = workspace.config.cell.recipe.epochs
+    return Snapshot(
+        num_steps=num_epochs * trainer.steps_per_epoch,
+        num_epochs=num_epochs,
+        step=trainer.total_steps,
+        epoch=trainer.epoch,
+        train_loss=latest.get("train_loss"),
+        val_accuracy=latest.get("val_accuracy"),
+    )
+
+
+def _write_checkpoint(workspace: Workspace, trainer: Trainer, checkpoints: Checkpoints) -> None:
+    workspace.journal.confirm()
+    state = trainer.state_dict()
+    best = workspace.folder.best_weights_file
+    if best.exists():
+        # Trained again elsewhere, the epochs after this checkpoint may differ in their last bits;
+        # the best weights until here must not be overwritten by theirs.
+        state["best_weights"] = read_weights(best)
+    checkpoints.write(state)
+
+
+def _run_epoch(
+    workspace: Workspace, trainer: Trainer, after_step: Callable[[], None]
+) -> dict[str, Any]:
+    """One epoch's line of the history."""
+    started = time.monotonic()
+    row = trainer.run_epoch(after_step)
+    val = evaluate(trainer.model, workspace.data, workspace.data.val)
+    row |= {"val_accuracy": val.accuracy, "val_loss": val.loss}
+    row["seconds"] = round(time.monotonic() - started, 3)
+    for name in _FINITE:
+        if not math.isfinite(row[name]):
+            raise Diverged(f"{name} was {row[name]} in epoch {row['epoch']}")
+    return row
+
+
+def _end_epoch(
+    workspace: Workspace, trainer: Trainer, history: History, row: dict[str, Any]
+) -> None:
+    """Keep the weights if they are the best so far, the line of the history, the progress."""
+    workspace.journal.confirm()
+    if row["val_accuracy"] > max((r["val_accuracy"] for r in history), default=-1.0):
+        write_weights(trainer.model.state_dict(), workspace.folder.best_weights_file)
+    history.append(row)
+    workspace.folder.write_history(history)
+    progress = Progress(
+        epoch=trainer.epoch,
+        num_epochs=workspace.config.cell.recipe.epochs,
+        steps_per_epoch=trainer.steps_per_epoch,
+        train_loss=row["train_loss"],
+        val_accuracy=row["val_accuracy"],
+        updated=now(),
+    )
+    workspace.journal.update(progress=progress)
+
+
+def _metrics(workspace: Workspace, trainer: Trainer, history: History) -> Metrics:
+    """Score the last epoch's weights, which are kept, and the best epoch's."""
+    workspace.journal.confirm()
+    folder, data = workspace.folder, workspace.data
+
+    def score(split: str) -> Score:
+        return evaluate(trainer.model, data, getattr(data, split))
+
+    write_weights(trainer.model.state_dict(), folder.weights_file)
+    weight_norm = trainer.weight_norm()
+    last = {name: score(name) for name in ("test", "val", "train")}
+    best = max(history, key=lambda row: row["val_accuracy"])
+    trainer.model.load_state_dict(read_weights(folder.best_weights_file))
+    best_test = score("test")
+    return Metrics(
+        **{f"{name}_accuracy": found.accuracy for name, found in last.items()},
+        **{f"{name}_loss": found.loss for name, found in last.items()},
+        best_epoch=best["epoch"],
+        best_val_accuracy=best["val_accuracy"],
+        best_test_accuracy=best_test.accuracy,
+        best_test_loss=best_test.loss,
+        weight_norm=weight_norm,
+    )
