@@ -24,6 +24,7 @@ from samsweep.records.store import write_text
 if TYPE_CHECKING:
     from multirun_analysis.pictures import Picture
 
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command ``samsweep tables``.
 
@@ -91,9 +92,7 @@ def _write_report(
     return f"All of it: {folder}/report.html"
 
 
-def _publish(
-    study: Study, pages: Sequence[Page], folder: Path, arguments: TablesOptions
-) -> int:
+def _publish(study: Study, pages: Sequence[Page], folder: Path, arguments: TablesOptions) -> int:
     # wandb takes a second to import, and is needed by this option alone.
     from multirun_analysis.publish import PublishError, publish
 
