@@ -150,10 +150,10 @@ def _values(override: Override) -> list[Any]:
         ConfigError: If they cannot be listed.
     """
     try:
-        found = list(override.sweep_iterator()) if override.is_sweep_override() else None
+        sweeps = override.is_sweep_override()
+        values: list[Any] = list(override.sweep_iterator()) if sweeps else [override.value()]
     except HydraException:
-        found = [[]]
-    values = [override.value()] if found is None else found
+        values = [[]]
     if any(isinstance(value, list | dict) for value in values):
         raise ConfigError(f"{override.input_line}: list the values, with commas.")
     return [value.text if isinstance(value, QuotedString) else value for value in values]
