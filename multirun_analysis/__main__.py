@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
-from multirun_analysis.effect_pages import conclusion_pages, effect_pages, reference_pages
-from multirun_analysis.export import export_frames
-from multirun_analysis.formats import to_html
-from multirun_analysis.pages import Page
-from multirun_analysis.render import terminal_text, write_pages
 from multirun_analysis.study import Study, StudyError, open_study
-from multirun_analysis.tables import study_pages
+from multirun_analysis.tables.export import export_frames
+from multirun_analysis.tables.pages import Page
+from multirun_analysis.tables.render import terminal_text, write_pages
+from multirun_analysis.tables.study_pages import effect_pages, reference_pages, study_pages
 from samsweep.cli.tables import TablesOptions
 from samsweep.cli.tables import main as tables
 from samsweep.config import ConfigError
 from samsweep.records.store import write_text
 
 if TYPE_CHECKING:
-    from multirun_analysis.pictures import Picture
+    from multirun_analysis.figures.captions import Picture
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +51,7 @@ def _run(arguments: TablesOptions) -> int:
         return _fail(error)
     shown = study_pages(study)
     compared = [] if arguments.reference is None else reference_pages(study, arguments.reference)
-    pages = [*shown, *effect_pages(study), *conclusion_pages(study), *compared]
+    pages = [*shown, *effect_pages(study), *compared]
     folder = arguments.out / study.name
     write_pages(pages, folder)
     printed = [] if arguments.quiet else [*shown, *compared]
@@ -73,7 +71,7 @@ def _run(arguments: TablesOptions) -> int:
 
 def _write_figures(study: Study, folder: Path) -> Mapping[str, Picture]:
     # matplotlib takes a second to import, and is needed by two options alone.
-    from multirun_analysis.gallery import draw_figures, write_figures
+    from multirun_analysis.figures.gallery import draw_figures, write_figures
 
     pictures = draw_figures(study, study.effects)
     write_figures(pictures, folder)
@@ -84,17 +82,15 @@ def _write_report(
     study: Study, pictures: Mapping[str, Picture], compared: Sequence[Page], folder: Path
 ) -> str:
     """Write the report; returns a sentence that says where it is."""
-    from multirun_analysis.assembly import study_report
-    from multirun_analysis.report import report_html
+    from multirun_analysis.report.page import report_html
 
-    report = study_report(study, pictures, compared)
-    write_text(folder / "report.html", report_html(report, to_html))
+    write_text(folder / "report.html", report_html(study, pictures.values(), compared))
     return f"All of it: {folder}/report.html"
 
 
 def _publish(study: Study, pages: Sequence[Page], folder: Path, arguments: TablesOptions) -> int:
     # wandb takes a second to import, and is needed by this option alone.
-    from multirun_analysis.publish import PublishError, publish
+    from multirun_analysis.report.publish import PublishError, publish
 
     try:
         where = publish(study, pages, folder, project=arguments.wandb_project, mode=arguments.wandb)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from multirun_analysis.conclusions import Conclusion, conclusions
-from multirun_analysis.effects import HEADLINE, estimate_effects
-from multirun_analysis.families import confirmatory_of
-from multirun_analysis.load import Skipped, load_amplified, load_history, read_frames
-from multirun_analysis.matched import matched_effects
+from multirun_analysis.runs.launches import resume_commands
+from multirun_analysis.runs.load import load_history, read_frames
+from multirun_analysis.runs.reading import Skipped
+from multirun_analysis.stats.effects import estimate_effects
+from multirun_analysis.stats.families import confirmatory_of
+from multirun_analysis.stats.matched import matched_effects
 from samsweep.config import Confirmatory, unknown_name
 from samsweep.records.store import study_names
 
@@ -28,8 +29,8 @@ class Study:
     Args:
         name: Of the study.
         folder: ``multirun/<study>``.
-        runs: Frame of :func:`~multirun_analysis.load.load_runs`.
-        measurements: Frame of :func:`~multirun_analysis.load.load_measurements`.
+        runs: Frame of :func:`.load_runs`.
+        measurements: Frame of :func:`.load_measurements`.
         skipped: Records that could not be read, and why.
         confirmatory: The tests that the study's preset names beforehand.
     """
@@ -43,38 +44,33 @@ class Study:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """Frame of :func:`~multirun_analysis.load.load_history`."""
+        """Frame of :func:`.load_history`."""
         return load_history(self.folder)
 
     @cached_property
-    def amplified(self) -> pd.DataFrame:
-        """Frame of :func:`~multirun_analysis.load.load_amplified`."""
-        return load_amplified(self.folder, self.runs)
-
-    @cached_property
     def effects(self) -> pd.DataFrame:
-        """Frame of :func:`~multirun_analysis.effects.estimate_effects`."""
+        """Frame of :func:`.estimate_effects`."""
         return estimate_effects(self.runs, self.measurements, self.confirmatory)
 
     @cached_property
     def matched(self) -> pd.DataFrame:
-        """Frame of :func:`~multirun_analysis.matched.matched_effects`."""
+        """Frame of :func:`.matched_effects`."""
         return matched_effects(self.runs, self.history)
 
-    @cached_property
-    def conclusions(self) -> tuple[Conclusion, ...]:
-        """Of :func:`~multirun_analysis.conclusions.conclusions`."""
-        return tuple(conclusions(self.effects, self.runs))
-
     @property
-    def answer(self) -> tuple[str, ...]:
-        """A sentence for each outcome: what swapping direction and magnitude changed."""
-        return tuple(one.sentence for one in self.conclusions if one.effect == HEADLINE)
+    def resume_commands(self) -> tuple[str, ...]:
+        """The recorded commands of the launches whose cells are unfinished."""
+        return tuple(self._launches[0])
+
+    @cached_property
+    def _launches(self) -> tuple[list[str], list[Skipped]]:
+        skipped: list[Skipped] = []
+        return resume_commands(self.folder, self.runs, skipped), skipped
 
     @property
     def problems(self) -> tuple[Skipped, ...]:
         """Everything that the tables need and that could not be read."""
-        return (*self.skipped, *self.amplified.attrs["skipped"])
+        return (*self.skipped, *self.history.attrs["skipped"], *self._launches[1])
 
 
 def open_study(name: str, runs_root: Path | str, config_dir: Path | str | None = None) -> Study:

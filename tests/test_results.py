@@ -70,7 +70,7 @@ def test_every_figure_is_there(again, study):
 @pytest.mark.parametrize("study", REPORTED)
 def test_nothing_is_missing(study):
     pages = {name for of, name in PAGES if of == study}
-    assert {"accuracy", "accuracy_train", "sharpness", "effects", "matched", "conclusions"} <= pages
+    assert {"accuracy", "accuracy_train", "sharpness", "effects", "matched", "verdicts"} <= pages
     figures = ("effects_headline.png", "accuracy_rho.png", "sharpness_fit.png")
     for name in ("report.html", *figures, "amplified_share.png"):
         assert (RESULTS / study / name).exists()

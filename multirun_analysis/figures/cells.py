@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 
-from multirun_analysis.labels import ranking
+from multirun_analysis.wording.labels import ranking
 from samsweep.config import MODELS, VARIANTS, Granularity
 
 #: The perturbation's radius, and SGDHESS's factor of curvature: different things on one axis.
@@ -14,13 +14,7 @@ RADIUS, FACTOR = "ρ, radius of the perturbation", "ρ, factor of the curvature"
 
 
 class Series(NamedTuple):
-    """The cells of one line: everything is equal but rho and seed.
-
-    Args:
-        optimizer: Label of the optimizer.
-        variant: Its name.
-        granularity: None where the variant has none.
-    """
+    """The cells of one line: everything is equal but rho and seed."""
 
     optimizer: str
     variant: str
@@ -33,13 +27,7 @@ class Series(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Series that stand beside each other.
-
-    Args:
-        title: Empty where there is nothing to tell apart.
-        series: In their order.
-        x_label: What rho means here.
-    """
+    """Series that stand beside each other."""
 
     title: str
     series: list[Series]

@@ -11,24 +11,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from multirun_analysis.effect_tables import p_text
 from multirun_analysis.figures.style import (
     BLACK,
     GREEN,
     GREY,
     ORANGE,
     PURPLE,
-    Look,
+    SeriesStyle,
     add_legend,
-    add_title,
-    finished,
     new_figure,
     styled,
 )
-from multirun_analysis.labels import number
+from multirun_analysis.wording.numbers import number, p_text
 from samsweep.config import Granularity
 
-#: Outcomes, and the unit in which an effect on them is told.
+#: Outcomes, and the unit in which an effect on them is summary.
 OUTCOMES: Mapping[str, str] = {
     "test_accuracy": "test accuracy (points)",
     "log_lambda_max": "ln λₘₐₓ",
@@ -37,51 +34,47 @@ OUTCOMES: Mapping[str, str] = {
 }
 
 
-class Shown(NamedTuple):
+class EffectStyle(NamedTuple):
     """An effect in a figure.
 
     Args:
         label: In the legend.
-        look: Magnitude is green and direction orange, as the optimizers that isolate them.
+        style: Magnitude is green and direction orange, as the optimizers that isolate them.
     """
 
     label: str
-    look: Look
+    style: SeriesStyle
 
 
-HEADLINE: Mapping[str, Shown] = {
-    "magnitude_minus_direction": Shown(
-        "M − D = SAMMAGNITUDE − SAMDIRECTION", Look(BLACK, "D", "-")
+HEADLINE: Mapping[str, EffectStyle] = {
+    "magnitude_minus_direction": EffectStyle(
+        "M − D = SAMMAGNITUDE − SAMDIRECTION", SeriesStyle(BLACK, "D", "-")
     ),
 }
-MAIN: Mapping[str, Shown] = {
-    "magnitude": Shown("magnitude, M", Look(GREEN, "s", "-")),
-    "direction": Shown("direction, D", Look(ORANGE, "^", "-")),
-    "interaction": Shown("interaction, I", Look(PURPLE, "P", (0, (2, 1)))),
+MAIN: Mapping[str, EffectStyle] = {
+    "magnitude": EffectStyle("magnitude, M", SeriesStyle(GREEN, "s", "-")),
+    "direction": EffectStyle("direction, D", SeriesStyle(ORANGE, "^", "-")),
+    "interaction": EffectStyle("interaction, I", SeriesStyle(PURPLE, "P", (0, (2, 1)))),
 }
-SIMPLE: Mapping[str, Shown] = {
-    "magnitude_at_sgd_direction": Shown(
-        "magnitude, at SGD's direction", Look(GREEN, "s", (0, (2, 1)), "none")
+SIMPLE: Mapping[str, EffectStyle] = {
+    "magnitude_at_sgd_direction": EffectStyle(
+        "magnitude, at SGD's direction", SeriesStyle(GREEN, "s", (0, (2, 1)), "none")
     ),
-    "magnitude_at_sam_direction": Shown("magnitude, at SAM's direction", Look(GREEN, "s", "-")),
-    "direction_at_sgd_magnitude": Shown(
-        "direction, at SGD's magnitude", Look(ORANGE, "^", (0, (2, 1)), "none")
+    "magnitude_at_sam_direction": EffectStyle(
+        "magnitude, at SAM's direction", SeriesStyle(GREEN, "s", "-")
     ),
-    "direction_at_sam_magnitude": Shown("direction, at SAM's magnitude", Look(ORANGE, "^", "-")),
+    "direction_at_sgd_magnitude": EffectStyle(
+        "direction, at SGD's magnitude", SeriesStyle(ORANGE, "^", (0, (2, 1)), "none")
+    ),
+    "direction_at_sam_magnitude": EffectStyle(
+        "direction, at SAM's magnitude", SeriesStyle(ORANGE, "^", "-")
+    ),
 }
 
 
 @styled
-def forest(
-    effects: pd.DataFrame, shown: Mapping[str, Shown], title: str, below: str
-) -> Figure | None:
+def forest(effects: pd.DataFrame, shown: Mapping[str, EffectStyle]) -> Figure | None:
     """Estimates with 95 % intervals: models and granularities in rows, outcomes in columns.
-
-    Args:
-        effects: Frame of effects of one recipe, ascent and measurement.
-        shown: Effects to draw, by the name in the frame.
-        title: Of the figure.
-        below: The recipe, and the measurement.
 
     Returns:
         None where there is no estimate.
@@ -109,8 +102,7 @@ def forest(
         grid[0][column].set_title(OUTCOMES[outcome])
     at_equal_fit = len(shown) == 1 and bool(known["fit_estimate"].notna().any())
     _legend(figure, shown, bool(known["bca_low"].notna().any()), at_equal_fit)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure
 
 
 def _blocks(effects: pd.DataFrame) -> list[tuple[str, str]]:
@@ -134,13 +126,13 @@ def _rows(effects: pd.DataFrame, block: tuple[str, str]) -> pd.DataFrame:
 
 
 def _draw_panel(
-    axes: Axes, rows: pd.DataFrame, rhos: Sequence[float], shown: Mapping[str, Shown]
+    axes: Axes, rows: pd.DataFrame, rhos: Sequence[float], shown: Mapping[str, EffectStyle]
 ) -> None:
     axes.axvline(0, color=GREY, linewidth=0.9, zorder=1)
     for k, (name, one) in enumerate(shown.items()):
         offset = (k - (len(shown) - 1) / 2) * 0.7 / len(shown)
         for row in rows[rows["effect"] == name].to_dict("records"):
-            _draw_estimate(axes, row, rhos.index(row["rho"]) + offset, one.look)
+            _draw_estimate(axes, row, rhos.index(row["rho"]) + offset, one.style)
             if len(shown) == 1:
                 _draw_at_equal_fit(axes, row, rhos.index(row["rho"]) + 0.22)
                 _note(axes, row, rhos.index(row["rho"]))
@@ -150,18 +142,18 @@ def _draw_panel(
     axes.tick_params(axis="y", length=0)
 
 
-def _draw_estimate(axes: Axes, row: Mapping[Any, Any], y: float, look: Look) -> None:
+def _draw_estimate(axes: Axes, row: Mapping[Any, Any], y: float, style: SeriesStyle) -> None:
     """The estimate, its t interval as a line, and brackets at the ends of the BCa interval."""
-    axes.plot([row["t_low"], row["t_high"]], [y, y], **look.line_style, linewidth=1.5)
+    axes.plot([row["t_low"], row["t_high"]], [y, y], **style.line_style, linewidth=1.5)
     axes.plot(
         [row["bca_low"], row["bca_high"]],
         [y, y],
         linestyle="",
         marker="|",
         markersize=7,
-        color=look.colour,
+        color=style.colour,
     )
-    axes.plot([row["estimate"]], [y], linestyle="", zorder=3, **look.marker_style)
+    axes.plot([row["estimate"]], [y], linestyle="", zorder=3, **style.marker_style)
 
 
 #: A contrast adjusted for the training loss.
@@ -208,10 +200,12 @@ def _share_x(column: Sequence[Axes]) -> None:
         axes.tick_params(labelbottom=False)
 
 
-def _legend(figure: Figure, shown: Mapping[str, Shown], bca: bool, at_equal_fit: bool) -> None:
+def _legend(
+    figure: Figure, shown: Mapping[str, EffectStyle], bca: bool, at_equal_fit: bool
+) -> None:
     entries: dict[str, Line2D] = {
         f"{one.label}, 95 % t interval": Line2D(
-            [], [], **one.look.line_style, **one.look.marker_style
+            [], [], **one.style.line_style, **one.style.marker_style
         )
         for one in shown.values()
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,13 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multirun_analysis.figures.cells import Series, by_series, models_of
+from multirun_analysis.figures.panels import MOST_COLUMNS, NO_RHO, Cells, by_line, draw_line
 from multirun_analysis.figures.style import (
     GREY,
-    Look,
     Palette,
+    SeriesStyle,
     add_legend,
-    add_title,
-    finished,
     handle,
     new_figure,
     shade,
@@ -25,26 +24,15 @@ from multirun_analysis.figures.style import (
     styled,
     thinned,
 )
-from multirun_analysis.labels import number
+from multirun_analysis.wording.numbers import number
 
-#: Radii that are drawn beside each other; of more, an even choice.
-MOST_COLUMNS = 5
 LAYERS = "layer_cosines."
-
-#: In place of SGD's rho: NaN is not equal to itself.
-NO_RHO = -1.0
 
 _CELL = ["recipe_key", "model", "optimizer", "variant", "granularity", "rho"]
 
 
 class Curve(NamedTuple):
-    """A column of ``history.jsonl``.
-
-    Args:
-        column: Its name.
-        label: Of the axis.
-        reference: A value to compare with, drawn as a line.
-    """
+    """A column of ``history.jsonl``."""
 
     column: str
     label: str
@@ -77,33 +65,15 @@ STEP = (
 )
 
 
-Lines = Mapping[tuple[Series, float], pd.DataFrame]
-
-
 class Column(NamedTuple):
-    """One column of panels.
-
-    Args:
-        title: Of the column.
-        lines: Series and rho of each line, and its look.
-    """
+    """One column of panels."""
 
     title: str
-    lines: list[tuple[Series, float, Look]]
-
-    @property
-    def keys(self) -> list[tuple[Series, float]]:
-        """Series and rho of each line."""
-        return [(series, rho) for series, rho, _ in self.lines]
+    lines: list[tuple[Series, float, SeriesStyle]]
 
 
 def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """Mean, sd and n of every number over the seeds of equal cells, at each epoch.
-
-    Args:
-        history: Frame of :func:`~multirun_analysis.load.load_history`.
-        runs: Frame of :func:`~multirun_analysis.load.load_runs`. Only complete cells count, so
-            that the same seeds are behind every epoch of a line.
 
     Returns:
         Recipe, model, optimizer, variant, granularity, rho, epoch, and three columns
@@ -138,66 +108,41 @@ def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 @styled
 def over_epochs(
-    summary: pd.DataFrame, curves: Sequence[Curve], palette: Palette, title: str, below: str
+    summary: pd.DataFrame, curves: Sequence[Curve], palette: Palette, *, by_model: bool = False
 ) -> Figure | None:
-    """Curves of one model: a row per number, a column per radius.
+    """Curves over the epochs: a row per number (or per model), a column per radius.
 
     Args:
-        summary: Rows of :func:`epoch_summary` of one recipe and model.
+        summary: Rows of :func:`epoch_summary` of one recipe, and of one model without ``by_model``.
         curves: Numbers to draw; those that no cell has are left out.
         palette: Of the study.
-        title: Of the figure.
-        below: The recipe and the model.
+        by_model: Whether each model has rows of its own.
 
     Returns:
         None where no cell has any of the numbers.
     """
-    rows = [curve for curve in curves if _has_values(summary, curve)]
-    known = summary[_any_value(summary, rows)]
+    drawn = [curve for curve in curves if _has_values(summary, curve)]
+    known = summary[summary[[curve.column for curve in drawn]].notna().any(axis="columns")]
     columns = _columns(known, palette)
-    if not rows or not columns:
+    if not drawn or not columns:
         return None
-    figure, grid = new_figure(len(rows), len(columns), row_height=1.55)
-    lines = _by_line(known)
-    for curve, line in zip(rows, grid, strict=True):
+    models = models_of(known) if by_model else [""]
+    rows = [(model, curve) for model in models for curve in drawn]
+    height = 2.3 if by_model else 1.55
+    figure, grid = new_figure(len(rows), len(columns), row_height=height)
+    for (model, curve), line in zip(rows, grid, strict=True):
+        lines = by_line(known[known["model"] == model] if model else known, "epoch")
         for column, axes in zip(columns, line, strict=True):
             _draw_lines(axes, column, lines, curve)
-        _share_y(line, curve.label)
+        _share_y(line, f"{model}\n{curve.label}" if len(models) > 1 else curve.label)
     _label(grid, [column.title for column in columns])
-    _legend(figure, columns)
-    add_title(figure, title, below)
-    return finished(figure)
-
-
-@styled
-def amplified_share(
-    summary: pd.DataFrame, palette: Palette, title: str, below: str
-) -> Figure | None:
-    """The amplified share (the study's Experiment 3): a row per model, a column per radius.
-
-    Args:
-        summary: Rows of :func:`epoch_summary` of one recipe.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe.
-
-    Returns:
-        None where no cell has the number.
-    """
-    if not _has_values(summary, AMPLIFIED):
-        return None
-    known = summary[_any_value(summary, [AMPLIFIED])]
-    columns, models = _columns(known, palette), models_of(known)
-    figure, grid = new_figure(len(models), len(columns), row_height=2.3)
-    for model, line in zip(models, grid, strict=True):
-        lines = _by_line(known[known["model"] == model])
-        for column, axes in zip(columns, line, strict=True):
-            _draw_lines(axes, column, lines, AMPLIFIED)
-        _share_y(line, f"{model}\n{AMPLIFIED.label}" if len(models) > 1 else AMPLIFIED.label)
-    _label(grid, [column.title for column in columns])
-    _legend(figure, columns)
-    add_title(figure, title, below)
-    return finished(figure)
+    entries = {
+        _line_label(series, rho): handle(style)
+        for column in columns
+        for series, rho, style in column.lines
+    }
+    add_legend(figure, entries)
+    return figure
 
 
 def left_out(summary: pd.DataFrame) -> list[float]:
@@ -210,10 +155,6 @@ def _has_values(summary: pd.DataFrame, curve: Curve) -> bool:
     return curve.column in summary and bool(summary[curve.column].notna().any())
 
 
-def _any_value(summary: pd.DataFrame, curves: Sequence[Curve]) -> pd.Series[bool]:
-    return summary[[curve.column for curve in curves]].notna().any(axis="columns")
-
-
 def _radii(summary: pd.DataFrame) -> list[float]:
     return sorted(summary.loc[summary["variant"] != "sgdhess", "rho"].dropna().unique())
 
@@ -222,11 +163,11 @@ def _columns(summary: pd.DataFrame, palette: Palette) -> list[Column]:
     """A column per radius, one for all factors of SGDHESS, and SGD in each of them."""
     found = summary[["optimizer", "variant", "granularity", "rho"]].drop_duplicates()
     series = {one: sorted(rows["rho"].dropna()) for one, rows in by_series(found).items()}
-    sgd = [(one, NO_RHO, palette.look(*one)) for one in series if one.variant == "sgd"]
+    sgd = [(one, NO_RHO, palette.style(*one)) for one in series if one.variant == "sgd"]
     columns = []
     for rho in thinned(_radii(summary), MOST_COLUMNS):
         here = [
-            (one, rho, palette.look(*one))
+            (one, rho, palette.style(*one))
             for one in series
             if one.variant not in ("sgd", "sgdhess") and rho in series[one]
         ]
@@ -238,19 +179,19 @@ def _columns(summary: pd.DataFrame, palette: Palette) -> list[Column]:
 
 def _factor_lines(
     series: Series, factors: Sequence[float], palette: Palette
-) -> list[tuple[Series, float, Look]]:
-    """SGDHESS's lines: the larger the factor, the darker, and the marker tells it too."""
-    look = palette.look(*series)
+) -> list[tuple[Series, float, SeriesStyle]]:
+    """SGDHESS's lines: the larger the factor, the darker and the fuller the marker."""
+    style = palette.style(*series)
     rhos = thinned(factors, MOST_COLUMNS)
     fillings = ("none", "left", "full")
     return [
         (
             series,
             rho,
-            Look(
-                shade(look.colour, k + 1, len(rhos) + 1),
-                look.marker,
-                look.line,
+            SeriesStyle(
+                shade(style.colour, k + 1, len(rhos) + 1),
+                style.marker,
+                style.line,
                 fillings[min(2, k * 3 // max(1, len(rhos)))],
             ),
         )
@@ -258,38 +199,22 @@ def _factor_lines(
     ]
 
 
-def _by_line(summary: pd.DataFrame) -> Lines:
-    """The epochs of each series and rho, in their order."""
-    return {
-        (series, float(rho)): rows.sort_values("epoch")
-        for series, of_series in by_series(summary).items()
-        for rho, rows in of_series.groupby(of_series["rho"].fillna(NO_RHO))
-    }
-
-
-def _draw_lines(axes: Axes, column: Column, lines: Lines, curve: Curve) -> None:
-    if not any(_has_values(lines[key], curve) for key in column.keys if key in lines):
+def _draw_lines(axes: Axes, column: Column, lines: Cells, curve: Curve) -> None:
+    keys = [(series, rho) for series, rho, _ in column.lines]
+    if not any(_has_values(lines[key], curve) for key in keys if key in lines):
         axes.set_axis_off()
         return
     if curve.reference is not None:
         axes.axhline(curve.reference, color=GREY, linewidth=0.7, zorder=1)
-    for k, (series, rho, look) in enumerate(column.lines):
+    for k, (series, rho, style) in enumerate(column.lines):
         rows = lines.get((series, rho))
         if rows is None or not _has_values(rows, curve):
             continue
         epochs, mean = rows["epoch"].to_numpy(int), rows[curve.column].to_numpy(float)
         sd = rows[f"{curve.column}:sd"].fillna(0).to_numpy(float)
-        axes.fill_between(epochs, mean - sd, mean + sd, color=look.colour, alpha=0.13, lw=0)
-        step = max(1, len(epochs) // 5)
-        axes.plot(
-            epochs,
-            mean,
-            markevery=(k * step // max(1, len(column.lines)), step),
-            linewidth=1.1,
-            label=_line_label(series, rho),
-            **look.line_style,
-            **{**look.marker_style, "markersize": 3.6, "markeredgewidth": 0.8},
-        )
+        axes.fill_between(epochs, mean - sd, mean + sd, color=style.colour, alpha=0.13, lw=0)
+        place = (k, len(column.lines))
+        draw_line(axes, epochs, mean, style, _line_label(series, rho), place, markers=5)
 
 
 def _line_label(series: Series, rho: float) -> str:
@@ -320,28 +245,14 @@ def _label(grid: list[list[Axes]], titles: Sequence[str]) -> None:
     grid[0][0].figure.align_ylabels([line[0] for line in grid])
 
 
-def _legend(figure: Figure, columns: Sequence[Column]) -> None:
-    entries = {
-        _line_label(series, rho): handle(look)
-        for column in columns
-        for series, rho, look in column.lines
-    }
-    add_legend(figure, entries)
-
-
 # --------------------------------------------------------------------------- layers
 
 
 @styled
-def layer_cosines(summary: pd.DataFrame, title: str, below: str) -> Figure | None:
+def layer_cosines(summary: pd.DataFrame) -> Figure | None:
     """Cosine of g and h in each weight tensor over the epochs, as shades.
 
     A row per series, a column per radius; in a panel the network's input is at the top.
-
-    Args:
-        summary: Rows of :func:`epoch_summary` of one recipe and model.
-        title: Of the figure.
-        below: The recipe and the model.
 
     Returns:
         None where no cell has these numbers.
@@ -354,7 +265,7 @@ def layer_cosines(summary: pd.DataFrame, title: str, below: str) -> Figure | Non
     if not layers:
         return None
     known = summary[summary[layers].notna().any(axis="columns")]
-    lines, radii = _by_line(known), thinned(_radii(known), MOST_COLUMNS)
+    lines, radii = by_line(known, "epoch"), thinned(_radii(known), MOST_COLUMNS)
     series = [one for one in by_series(known) if any((one, rho) in lines for rho in radii)]
     lowest = float(np.nanquantile(known[layers].to_numpy(float), 0.02))
     figure, grid = new_figure(len(series), len(radii), row_height=1.65)
@@ -392,8 +303,7 @@ def layer_cosines(summary: pd.DataFrame, title: str, below: str) -> Figure | Non
         )
         bar.set_label("cosine of g and h")
         bar.outline.set_visible(False)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure
 
 
 def _name_layers(axes: Axes, layers: Sequence[str]) -> None:

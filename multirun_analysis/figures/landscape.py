@@ -11,7 +11,6 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from multirun_analysis.arrays import Array, Line, Plane
 from multirun_analysis.figures.cells import Series
 from multirun_analysis.figures.panels import (
     MOST_COLUMNS,
@@ -30,13 +29,12 @@ from multirun_analysis.figures.style import (
     VERMILLION,
     WIDTH,
     Palette,
-    add_title,
-    finished,
     log_axis,
     styled,
     thinned,
 )
-from multirun_analysis.labels import number
+from multirun_analysis.runs.array_measures import Array, Line, Plane
+from multirun_analysis.wording.numbers import number
 
 #: Largest by smallest loss beyond which an axis, or the levels of contours, are logarithmic.
 _LOGARITHMIC = 20.0
@@ -49,15 +47,8 @@ _MOST_RATIO = 1e4
 
 
 @styled
-def loss_along_line(found: pd.DataFrame, palette: Palette, title: str, below: str) -> Figure | None:
+def loss_along_line(found: pd.DataFrame, palette: Palette) -> Figure | None:
     """The loss along a direction, of one model: a row per granularity, a column per radius.
-
-    Args:
-        found: Rows of :func:`~multirun_analysis.arrays.load_arrays` with lines, of one recipe,
-            model and measurement.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe and the model.
 
     Returns:
         None where there is no line.
@@ -73,8 +64,7 @@ def loss_along_line(found: pd.DataFrame, palette: Palette, title: str, below: st
             axes.tick_params(labelleft=axes is line[0])
     _share_scale([axes for line in grid for axes in line], found)
     panel_legend(figure, rows, palette)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure
 
 
 def _draw_lines(axes: Axes, panel: Panel, cells: Cells, palette: Palette) -> None:
@@ -82,10 +72,10 @@ def _draw_lines(axes: Axes, panel: Panel, cells: Cells, palette: Palette) -> Non
         lines: list[Line] = list(cells[series, rho]["array"])
         # The mean is left open where a seed has no number.
         mean = np.mean([line.losses for line in lines], axis=0)
-        look, place = palette.look(*series), (k, len(panel.lines))
-        draw_line(axes, lines[0].alphas, mean, look, series.label, place, markers=6)
+        style, place = palette.style(*series), (k, len(panel.lines))
+        draw_line(axes, lines[0].alphas, mean, style, series.label, place, markers=6)
         for line in lines if len(lines) > 1 else ():
-            axes.plot(line.alphas, line.losses, color=look.colour, linewidth=0.6, alpha=0.35)
+            axes.plot(line.alphas, line.losses, color=style.colour, linewidth=0.6, alpha=0.35)
     axes.axvline(0, color=BLACK, linewidth=0.5, zorder=0.8)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
@@ -111,16 +101,10 @@ def _extent(losses: Sequence[Array]) -> tuple[float, float]:
 
 
 @styled
-def loss_over_plane(found: pd.DataFrame, title: str, below: str) -> Figure | None:
+def loss_over_plane(found: pd.DataFrame) -> Figure | None:
     """Contours of the loss over a plane, of one model: a row per optimizer, a column per rho.
 
     Each panel is of one network, that of the lowest seed.
-
-    Args:
-        found: Rows of :func:`~multirun_analysis.arrays.load_arrays` with planes, of one recipe,
-            model and measurement.
-        title: Of the figure.
-        below: The recipe and the model.
 
     Returns:
         None where there is no plane.
@@ -141,8 +125,7 @@ def loss_over_plane(found: pd.DataFrame, title: str, below: str) -> Figure | Non
             contours = _draw_plane(axes, cells[key]["array"].iloc[0], levels)
     if contours is not None:
         _add_bar(figure, grid, contours, levels)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure
 
 
 def plane_rows(cells: Cells) -> list[Row]:

@@ -10,10 +10,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multirun_analysis.arrays import Array
 from multirun_analysis.figures.cells import Series, by_series, granularity_panels
-from multirun_analysis.figures.style import Look, Palette, add_legend, handle, new_figure, thinned
-from multirun_analysis.labels import number
+from multirun_analysis.figures.style import (
+    Palette,
+    SeriesStyle,
+    add_legend,
+    handle,
+    new_figure,
+    thinned,
+)
+from multirun_analysis.runs.array_measures import Array
+from multirun_analysis.wording.numbers import number
 
 #: Radii, or factors, that are drawn beside each other; of more, an even choice.
 MOST_COLUMNS = 5
@@ -26,48 +33,30 @@ Cells = Mapping[tuple[Series, float], pd.DataFrame]
 
 
 class Panel(NamedTuple):
-    """What one panel shows.
-
-    Args:
-        title: Its rho.
-        lines: Series and rho of each of its lines.
-    """
+    """What one panel shows."""
 
     title: str
     lines: list[tuple[Series, float]]
 
 
 class Row(NamedTuple):
-    """The panels of one granularity, or of the factors of SGDHESS.
-
-    Args:
-        title: Empty where there is nothing to tell apart.
-        panels: By rho.
-    """
+    """The panels of one granularity, or of the factors of SGDHESS."""
 
     title: str
     panels: list[Panel]
 
 
-def by_line(rows: pd.DataFrame) -> dict[tuple[Series, float], pd.DataFrame]:
-    """The seeds of each series at each rho, in their order.
-
-    Args:
-        rows: Of cells, of one recipe and model.
-    """
+def by_line(rows: pd.DataFrame, *order: str) -> dict[tuple[Series, float], pd.DataFrame]:
+    """The rows of each series at each rho, in the order of some columns, of seeds by default."""
     return {
-        (series, float(rho)): cells.sort_values(["seed", "cell_id"])
+        (series, float(rho)): cells.sort_values([*order] or ["seed", "cell_id"])
         for series, of_series in by_series(rows).items()
         for rho, cells in of_series.groupby(of_series["rho"].astype(float).fillna(NO_RHO))
     }
 
 
 def panel_rows(cells: Cells) -> list[Row]:
-    """Rows of panels: a row per granularity and one of SGDHESS, a panel per rho, SGD in each.
-
-    Args:
-        cells: Of :func:`by_line`.
-    """
+    """Rows of panels: a row per granularity and one of SGDHESS, a panel per rho, SGD in each."""
     sgd = [(series, rho) for series, rho in cells if series.variant == "sgd"]
     others = [series for series, _ in cells if series.variant != "sgd"]
     rows = []
@@ -124,11 +113,17 @@ def panel_legend(figure: Figure, rows: Iterable[Row], palette: Palette) -> None:
     """A sample of each series' line."""
     lines = [line for row in rows for panel in row.panels for line in panel.lines]
     drawn = dict.fromkeys(series for series, _ in lines)
-    add_legend(figure, {one.label: handle(palette.look(*one)) for one in drawn})
+    add_legend(figure, {one.label: handle(palette.style(*one)) for one in drawn})
 
 
 def draw_line(
-    axes: Axes, x: Array, y: Array, look: Look, label: str, place: tuple[int, int], markers: int
+    axes: Axes,
+    x: Array,
+    y: Array,
+    style: SeriesStyle,
+    label: str,
+    place: tuple[int, int],
+    markers: int,
 ) -> None:
     """A line with some markers, which do not stand where the other lines have theirs.
 
@@ -136,7 +131,7 @@ def draw_line(
         axes: To draw in.
         x: Of shape (points,).
         y: Of the same shape.
-        look: Of the series.
+        style: Of the series.
         label: Of the line.
         place: The line's number in the panel, and of how many.
         markers: How many, about.
@@ -149,6 +144,6 @@ def draw_line(
         linewidth=1.1,
         label=label,
         zorder=3,
-        **look.line_style,
-        **{**look.marker_style, "markersize": 3.6, "markeredgewidth": 0.8},
+        **style.line_style,
+        **{**style.marker_style, "markersize": 3.6, "markeredgewidth": 0.8},
     )

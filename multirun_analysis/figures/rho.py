@@ -24,18 +24,16 @@ from multirun_analysis.figures.cells import (
 from multirun_analysis.figures.style import (
     GREY,
     MOST_VECTORS,
-    Look,
     Palette,
+    SeriesStyle,
     add_legend,
-    add_title,
-    finished,
     handle,
     log_axis,
     new_figure,
     rho_axis,
     styled,
 )
-from multirun_analysis.summary import summarize
+from multirun_analysis.stats.summary import summarize
 
 #: Points at most between two series at one rho.
 _DODGE = 9.0
@@ -45,13 +43,7 @@ Rows = Mapping[Series, pd.DataFrame]
 
 
 class Outcome(NamedTuple):
-    """A number of each cell.
-
-    Args:
-        column: Of the frame of cells.
-        label: Of the axis, with the unit.
-        log: Whether the axis is logarithmic.
-    """
+    """A number of each cell."""
 
     column: str
     label: str
@@ -64,17 +56,8 @@ SHARPNESS = Outcome("lambda_max", "largest Hessian\neigenvalue λₘₐₓ", log
 
 
 @styled
-def against_rho(
-    runs: pd.DataFrame, outcome: Outcome, palette: Palette, title: str, below: str
-) -> Figure | None:
+def against_rho(runs: pd.DataFrame, outcome: Outcome, palette: Palette) -> Figure | None:
     """An outcome against rho: models in rows, granularities in columns.
-
-    Args:
-        runs: A row per cell of one recipe, or per cell and measurement of one kind.
-        outcome: What is drawn.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe, and the measurement.
 
     Returns:
         None where no cell with a rho has a value.
@@ -97,8 +80,7 @@ def against_rho(
     for panel, axes in zip(panels, grid[0], strict=True):
         axes.set_title(panel.title)
     _legend(figure, panels, summary, palette)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure
 
 
 def _draw_panel(
@@ -112,15 +94,15 @@ def _draw_panel(
     for series, rows in means.items():
         if series.variant == "sgd":
             values = _values(seeds[series], outcome) if series in seeds else np.array([])
-            _draw_reference(axes, palette.look(*series), rows, values)
+            _draw_reference(axes, palette.style(*series), rows, values)
     here = [series for series in panel.series if series in means]
     rhos = sorted({rho for series in here for rho in means[series]["rho"]}) or [0.1]
     step = _dodge(axes, len(here), len(rhos))
     for k, series in enumerate(here):
         dodge = (k - (len(here) - 1) / 2) * step
-        _draw_means(axes, series.label, palette.look(*series), means[series], dodge)
+        _draw_means(axes, series.label, palette.style(*series), means[series], dodge)
         if series in seeds:
-            _draw_seeds(axes, palette.look(*series), seeds[series], outcome, dodge - 0.4 * step)
+            _draw_seeds(axes, palette.style(*series), seeds[series], outcome, dodge - 0.4 * step)
     rho_axis(axes, rhos, panel.x_label)
 
 
@@ -130,10 +112,12 @@ def _dodge(axes: Axes, series: int, rhos: int) -> float:
     return min(_DODGE, 0.7 * width / ((rhos + 1) * max(1, series)))
 
 
-def _draw_reference(axes: Axes, look: Look, means: pd.DataFrame, values: np.ndarray) -> None:
+def _draw_reference(
+    axes: Axes, style: SeriesStyle, means: pd.DataFrame, values: np.ndarray
+) -> None:
     """SGD: a line at the mean, a band of one sd, and its seeds at the left edge."""
     for mean, sd in means[["mean", "sd"]].dropna(subset="mean").to_numpy(float):
-        axes.axhline(mean, **look.line_style, zorder=1.5)
+        axes.axhline(mean, **style.line_style, zorder=1.5)
         if np.isfinite(sd):
             axes.axhspan(mean - sd, mean + sd, color=GREY, alpha=0.15, lw=0, zorder=0.5)
     axes.plot(
@@ -141,8 +125,8 @@ def _draw_reference(axes: Axes, look: Look, means: pd.DataFrame, values: np.ndar
         values,
         transform=axes.get_yaxis_transform(),
         linestyle="",
-        marker=look.marker,
-        color=look.colour,
+        marker=style.marker,
+        color=style.colour,
         markersize=3.8,
         markeredgewidth=0,
         alpha=0.45,
@@ -151,15 +135,15 @@ def _draw_reference(axes: Axes, look: Look, means: pd.DataFrame, values: np.ndar
 
 
 def _draw_seeds(
-    axes: Axes, look: Look, cells: pd.DataFrame, outcome: Outcome, dodge: float
+    axes: Axes, style: SeriesStyle, cells: pd.DataFrame, outcome: Outcome, dodge: float
 ) -> None:
     axes.plot(
         cells["rho"].to_numpy(float),
         _values(cells, outcome),
         transform=_shifted(axes, dodge),
         linestyle="",
-        marker=look.marker,
-        color=look.colour,
+        marker=style.marker,
+        color=style.colour,
         markersize=3.4,
         markeredgewidth=0,
         alpha=0.45,
@@ -168,7 +152,9 @@ def _draw_seeds(
     )
 
 
-def _draw_means(axes: Axes, label: str, look: Look, means: pd.DataFrame, dodge: float) -> None:
+def _draw_means(
+    axes: Axes, label: str, style: SeriesStyle, means: pd.DataFrame, dodge: float
+) -> None:
     """Mean and sd, and a cross at the foot of the panel where seeds were lost."""
     found = means[means["mean"].notna()].sort_values("rho")
     axes.errorbar(
@@ -180,8 +166,8 @@ def _draw_means(axes: Axes, label: str, look: Look, means: pd.DataFrame, dodge: 
         capsize=2.0,
         zorder=3,
         label=label,
-        **look.line_style,
-        **look.marker_style,
+        **style.line_style,
+        **style.marker_style,
     )
     lost = means[means["n_diverged"] + means["n_failed"] > 0]
     if len(lost):
@@ -191,7 +177,7 @@ def _draw_means(axes: Axes, label: str, look: Look, means: pd.DataFrame, dodge: 
             transform=_shifted(axes, dodge, axes.get_xaxis_transform()),
             linestyle="",
             marker="x",
-            color=look.colour,
+            color=style.colour,
             markersize=4.5,
         )
 
@@ -240,9 +226,9 @@ def _share_y(row: list[Axes], outcome: Outcome, model: str, extent: tuple[float,
 
 def _legend(figure: Figure, panels: list[Panel], summary: pd.DataFrame, palette: Palette) -> None:
     drawn = list(dict.fromkeys(series for panel in panels for series in panel.series))
-    entries: dict[str, object] = {one.label: handle(palette.look(*one)) for one in drawn}
+    entries: dict[str, object] = {one.label: handle(palette.style(*one)) for one in drawn}
     for sgd in all_series(summary[summary["variant"] == "sgd"]):
-        line = Line2D([], [], **palette.look(*sgd).line_style)
+        line = Line2D([], [], **palette.style(*sgd).line_style)
         entries[f"{sgd.label}, mean ± sd"] = (Patch(color=GREY, alpha=0.25, lw=0), line)
     if (summary["n_diverged"] + summary["n_failed"]).sum():
         entries["seeds diverged or failed"] = Line2D([], [], ls="", marker="x", color=GREY)

@@ -1,4 +1,4 @@
-"""Sharpness against accuracy and fit, over all cells: does one tell the other?"""
+"""Sharpness against accuracy and fit, a point per cell."""
 
 from __future__ import annotations
 
@@ -21,63 +21,12 @@ from multirun_analysis.figures.style import (
     MOST_VECTORS,
     Palette,
     add_legend,
-    add_title,
-    finished,
     new_figure,
     shade,
     styled,
     thinned,
 )
-from multirun_analysis.labels import number
-
-
-@styled
-def accuracy_sharpness(
-    measured: pd.DataFrame, palette: Palette, title: str, below: str
-) -> Figure | None:
-    """Test accuracy against ln λₘₐₓ: models in rows, granularities in columns, a point per cell.
-
-    Args:
-        measured: A row per cell and measurement of one kind, of one recipe.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe, and the measurement.
-
-    Returns:
-        None where no cell has both numbers.
-    """
-    drawn = _scatter(measured, palette, ("log_lambda_max", "test_accuracy"))
-    if drawn is None:
-        return None
-    figure, grid, points = drawn
-    for model, row in zip(models_of(points), grid, strict=True):
-        _add_eigenvalues(row, points.loc[points["model"] == model, "log_lambda_max"])
-    add_title(figure, title, below)
-    return finished(figure)
-
-
-@styled
-def sharpness_fit(
-    measured: pd.DataFrame, palette: Palette, title: str, below: str
-) -> Figure | None:
-    """Sharpness against the training loss, in the same panels: do flat networks fit less?
-
-    Args:
-        measured: A row per cell and measurement of one kind, of one recipe.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe, and the measurement.
-
-    Returns:
-        None where no cell has both numbers.
-    """
-    drawn = _scatter(measured, palette, ("train_loss", "log_lambda_max"))
-    if drawn is None:
-        return None
-    figure, _, _ = drawn
-    add_title(figure, title, below)
-    return finished(figure)
-
+from multirun_analysis.wording.numbers import number
 
 _LABELS = {
     "log_lambda_max": "ln λₘₐₓ",
@@ -86,14 +35,22 @@ _LABELS = {
 }
 
 
-def _scatter(
-    measured: pd.DataFrame, palette: Palette, columns: tuple[str, str]
-) -> tuple[Figure, list[list[Axes]], pd.DataFrame] | None:
-    """Figure, axes and points of two columns against each other; None without points."""
-    points = _points(measured, columns)
+@styled
+def scatter(measured: pd.DataFrame, palette: Palette, x: str, y: str) -> Figure | None:
+    """Two numbers against each other: models in rows, granularities in columns, a point per cell.
+
+    Args:
+        measured: A row per cell and measurement of one kind, of one recipe.
+        palette: Of the study.
+        x: ``log_lambda_max``, ``test_accuracy`` or ``train_loss``.
+        y: Likewise.
+
+    Returns:
+        None where no cell has both numbers.
+    """
+    points = _points(measured, (x, y))
     if points.empty:
         return None
-    x, y = columns
     others = [series for series in all_series(points) if series.variant != "sgd"]
     panels = granularity_panels(others) or [Panel("", [], "")]
     models = models_of(points)
@@ -101,14 +58,16 @@ def _scatter(
     for model, row in zip(models, grid, strict=True):
         of_model = points[points["model"] == model]
         for panel, axes in zip(panels, row, strict=True):
-            _draw_panel(axes, panel, of_model, palette, columns)
+            _draw_panel(axes, panel, of_model, palette, (x, y))
         _share(row, f"{model}\n{_LABELS[y]}" if len(models) > 1 else _LABELS[y])
+        if x == "log_lambda_max":
+            _add_eigenvalues(row, of_model[x])
     for panel, axes in zip(panels, grid[0], strict=True):
         axes.set_title(panel.title)
     for axes in grid[-1]:
         axes.set_xlabel(_LABELS[x])
     _legend(figure, points, palette)
-    return figure, grid, points
+    return figure
 
 
 def _points(measured: pd.DataFrame, columns: tuple[str, str]) -> pd.DataFrame:
@@ -133,16 +92,16 @@ def _draw_panel(
     for series, rows in by_series(points).items():
         if series.variant != "sgd" and series not in panel.series:
             continue
-        look = palette.look(*series)
+        style = palette.style(*series)
         for _, cells in rows.groupby("rho", dropna=False):
             rank, of = int(cells["rank"].iloc[0]), int(cells["of"].iloc[0])
             axes.plot(
                 *(cells[name].to_numpy(float) for name in columns),
                 linestyle="",
-                marker=look.marker,
+                marker=style.marker,
                 markersize=5,
-                markerfacecolor=shade(look.colour, rank, of) if rank >= 0 else look.colour,
-                markeredgecolor=look.colour,
+                markerfacecolor=shade(style.colour, rank, of) if rank >= 0 else style.colour,
+                markeredgecolor=style.colour,
                 markeredgewidth=0.5,
                 alpha=0.85,
                 label=series.label,
@@ -180,8 +139,8 @@ def _legend(figure: Figure, points: pd.DataFrame, palette: Palette) -> None:
     """A sample per optimizer and one per rho: shape and shade are read apart."""
     shapes: dict[str, Line2D] = {}
     for series in all_series(points):
-        look = palette.look(*series)
-        shapes[series.optimizer] = Line2D([], [], ls="", marker=look.marker, color=look.colour)
+        style = palette.style(*series)
+        shapes[series.optimizer] = Line2D([], [], ls="", marker=style.marker, color=style.colour)
     swept = points[points["rank"] >= 0]
     factor = swept["variant"] == "sgdhess"
     add_legend(figure, shapes, _shades(swept[~factor], "ρ"), _shades(swept[factor], "SGDHESS: ρ"))

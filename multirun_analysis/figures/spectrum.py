@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from multirun_analysis.arrays import Array, Spectrum
 from multirun_analysis.figures.panels import (
     Cells,
     Row,
@@ -20,7 +19,8 @@ from multirun_analysis.figures.panels import (
     panel_legend,
     panel_rows,
 )
-from multirun_analysis.figures.style import Palette, add_title, finished, powers_axis, styled
+from multirun_analysis.figures.style import Palette, log_axis, styled
+from multirun_analysis.runs.array_measures import Array, Spectrum
 
 #: Standard deviation of the Gaussians, as a share of the range of the eigenvalues in a row of
 #: panels. The bulk at zero is some hundredths of that range wide: wider Gaussians hide it, narrower
@@ -47,11 +47,7 @@ def density(spectrum: Spectrum, at: Array, width: float) -> Array:
 
 
 def widths(cells: Cells) -> list[float]:
-    """The width of the Gaussians in each row of panels.
-
-    Args:
-        cells: Of :func:`~multirun_analysis.figures.panels.by_line`, with spectra.
-    """
+    """The width of the Gaussians in each row of panels."""
     return [_width(spectra) for spectra in (_spectra(row, cells) for row in panel_rows(cells))]
 
 
@@ -67,17 +63,8 @@ def _spectra(row: Row, cells: Cells) -> list[Spectrum]:
 
 
 @styled
-def spectral_density(
-    found: pd.DataFrame, palette: Palette, title: str, below: str
-) -> Figure | None:
+def spectral_density(found: pd.DataFrame, palette: Palette) -> Figure | None:
     """Densities of eigenvalues of one model: a row per granularity, a column per radius.
-
-    Args:
-        found: Rows of :func:`~multirun_analysis.arrays.load_arrays` with spectra, of one recipe,
-            model and measurement.
-        palette: Of the study.
-        title: Of the figure.
-        below: The recipe and the model.
 
     Returns:
         None where there is no spectrum.
@@ -90,8 +77,7 @@ def spectral_density(
     for row, line in zip(rows, grid, strict=True):
         _draw_row(line, row, cells, palette)
     panel_legend(figure, rows, palette)
-    add_title(figure, title, below)
-    return finished(figure)
+    return figure
 
 
 def _most_seeds(row: Row, cells: Cells) -> int:
@@ -114,9 +100,9 @@ def _draw_row(line: list[Axes], row: Row, cells: Cells, palette: Palette) -> Non
     lowest = top / max(spectrum.dim for spectrum in spectra) / _most_seeds(row, cells)
     for panel, axes in zip(row.panels, line, strict=True):
         for k, (series, rho) in enumerate(panel.lines):
-            look, place = palette.look(*series), (k, len(panel.lines))
-            draw_line(axes, at, curves[series, rho], look, series.label, place, markers=12)
+            style, place = palette.style(*series), (k, len(panel.lines))
+            draw_line(axes, at, curves[series, rho], style, series.label, place, markers=12)
         axes.set_xlim(at[0], at[-1])
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        powers_axis(axes, min(lowest / 5, top / 100), 3 * top)
+        log_axis(axes, min(lowest / 5, top / 100), 3 * top, powers=True)
         axes.tick_params(labelleft=axes is line[0])

@@ -1,8 +1,8 @@
-"""How figures look: one style, and one look for each optimizer in all of them.
+"""One style of figures, and one style for each optimizer in all of them.
 
-Colour and marker say the variant, line and filling the granularity, so that a series is told apart
-without colour as well. The colours are those of Okabe and Ito (2008), which the colour-blind tell
-apart. Text is never taken for mathematics: names come from records, and so from anywhere.
+Colour and marker show the variant, line and filling the granularity, so that series differ without
+colour as well. The colours are those of Okabe and Ito (2008), which the colour-blind distinguish.
+Text is never taken for mathematics: names come from records, and so from anywhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from multirun_analysis.labels import number
+from multirun_analysis.wording.numbers import number
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#767676"
@@ -78,19 +78,12 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return inside
 
 
-# --------------------------------------------------------------------------- looks
+# --------------------------------------------------------------------------- styles
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a series is drawn with.
-
-    Args:
-        colour: As ``#rrggbb``.
-        marker: Of matplotlib.
-        line: ``-`` and the like, or lengths of dashes.
-        filling: Of the marker: ``full``, ``none`` or ``left``.
-    """
+class SeriesStyle:
+    """What a series is drawn with."""
 
     colour: str
     marker: str
@@ -115,15 +108,15 @@ class Look:
         }
 
 
-_VARIANTS: Mapping[str, Look] = {
-    "sgd": Look(BLACK, "X", (0, (1, 1.2))),
-    "sgdhess": Look(PURPLE, "P", (0, (6, 1.5, 1, 1.5, 1, 1.5))),
-    "sam": Look(BLUE, "o", "-"),
-    "samdirection": Look(ORANGE, "^", "-"),
-    "sammagnitude": Look(GREEN, "s", "-"),
-    "asam": Look(SKY, "D", (0, (9, 2))),
+_VARIANTS: Mapping[str, SeriesStyle] = {
+    "sgd": SeriesStyle(BLACK, "X", (0, (1, 1.2))),
+    "sgdhess": SeriesStyle(PURPLE, "P", (0, (6, 1.5, 1, 1.5, 1, 1.5))),
+    "sam": SeriesStyle(BLUE, "o", "-"),
+    "samdirection": SeriesStyle(ORANGE, "^", "-"),
+    "sammagnitude": SeriesStyle(GREEN, "s", "-"),
+    "asam": SeriesStyle(SKY, "D", (0, (9, 2))),
 }
-_OTHER = Look(VERMILLION, "v", "-")
+_OTHER = SeriesStyle(VERMILLION, "v", "-")
 _GRANULARITIES: Mapping[str, tuple[str | tuple[float, tuple[float, ...]], str]] = {
     "element": ("-", "full"),
     "tensor": ((0, (4, 1.2, 1, 1.2)), "left"),
@@ -133,21 +126,17 @@ _GRANULARITIES: Mapping[str, tuple[str | tuple[float, tuple[float, ...]], str]] 
 _FURTHER_MARKERS = ("p", "h", "d", "<", ">", "*")
 
 
-def variant_look(variant: str, granularity: str | None = None) -> Look:
-    """The look of a variant at a granularity, None where it has none."""
-    look = _VARIANTS.get(variant, _OTHER)
+def variant_style(variant: str, granularity: str | None = None) -> SeriesStyle:
+    """The style of a variant at a granularity, None where it has none."""
+    style = _VARIANTS.get(variant, _OTHER)
     if granularity is None:
-        return look
+        return style
     line, filling = _GRANULARITIES.get(granularity, ("-", "full"))
-    return replace(look, line=line, filling=filling)
+    return replace(style, line=line, filling=filling)
 
 
 class Palette:
-    """The look of every optimizer of a study.
-
-    Args:
-        runs: Frame of :func:`~multirun_analysis.load.load_runs`.
-    """
+    """The style of every optimizer of a study."""
 
     def __init__(self, runs: pd.DataFrame) -> None:
         labels = runs[["variant", "optimizer"]].drop_duplicates().dropna()
@@ -157,14 +146,14 @@ class Palette:
             others = sorted(name for name in rows["optimizer"] if name != plain)
             self._further |= {name: k for k, name in enumerate(others, start=1)}
 
-    def look(self, optimizer: str, variant: str, granularity: str | None = None) -> Look:
-        """The look of an optimizer's label at a granularity."""
-        look = variant_look(variant, granularity)
+    def style(self, optimizer: str, variant: str, granularity: str | None = None) -> SeriesStyle:
+        """The style of an optimizer's label at a granularity."""
+        style = variant_style(variant, granularity)
         k = self._further.get(optimizer, 0)
         if not k:
-            return look
+            return style
         marker = _FURTHER_MARKERS[(k - 1) % len(_FURTHER_MARKERS)]
-        return replace(look, marker=marker, colour=mixed(look.colour, BLACK, min(0.7, 0.3 * k)))
+        return replace(style, marker=marker, colour=mixed(style.colour, BLACK, min(0.7, 0.3 * k)))
 
 
 def mixed(colour: str, other: str, share: float) -> str:
@@ -185,14 +174,7 @@ def shade(colour: str, rank: int, of: int) -> str:
 def new_figure(
     rows: int, columns: int, row_height: float = 2.3, extra: float = 1.0
 ) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of panels; a column that stands alone is less wide.
-
-    Args:
-        rows: Number of rows.
-        columns: Number of columns.
-        row_height: In inches.
-        extra: Height of title and legend in inches.
-    """
+    """A figure of panels; a column that stands alone is less wide."""
     width = min(WIDTH, 1.2 + 3.9 * columns)
     size = (width, rows * row_height + extra)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
@@ -201,20 +183,24 @@ def new_figure(
     return figure, [list(row) for row in grid]
 
 
-def add_title(figure: Figure, title: str, below: str) -> None:
-    """What the figure shows, and of which recipe, at its top left."""
+@styled
+def titled(figure: Figure, title: str, below: str) -> Figure:
+    """The figure with its title, and what it is of, at the top left, laid out once and for all.
+
+    Every file of it is the same one then.
+    """
     wide = int(14.5 * figure.get_figwidth())
     lines = textwrap.wrap(below, wide, max_lines=3, placeholder=" …")
     figure.suptitle("\n".join([title, *lines]), x=0.01, ha="left", fontsize=9, linespacing=1.4)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine(None)  # "none" would stay in place, and draw everything twice
+    return figure
 
 
 def add_legend(figure: Figure, *groups: Mapping[str, Any]) -> None:
-    """One legend for all panels, below them; each group begins a row, and is read along it.
-
-    Args:
-        figure: The figure.
-        groups: Samples by their labels.
-    """
+    """One legend for all panels, below them; each group begins a row, and is read along it."""
     longest = max((len(label) for group in groups for label in group), default=1)
     fitting = max(1, int(13.5 * figure.get_figwidth() / (longest + 7)))
     rows = [row for group in groups for row in _even_rows(list(group.items()), fitting)]
@@ -239,18 +225,9 @@ def _even_rows(items: Sequence[T], most: int) -> list[Sequence[T]]:
     return [items[start : start + length] for start in range(0, len(items), length or 1)]
 
 
-def finished(figure: Figure) -> Figure:
-    """Lay the panels out once and for all, so that every file of a figure is the same one."""
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(figure)
-    figure.set_layout_engine(None)  # "none" would stay in place, and draw everything twice
-    return figure
-
-
-def handle(look: Look) -> Line2D:
+def handle(style: SeriesStyle) -> Line2D:
     """A legend's sample of a series with markers."""
-    return Line2D([], [], **look.line_style, **look.marker_style)
+    return Line2D([], [], **style.line_style, **style.marker_style)
 
 
 def shortened(text: str, length: int) -> str:
@@ -258,20 +235,20 @@ def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-@styled
 def svg_bytes(figure: Figure) -> bytes:
     """The figure as SVG, the same bytes whenever and wherever it is drawn."""
-    buffer = BytesIO()
-    metadata = {"Date": None, "Creator": None}
-    figure.savefig(buffer, format="svg", dpi=DPI, metadata=metadata)
-    return buffer.getvalue()
+    return _saved(figure, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as PNG of :data:`DPI`."""
+    return _saved(figure, format="png", metadata={"Software": None})
 
 
 @styled
-def png_bytes(figure: Figure) -> bytes:
-    """The figure as PNG of :data:`DPI`."""
+def _saved(figure: Figure, **options: Any) -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(buffer, dpi=DPI, **options)
     return buffer.getvalue()
 
 
@@ -298,22 +275,14 @@ def rho_axis(axes: Axes, rhos: Iterable[float], label: str) -> None:
     axes.set_xlabel(label)
 
 
-def log_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic y axis with ticks that can be read: 10, 20, 50, 100."""
+def log_axis(axes: Axes, low: float, high: float, *, powers: bool = False) -> None:
+    """A logarithmic y axis with ticks at 10, 20, 50, 100, or at powers of ten alone."""
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    subs = (1.0, 2.0, 5.0) if math.log10(high / low) < 2.5 else (1.0,)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
-def powers_axis(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic y axis over many powers of ten, with some of them as ticks."""
-    axes.set_yscale("log")
-    axes.set_ylim(low, high)
-    axes.yaxis.set_major_locator(LogLocator(numticks=6))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+    subs = (1.0, 2.0, 5.0) if not powers and math.log10(high / low) < 2.5 else (1.0,)
+    text = power_of_ten if powers else number
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=6 if powers else 12))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
     axes.yaxis.set_minor_locator(NullLocator())
 
 

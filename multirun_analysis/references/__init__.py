@@ -56,7 +56,7 @@ def load_reference(name: str = "empirical_sam") -> pd.DataFrame:
         ``readings`` (of the hybrids' names, with their evidence) and ``caveats`` for people, and
         for comparisons ``dataset``, ``same_images`` (fingerprints of image folders that hold the
         same images), ``recipe`` (columns of
-        :func:`~multirun_analysis.load.load_runs`), ``accuracy_column`` and
+        :func:`.load_runs`), ``accuracy_column`` and
         ``sharpness_measure``.
 
     Raises:

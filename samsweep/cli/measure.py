@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
@@ -22,9 +23,10 @@ from samsweep.config import ConfigError, DataInfo, Options, described, unknown_n
 from samsweep.config.arguments import help_of_keys
 from samsweep.data.describe import describe
 from samsweep.hydra_config import Composer, composition, register_resolvers, to_options
+from samsweep.hydra_config.launcher import PlanLauncher
 from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder, find_study
-from samsweep.sweep.execute import PlanRunner, carry_out
+from samsweep.sweep.execute import execute
 from samsweep.sweep.manifest import readable_manifests
 from samsweep.sweep.measurement_table import measurement_table
 from samsweep.sweep.plan import Point, plan_sweep
@@ -105,11 +107,11 @@ def _measure(
     }
     points = [Point(run=run, overrides=(), folder=f) for f, some in runs.items() for run in some]
     if points:
-        carry_out(
+        execute(
             plan_sweep(points),
-            launcher,
+            launcher.runner,
             dry_run=options[0].dry_run,
-            show_results=lambda: console().print(measurement_table(runs)),
+            print_results=lambda: console().print(measurement_table(runs)),
         )
     else:
         print(f"There is nothing to measure in study {study.name}.")
@@ -176,27 +178,24 @@ def _options(loader: ConfigLoader, master: DictConfig) -> list[Options]:
     return options
 
 
-def _launcher(loader: ConfigLoader, master: DictConfig) -> PlanRunner:
+def _launcher(loader: ConfigLoader, master: DictConfig) -> PlanLauncher:
     """What runs the plan.
 
     Raises:
         ConfigError: If it cannot run one.
     """
-    # Late, since each process of a pool imports this module anew.
-    from hydra._internal.callbacks import Callbacks
-
-    launcher: Any = Plugins.instance().instantiate_launcher(
+    launcher = Plugins.instance().instantiate_launcher(
         hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks()),
         task_function=to_options,
         config=master,
     )
-    if not hasattr(launcher, "launch_plan"):
+    if not isinstance(launcher, PlanLauncher):
         name = master.hydra.runtime.choices["hydra/launcher"]
         raise ConfigError(
             f"hydra/launcher={name} cannot measure: choose hydra/launcher=local or "
             "hydra/launcher=slurm."
         )
-    return launcher  # type: ignore[no-any-return]
+    return launcher
 
 
 def _help() -> str:

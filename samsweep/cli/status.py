@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import NoReturn, Self
 
 from pydantic import model_validator
 from rich.box import SIMPLE_HEAD
@@ -21,10 +21,6 @@ from samsweep.records.store import CellFolder, RecordError, cell_folders, find_s
 from samsweep.sweep.slurm.scheduler import SlurmUnavailable
 from samsweep.sweep.status import STOPPED, CellStatus, read_status, totals
 from samsweep.system.text import console, duration
-
-if TYPE_CHECKING:
-    from samsweep.sweep.manifest import Launcher
-    from samsweep.sweep.plan import Plan
 
 #: Seconds between two looks with ``--watch``.
 _PERIOD_S = 2.0
@@ -178,39 +174,27 @@ def _cancel(study: Path, start: str) -> None:
 
 
 def _retry(study: Path, start: str) -> int:
-    from samsweep.sweep.cancel import as_launched, cells_at_work
+    from samsweep.sweep.cancel import active_cells
+    from samsweep.sweep.retry import plan_retries, retry
 
     cells = [cell for cell in read_status(study) if cell.state in STOPPED]
     # What a stopped launch did not come to has been stopped as well.
-    at_work = cells_at_work(study)
-    cells = [cell for cell in cells if cell.state != "planned" or cell.name not in at_work]
+    active = {key.cell_id for key in active_cells(study)}
+    cells = [cell for cell in cells if cell.state != "planned" or cell.name not in active]
     if start != _ALL:
         only = _only_cell(study, start).path.name
         cells = [cell for cell in cells if cell.name == only]
     if not cells:
         print(f"Nothing has failed or was stopped in {study.name if start == _ALL else start}.")
         return 0
-    retries, problems = as_launched(study, [CellFolder(study / "cells" / c.name) for c in cells])
+    retries, problems = plan_retries(study, [CellFolder(study / "cells" / c.name) for c in cells])
     for launcher, plan in retries:
-        _launch_again(launcher, plan)
+        retry(launcher, plan)
     for problem in problems:
         print(problem, file=sys.stderr)
     after = [cell for cell in read_status(study) if cell.name in {c.name for c in cells}]
     print(totals(after))
     return 0 if all(cell.state in FINISHED for cell in after) else 1
-
-
-def _launch_again(launcher: Launcher, plan: Plan) -> None:
-    """With the launcher that the cells had: here, or on the cluster."""
-    from samsweep.sweep.cancel import run_in_pool
-
-    if launcher.name == "slurm":
-        from hydra_plugins.samsweep_slurm import SlurmLauncher
-
-        again = SlurmLauncher(**launcher.settings)
-        again.launch_plan(plan, again.look_ahead(plan, estimate=False))
-    else:
-        run_in_pool(launcher, plan)
 
 
 # --------------------------------------------------------------------------- the table

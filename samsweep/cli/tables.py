@@ -16,10 +16,10 @@ _HELP = """\
 usage: {command} [study=NAME] [KEY=VALUE ...]
 
 Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness by every
-measure that was taken, SGD beside SGDHESS, the share of amplified elements, the effects of
-direction and magnitude with their tests, each per model and training recipe, as Markdown, CSV,
-LaTeX and HTML. The tables are also printed, with the answer to the study's question and the cells
-that have no result. Only records and histories are read, also while cells train.
+measure that was taken, SGD beside SGDHESS, the share of amplified elements, and the effects of
+direction and magnitude with a verdict on each, per model and training recipe, as Markdown, CSV,
+LaTeX and HTML. The tables are also printed, with the verdicts, the cells without a result and the
+commands that run these. Only records, histories and manifests are read, also while cells train.
 
   {command} study=cifar100
   {command} study=cifar100 reference=empirical_sam out=results
@@ -27,7 +27,7 @@ that have no result. Only records and histories are read, also while cells train
   {command} study=cifar100 wandb=offline
 
 In a table, `96.52 ± 0.31 (n=3)` is mean and standard deviation over 3 seeds, `??` a cell without a
-result, `diverged` one whose loss became NaN or infinite. Exit status 1: there is nothing to
+result, `diverged` one whose loss became NaN or inf. Exit status 1: there is nothing to
 tabulate, or W&B refused.
 """
 

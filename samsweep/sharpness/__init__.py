@@ -17,7 +17,6 @@ from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.objective import BatchLoss, MeanLoss
 from samsweep.sharpness.perturbations import average_case, sam_gap, worst_case
 from samsweep.sharpness.relative import (
-    RelativeFlatness,
     adaptive_lambda_max,
     relative_flatness,
 )
@@ -32,7 +31,6 @@ __all__ = [
     "spectral_density",
     "SpectralDensity",
     "relative_flatness",
-    "RelativeFlatness",
     "empirical_sam",
     "EmpiricalSam",
     # Traces

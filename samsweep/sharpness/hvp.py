@@ -268,7 +268,7 @@ def _choose(objective: MeanLoss) -> Way:
         u, v = _comparison_vectors(params)
         plain = vectors.flatten(double_backward(loss, params, v))
         other = vectors.flatten(double_backward(loss, params, u))
-        allowed = _SYMMETRY[objective.dtype] + objective.rounding(loss().item())
+        allowed = _SYMMETRY[objective.dtype] + 100 * objective.rounding(loss().item())
         _check_symmetry(
             objective.model, vectors.flatten(u), other, vectors.flatten(v), plain, allowed
         )

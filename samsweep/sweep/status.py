@@ -109,7 +109,7 @@ def read_status(
         # A machine that cannot ask the cluster; the records speak.
         complain(f"Slurm does not answer here ({error}): what follows is from the records alone.")
         queued = {}
-    return [_cell_status(folder, queued.get(folder.path.name)) for folder in cell_folders(study)]
+    return [_cell_status(folder, queued.get(folder.key)) for folder in cell_folders(study)]
 
 
 def _cell_status(folder: CellFolder, queued: QueuedCell | None) -> CellStatus:

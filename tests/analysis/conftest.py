@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
+from multirun_analysis.runs.load import Frames, read_frames
 from samsweep.config import (
     CORNERS,
     AugmentConfig,
@@ -247,6 +249,16 @@ class Study:
         return self.folder / "cells" / record.cell_id
 
 
+def frames(records: Iterable[Record]) -> Frames:
+    """What is read of records that a run has written."""
+    with TemporaryDirectory() as folder:
+        for record in records:
+            path = Path(folder) / "cells" / record.cell_id
+            path.mkdir(parents=True)
+            (path / "record.json").write_text(record.model_dump_json())
+        return read_frames(folder)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The folder of all studies."""
@@ -261,6 +273,11 @@ def study(root: Path) -> Study:
 
 @pytest.fixture
 def small_grid(study: Study) -> Study:
+    """The study filled by :func:`small`."""
+    return small(study)
+
+
+def small(study: Study) -> Study:
     """SGD and the corners at two radii: one diverged, one failed, one planned, one unmeasured."""
     add: Callable[..., Record] = study.add
     add(cell(variant("sgd")), 92.4, measurement(131.96))

@@ -27,10 +27,15 @@ def test_a_study_without_records_says_how_to_fill_it(
 def test_the_command_prints_and_writes(
     small_grid: Study, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([f"root={root}", f"out={tmp_path / 'tables'}"]) == 0
+    options = ["reference=empirical_sam", f"export={tmp_path / 'frames'}"]
+    assert main([f"root={root}", f"out={tmp_path / 'tables'}", *options]) == 0
     output = capsys.readouterr().out
     assert "| SAM " in output and "Written to" in output
-    assert (tmp_path / "tables" / "default" / "accuracy.csv").exists()
+    assert "# Published values beside study default" in output
+    assert "Exported runs.csv, runs.parquet" in output
+    for name in ("accuracy.csv", "comparison.tex"):
+        assert (tmp_path / "tables" / "default" / name).exists()
+    assert len(list((tmp_path / "frames").iterdir())) == 6
 
 
 def test_help_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,23 +54,6 @@ def test_neither_torch_nor_hydra_is_imported() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_quiet_prints_no_table_but_what_it_lacks(
-    small_grid: Study, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([f"root={root}", f"out={tmp_path / 'tables'}", "--quiet"]) == 0
-    output = capsys.readouterr().out
-    assert "|" not in output and "9 cells: 6 complete" in output and "Written to" in output
-
-
-def test_a_reference_adds_a_page(
-    small_grid: Study, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "tables"
-    assert main([f"root={root}", f"out={out}", "reference=empirical_sam"]) == 0
-    assert "# Published values beside study default" in capsys.readouterr().out
-    assert (out / "default" / "comparison.tex").exists()
-
-
 def test_an_unknown_reference_is_refused_before_anything_is_read(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,16 +61,7 @@ def test_an_unknown_reference_is_refused_before_anything_is_read(
     assert "did you mean 'empirical_sam'?" in capsys.readouterr().err
 
 
-def test_frames_are_exported(
-    small_grid: Study, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = [f"root={root}", f"out={tmp_path}", f"export={tmp_path / 'frames'}"]
-    assert main([*arguments, "--quiet"]) == 0
-    assert "Exported runs.csv, runs.parquet" in capsys.readouterr().out
-    assert len(list((tmp_path / "frames").iterdir())) == 6
-
-
-def test_wandb_is_not_imported_unless_asked_for(
+def test_quiet_prints_no_table_and_wandb_is_not_imported_unless_asked_for(
     small_grid: Study, root: Path, tmp_path: Path
 ) -> None:
     code = (
@@ -91,4 +70,5 @@ def test_wandb_is_not_imported_unless_asked_for(
         f"main(['root={root}', 'out={tmp_path}', '--quiet'])\n"
         "sys.exit('wandb' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "|" not in done.stdout and "9 cells: 6 complete" in done.stdout

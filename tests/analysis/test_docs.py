@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from multirun_analysis import columns
+from multirun_analysis.runs import columns
 from samsweep.cli.tables import TablesOptions
 
 from .conftest import Study, cell, measurement, variant

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from multirun_analysis.arrays import load_arrays
+from multirun_analysis.runs.array_measures import load_arrays
 from multirun_analysis.study import open_study
-from multirun_analysis.tables import study_pages
+from multirun_analysis.tables.study_pages import study_pages
 from samsweep.config import MEASURES, conf_dir
 
 FIGURES = {"spectral_density", "landscape_1d", "landscape_2d"}

@@ -268,7 +268,7 @@ def planned(here, tmp_path, monkeypatch):
     """Gives the plan that a command line makes, in a folder of its own."""
     plans = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(measure, "carry_out", lambda plan, *_, **keys: plans.append(plan))
+    monkeypatch.setattr(measure, "execute", lambda plan, *_, **keys: plans.append(plan))
 
     def planned(*arguments):
         measure.main(list(arguments))

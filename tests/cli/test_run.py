@@ -44,6 +44,7 @@ from safetensors.torch import load_file
         (["-m", "hydra.launcher.gpus=[0]", "device=cpu"], "these cells run on the CPU of"),
         (["rho=0.1,-1", "--config-dir", ".", "-m", "seed=0"], "rho=-1: should be greater"),
         (["-m", "dry_run=true,false"], "dry_run=true,false: give one value for the whole sweep."),
+        (["-m", "hydra.sweep.dir=a,b"], "hydra.sweep.dir=a,b: give one value"),
         (["-m", "+experiment=demo,accuracy"], "each preset brings a grid of its own"),
         (["-m", "hydra.launcher.wokers=2"], "did you mean 'hydra.launcher.workers'?"),
         (
@@ -52,7 +53,7 @@ from safetensors.torch import load_file
         ),
         (["-m", "seed=1,"], "seed=1, cannot be read: look at its quotes, commas and brackets."),
         (["-m", "dry_run=maybe"], "dry_run=maybe: should be a valid boolean."),
-        (["-m", "hydra/sweeper=basic", "dry_run=true"], "hydra/sweeper=basic has no plan to tell"),
+        (["-m", "hydra/sweeper=basic", "dry_run=true"], "hydra/sweeper=basic has no plan"),
     ],
 )
 def test_what_cannot_run_ends_in_one_sentence_and_leaves_nothing(

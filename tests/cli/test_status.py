@@ -117,7 +117,7 @@ def sent_to_slurm(folder, job_id):
     point = Point(run=run, overrides=(), folder=folder)
     cell = PlannedCell(folder=folder, points=(point,), record=None, action="train")
     with launched([cell], Launcher(name="slurm", settings={})) as folders:
-        folders[0].note_jobs({cell.name: job_id})
+        folders[0].record_jobs({cell.key: job_id})
 
 
 @pytest.mark.parametrize(

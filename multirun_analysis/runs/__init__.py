@@ -1,0 +1,1 @@
+"""Records on disk to tidy frames: which columns, which measurements, and how files are read."""

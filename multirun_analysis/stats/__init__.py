@@ -1,0 +1,1 @@
+"""Frames to numbers: means over seeds, paired contrasts, their intervals and tests."""

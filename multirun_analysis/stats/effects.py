@@ -1,0 +1,387 @@
+r"""Direction or magnitude? The 2x2 design, per radius, model and granularity, paired by seed.
+
+With Y(direction source, magnitude source) an outcome of one seed, S for SAM and G for SGD:
+
+* direction D = ½[(Y_SS − Y_GS) + (Y_SG − Y_GG)], magnitude M = ½[(Y_SS − Y_SG) + (Y_GS − Y_GG)];
+* interaction I = Y_SS − Y_SG − Y_GS + Y_GG;
+* M − D = Y_GS − Y_SG, SAMMAGNITUDE less SAMDIRECTION: the headline needs two cells alone.
+
+The unit is the seed. A seed without a value of a contrast is left out of it and counted. SGD has
+one cell per seed whatever the radius and the granularity, SAM one whatever the granularity. Designs
+of different recipes, ascents and granularities stay apart, ln lambda_max of different measurement
+settings too.
+
+Each contrast is given plain and, where there are cells enough, adjusted for the training loss
+(:func:`.adjusted_for_fit`). Tests are the sign-flip tests of
+:mod:`multirun_analysis.stats.paired`; p is adjusted in the families of
+:mod:`multirun_analysis.stats.families`. Intervals are adjusted for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from multirun_analysis.stats.families import with_families
+from multirun_analysis.stats.outcomes import OUTCOMES, Outcome, adjusted_for_fit, outcomes_of
+from multirun_analysis.stats.paired import ALPHA, Array, describe_groups
+from multirun_analysis.wording.labels import recipe_titles
+from samsweep.config import CORNERS, DATASETS, MODELS, Ascent, Confirmatory, Granularity
+
+HYBRIDS = ("samdirection", "sammagnitude")
+
+#: The contrasts, as weights of the corners' outcomes; the headline first.
+EFFECTS: Mapping[str, Mapping[str, float]] = {
+    "magnitude_minus_direction": {"sammagnitude": 1, "samdirection": -1},
+    "direction": {"sam": 0.5, "sammagnitude": -0.5, "samdirection": 0.5, "sgd": -0.5},
+    "magnitude": {"sam": 0.5, "samdirection": -0.5, "sammagnitude": 0.5, "sgd": -0.5},
+    "interaction": {"sam": 1, "samdirection": -1, "sammagnitude": -1, "sgd": 1},
+    "direction_at_sgd_magnitude": {"samdirection": 1, "sgd": -1},
+    "direction_at_sam_magnitude": {"sam": 1, "sammagnitude": -1},
+    "magnitude_at_sgd_direction": {"sammagnitude": 1, "sgd": -1},
+    "magnitude_at_sam_direction": {"sam": 1, "samdirection": -1},
+}
+HEADLINE = next(iter(EFFECTS))
+SIMPLE_EFFECTS = tuple(name for name in EFFECTS if "_at_" in name)
+
+#: An interaction larger than this share of the larger main effect says that neither main effect
+#: speaks for both levels of the other factor: simple effects belong beside them.
+LARGE_INTERACTION = 0.5
+
+#: What one 2x2 design is about; radii are its points.
+DESIGN = ("recipe_key", "model", "ascent", "eta", "scaled", "granularity")
+_POINT = (*DESIGN, "rho")
+
+#: Columns of :func:`estimate_effects`.
+EFFECT_COLUMNS: Mapping[str, str] = {
+    "recipe_key": "string",
+    "recipe": "string",  # its title
+    "dataset": "string",
+    "epochs": "Int64",
+    "settings_key": "string",  # of the measurement; <NA> for outcomes of training
+    "settings_label": "string",
+    "model": "string",
+    "ascent": "string",
+    "eta": "float64",  # NaN but for the adaptive ascent
+    "scaled": "string",  # <NA> but for the adaptive ascent of all weights
+    "granularity": "string",
+    "outcome": "string",  # one of OUTCOMES
+    "rho": "float64",
+    "effect": "string",  # a key of EFFECTS
+    "estimate": "float64",  # mean over seeds
+    "median": "float64",
+    "n": "Int64",  # seeds with all values
+    "n_lost": "Int64",  # seeds left out: the sum of the next three
+    "n_diverged": "Int64",  # a cell diverged
+    "n_failed": "Int64",  # none did, but one failed
+    "n_missing": "Int64",  # not trained or not measured yet, or not there at all
+    "n_unconverged": "Int64",  # of the n: an eigenvalue did not reach its tolerance
+    "t_low": "float64",  # 95 %, NaN for one seed or none, and where all seeds agree exactly
+    "t_high": "float64",
+    "bca_low": "float64",  # 95 %, NaN below eight seeds
+    "bca_high": "float64",
+    "p": "float64",  # sign flip
+    "family": "string",  # confirmatory (Holm) or exploratory (Benjamini-Hochberg)
+    "p_adjusted": "float64",
+    "family_size": "Int64",
+    "seeds_needed": "Int64",  # in all, for the family to be able to find anything
+    "fit_estimate": "float64",  # the contrast adjusted for the training loss
+    "fit_low": "float64",  # 95 % t
+    "fit_high": "float64",
+    "fit_p": "float64",  # sign flip, adjusted for no number of tests
+    "fit_r2": "float64",  # share of the outcome's variance that loss and seeds explain
+    "interaction_large": "boolean",  # significant, or larger than half the larger main effect
+}
+
+#: Columns of :func:`published_effects`.
+PUBLISHED_COLUMNS: Mapping[str, str] = {
+    "source": "string",
+    "dataset": "string",
+    "reading": "string",  # of the two names: by_name, or as_coded
+    "model": "string",
+    "granularity": "string",
+    "outcome": "string",  # test_accuracy or log_sharpness
+    "rho": "float64",
+    "effect": "string",
+    "estimate": "float64",  # NaN where a number was not published
+}
+
+#: A contrast within this share of its largest outcome is rounding, and zero.
+_ROUNDING = 1e-13
+
+
+# --------------------------------------------------------------------------- public
+
+
+def estimate_effects(
+    runs: pd.DataFrame, measurements: pd.DataFrame, plan: Confirmatory | None = None
+) -> pd.DataFrame:
+    """All contrasts of a study with their intervals and tests.
+
+    Args:
+        runs: Frame of :func:`.load_runs`, of one study.
+        measurements: Frame of :func:`.load_measurements`.
+        plan: The tests that were named beforehand; without, all are exploratory.
+
+    Returns:
+        :data:`EFFECT_COLUMNS`, a row per design, outcome (and its measurement), radius and effect,
+        wherever each of the effect's corners has a cell of whatever status. Empty without hybrids.
+    """
+    cells = runs.reset_index(drop=True)
+    quads = _quads(cells)
+    parts = [_plain_and_adjusted(quads, one, cells) for one in outcomes_of(cells, measurements)]
+    effects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    effects = _described(effects.reindex(columns=list(EFFECT_COLUMNS)), cells)
+    effects = with_families(effects, plan).astype(dict(EFFECT_COLUMNS))
+    return _in_order(effects.assign(interaction_large=_large_interactions(effects)))
+
+
+def published_effects(reference: pd.DataFrame) -> pd.DataFrame:
+    """Point contrasts of published tables: single values allow neither intervals nor tests.
+
+    Returns:
+        :data:`PUBLISHED_COLUMNS`, under both readings of the names of the hybrids; ``attrs`` of the
+        reference. The sharpness enters by its logarithm.
+    """
+    parts = [
+        _published_part(reference, quantity, reading)
+        for reading in _READINGS
+        for quantity in ("accuracy", "sharpness")
+    ]
+    effects = pd.concat(parts, ignore_index=True)[list(PUBLISHED_COLUMNS)]
+    effects = effects.astype(dict(PUBLISHED_COLUMNS))
+    effects.attrs.update(reference.attrs)
+    return effects
+
+
+# --------------------------------------------------------------------------- cells of the design
+
+#: What a corner's cell has in common with the other corners of its design.
+_SHARED = {
+    "sgd": ("recipe_key", "model", "seed"),
+    "sam": ("recipe_key", "model", "ascent", "eta", "scaled", "rho", "seed"),
+    **{hybrid: (*_POINT, "seed") for hybrid in HYBRIDS},
+}
+
+
+def _quads(cells: pd.DataFrame) -> pd.DataFrame:
+    """The corners of every design, radius and seed of which there is a hybrid.
+
+    Returns:
+        A row per point and seed: the keys, ``point`` (a number), and for each corner the row of its
+        cell in ``cells``, -1 where there is none.
+    """
+    placed = cells[list(_POINT) + ["seed"]].assign(corner=_corners(cells), row=cells.index)
+    hybrids = placed[placed["corner"].isin(HYBRIDS)]
+    quads = hybrids[[*_POINT, "seed"]].drop_duplicates()
+    for corner, shared in _SHARED.items():
+        found = placed.loc[placed["corner"] == corner, [*shared, "row"]]
+        found = found.rename(columns={"row": corner})
+        # Two cells of one seed in one corner would count it twice.
+        quads = quads.merge(found, on=list(shared), how="left", validate="many_to_one")
+    quads[list(_SHARED)] = quads[list(_SHARED)].fillna(-1).astype(np.intp)
+    return quads.assign(point=quads.groupby(list(_POINT), dropna=False, sort=False).ngroup())
+
+
+def _corners(cells: pd.DataFrame) -> pd.Series[str]:
+    """Each cell's corner by what it computed, whatever its name; NA for SGDHESS."""
+    sources = zip(cells["direction"], cells["magnitude"], strict=True)
+    corners = pd.Series([CORNERS[pair] for pair in sources], index=cells.index, dtype="string")
+    return corners.mask(cells["curvature"].notna())
+
+
+# --------------------------------------------------------------------------- contrasts
+
+
+def _plain_and_adjusted(quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFrame) -> pd.DataFrame:
+    """Rows of one outcome, with the same contrasts of what the training loss leaves of it."""
+    residuals, explained = adjusted_for_fit(outcome, cells)
+    plain = _outcome_effects(quads, outcome, cells)
+    # Both are rows of the same points and effects, in one order.
+    adjusted = _outcome_effects(quads, residuals, cells, bootstrap=False)
+    return plain.assign(
+        **{ours: adjusted[theirs] for ours, theirs in _ADJUSTED.items()},
+        fit_r2=[
+            explained.get((str(recipe), str(model)), np.nan)
+            for recipe, model in zip(plain["recipe_key"], plain["model"], strict=True)
+        ],
+    )
+
+
+_ADJUSTED = {
+    "fit_estimate": "estimate",
+    "fit_low": "t_low",
+    "fit_high": "t_high",
+    "fit_p": "p",
+}
+
+
+def _outcome_effects(
+    quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFrame, *, bootstrap: bool = True
+) -> pd.DataFrame:
+    """Rows of one outcome: all effects at all points where they are planned."""
+    if outcome.recipe_key is not None:
+        quads = quads[quads["recipe_key"] == outcome.recipe_key]
+    quads = quads.assign(point=pd.factorize(quads["point"])[0])
+    points = quads.drop_duplicates("point")[list(_POINT)].reset_index(drop=True)
+    seeds = pd.concat(
+        [_contrast(quads, outcome, cells, effect) for effect in EFFECTS], ignore_index=True
+    )
+    tests = seeds.drop_duplicates(["effect", "point"])[["effect", "point"]].reset_index(drop=True)
+    numbers = seeds.groupby(["effect", "point"], sort=False).ngroup().to_numpy()
+    found = seeds["value"].notna().to_numpy()
+    values = seeds["value"].to_numpy(dtype=float)
+    described = describe_groups(values[found], numbers[found], len(tests), bootstrap=bootstrap)
+    counts = {
+        name: np.bincount(numbers, weights=seeds[name], minlength=len(tests)).astype(int)
+        for name in _COUNTS
+    }
+    rows = points.iloc[tests["point"]].reset_index(drop=True)
+    return pd.concat([rows, tests[["effect"]], described], axis="columns").assign(
+        outcome=outcome.name,
+        **outcome.described,
+        **counts,
+        n_lost=counts["n_diverged"] + counts["n_failed"] + counts["n_missing"],
+    )
+
+
+_COUNTS = ("n_diverged", "n_failed", "n_missing", "n_unconverged")
+
+
+def _contrast(
+    quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFrame, effect: str
+) -> pd.DataFrame:
+    """One effect on one outcome, a row per point and seed, where the effect is planned.
+
+    A seed belongs to it once one of its hybrids has a cell: SGD and SAM alone may have more seeds.
+    """
+    weights = EFFECTS[effect]
+    rows = quads[list(weights)].to_numpy()
+    there = rows >= 0
+    hybrid = there[:, [corner in HYBRIDS for corner in weights]].any(axis=1)
+    seeds = hybrid & _planned(quads["point"].to_numpy(), there)
+    rows, there = rows[seeds], there[seeds]
+    value = _combined(_taken(outcome.values, rows, np.nan), np.array(list(weights.values())))
+    lost = np.isnan(value)
+    statuses = cells["status"].to_numpy(dtype=object)
+    diverged = lost & (_taken(statuses == "diverged", rows, False)).any(axis=1)
+    failed = lost & ~diverged & (_taken(statuses == "failed", rows, False)).any(axis=1)
+    return pd.DataFrame(
+        {
+            "effect": effect,
+            "point": quads["point"].to_numpy()[seeds],
+            "value": value,
+            "n_diverged": diverged,
+            "n_failed": failed,
+            "n_missing": lost & ~diverged & ~failed,
+            "n_unconverged": ~lost & _taken(outcome.unconverged, rows, False).any(axis=1),
+        }
+    )
+
+
+def _planned(point: npt.NDArray[np.intp], there: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Whether each of the corners has a cell of some seed at a row's point."""
+    found = np.zeros((point.max(initial=-1) + 1, there.shape[1]), dtype=bool)
+    np.logical_or.at(found, point, there)
+    return np.asarray(found.all(axis=1))[point]
+
+
+def _taken(column: npt.NDArray[np.generic], rows: npt.NDArray[np.intp], absent: object) -> Array:
+    """A column's entries at rows, of the shape of ``rows``; ``absent`` at -1."""
+    return np.append(column, np.array([absent], dtype=column.dtype))[rows]
+
+
+def _combined(outcomes: Array, weights: Array) -> Array:
+    """The contrast of each row of outcomes, exactly zero where it is rounding alone."""
+    contrast = outcomes @ weights
+    scale = np.abs(outcomes).max(axis=1, initial=0.0)
+    return np.where(np.abs(contrast) <= _ROUNDING * scale, 0.0, contrast)
+
+
+# --------------------------------------------------------------------------- families
+
+
+def _described(effects: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """With the names that go with a recipe's key."""
+    recipes = cells.drop_duplicates("recipe_key").set_index("recipe_key")
+    keys = effects["recipe_key"]
+    return effects.assign(
+        recipe=keys.map(recipe_titles(cells)),
+        dataset=keys.map(recipes["dataset"]),
+        epochs=keys.map(recipes["epochs"]),
+    ).astype(dict(EFFECT_COLUMNS))
+
+
+def _large_interactions(effects: pd.DataFrame) -> pd.Series[bool]:
+    """Whether the interaction at a row's point asks for simple effects."""
+    keys = ["settings_key", "outcome", *_POINT]
+    point = effects.groupby(keys, dropna=False, sort=False).ngroup()
+    by_point = effects.assign(point=point).set_index("point")
+    significant = by_point["p_adjusted"] <= ALPHA
+    size = by_point["estimate"].abs()
+    interaction = by_point["effect"] == "interaction"
+    main = by_point["effect"].isin(["direction", "magnitude"])
+    largest = size[main].groupby(level="point").max()
+    large = size[interaction] > LARGE_INTERACTION * largest.reindex(size[interaction].index)
+    asks = large | significant[interaction]
+    return point.map(asks).astype("boolean").fillna(False)
+
+
+def _in_order(effects: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the order of the registries."""
+    registries: Mapping[str, Sequence[str]] = {
+        "dataset": list(DATASETS),
+        "outcome": OUTCOMES,
+        "ascent": get_args(Ascent),
+        "granularity": get_args(Granularity),
+        "effect": list(EFFECTS),
+        "model": list(MODELS),
+    }
+    ranked = effects.assign(
+        **{name: pd.Categorical(effects[name], list(order)) for name, order in registries.items()}
+    )
+    by = [
+        "dataset",
+        "recipe",
+        "outcome",
+        "settings_label",
+        "settings_key",
+        "ascent",
+        "eta",
+        "scaled",
+    ]
+    order = ranked.sort_values([*by, "granularity", "effect", "model", "rho"], kind="stable").index
+    return effects.loc[order].reset_index(drop=True)
+
+
+# --------------------------------------------------------------------------- published tables
+
+_READINGS = {"by_name": "variant", "as_coded": "variant_as_coded"}
+_PUBLISHED_OUTCOMES = {"accuracy": "test_accuracy", "sharpness": "log_sharpness"}
+
+
+def _published_part(reference: pd.DataFrame, quantity: str, reading: str) -> pd.DataFrame:
+    numbers = reference[reference["quantity"] == quantity].reset_index(drop=True)
+    sources = {corner: pair for pair, corner in CORNERS.items()}
+    names = numbers[_READINGS[reading]]
+    cells = numbers.assign(
+        direction=[sources.get(name, ("sgd", "sgd"))[0] for name in names],
+        magnitude=[sources.get(name, ("sgd", "sgd"))[1] for name in names],
+        curvature=names.where(~names.isin(list(sources))),
+        ascent=pd.Series("plain", index=numbers.index),
+        eta=np.nan,
+        scaled=pd.Series(pd.NA, index=numbers.index, dtype="string"),
+        recipe_key="published",
+        seed=0,
+        status="complete",
+    )
+    values = numbers["value"].to_numpy(dtype=float)
+    values = np.log(values) if quantity == "sharpness" else values
+    outcome = Outcome(_PUBLISHED_OUTCOMES[quantity], values, np.zeros(len(cells), dtype=bool))
+    effects = _outcome_effects(_quads(cells), outcome, cells)
+    described = {name: numbers[name].iloc[0] for name in ("source", "dataset")}
+    return effects.assign(reading=reading, **described)

@@ -1,0 +1,131 @@
+"""The outcomes of a study: a number of each cell, as trained and adjusted for how well it fits.
+
+Curvature and accuracy go with the training loss: a network that fits less is flatter, whatever made
+it fit less. The adjusted outcome is what a regression on the training loss leaves (analysis of
+covariance): of the cells of one recipe and model, on the loss, its square and the seeds.
+
+The training loss may be a *mediator*: if a variant makes flat minima by fitting less, adjusting for
+the fit takes away a part of its effect. A contrast that vanishes so refutes nothing; it says that
+these cells do not distinguish the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from multirun_analysis.runs.measurements import of_largest_eigenvalue
+from multirun_analysis.stats.paired import Array
+
+#: Outcomes of training: the last epoch's, but for the accuracy at best validation. The
+#: generalisation gap is training accuracy (on the labels as trained) less test accuracy.
+TRAINING_OUTCOMES = (
+    "test_accuracy",
+    "best_test_accuracy",
+    "test_loss",
+    "train_loss",
+    "generalization_gap",
+    "weight_norm",
+)
+OUTCOMES = (
+    "test_accuracy",
+    "best_test_accuracy",
+    "log_lambda_max",
+    "train_loss",
+    "generalization_gap",
+    "test_loss",
+    "weight_norm",
+)
+
+#: What the outcomes are adjusted for: the last epoch's, on training images as they are.
+COVARIATE = "train_loss"
+#: Cells beyond the coefficients of a regression, below which nothing is adjusted.
+MIN_FREEDOM = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A number of each cell.
+
+    Args:
+        name: One of :data:`OUTCOMES`.
+        values: Of shape (cells,), NaN where there is none.
+        unconverged: Of shape (cells,): whether a value missed its tolerance.
+        described: What else belongs into the rows: the measurement.
+        recipe_key: The one recipe that has it; None for all.
+    """
+
+    name: str
+    values: Array
+    unconverged: npt.NDArray[np.bool_]
+    described: Mapping[str, Any] = field(default_factory=dict)
+    recipe_key: str | None = None
+
+
+def outcomes_of(cells: pd.DataFrame, measurements: pd.DataFrame) -> Iterator[Outcome]:
+    """Every outcome that a study has.
+
+    Yields:
+        One for each of :data:`TRAINING_OUTCOMES`, and ``log_lambda_max`` for each recipe and
+        measurement settings.
+    """
+    complete = cells["status"] == "complete"
+    known = cells.assign(generalization_gap=cells["train_accuracy"] - cells["test_accuracy"])
+    for name in TRAINING_OUTCOMES:
+        values = known[name].where(complete).to_numpy(dtype=float)
+        yield Outcome(name, _finite(values), np.zeros(len(cells), dtype=bool))
+    eigenvalues = of_largest_eigenvalue(measurements)
+    for (recipe_key, settings_key), rows in eigenvalues.groupby(["recipe_key", "settings_key"]):
+        found = rows.drop_duplicates("cell_id").set_index("cell_id")
+        found = found[["lambda_max", "converged"]].reindex(cells["cell_id"])
+        lambda_max = found["lambda_max"].to_numpy(dtype=float)
+        positive = (lambda_max > 0) & complete.to_numpy(dtype=bool)
+        logs = np.log(lambda_max, where=positive, out=np.full(len(cells), np.nan))
+        unconverged = ~found["converged"].astype("boolean").fillna(True).to_numpy(dtype=bool)
+        settings = {"settings_key": settings_key, "settings_label": rows["settings_label"].iloc[0]}
+        yield Outcome("log_lambda_max", _finite(logs), unconverged, settings, str(recipe_key))
+
+
+def adjusted_for_fit(
+    outcome: Outcome, cells: pd.DataFrame
+) -> tuple[Outcome, dict[tuple[str, str], float]]:
+    """An outcome without what the training loss explains, in the cells of SGD, SAM and hybrids.
+
+    Returns:
+        Residuals, NaN where the outcome or the loss is, and where fewer than :data:`MIN_FREEDOM`
+        cells are left beyond the regression's coefficients; and the share of variance that the
+        regression explains, by ``recipe_key`` and model.
+    """
+    residuals, shares = np.full(len(cells), np.nan), {}
+    loss = cells[COVARIATE].to_numpy(dtype=float)
+    # The training loss itself has nothing left to adjust.
+    usable = np.isfinite(outcome.values) & np.isfinite(loss) & (outcome.name != COVARIATE)
+    usable &= cells["curvature"].isna().to_numpy()
+    for (recipe_key, model), rows in cells[usable].groupby(["recipe_key", "model"], sort=False):
+        found = rows.index.to_numpy()
+        residuals[found], shares[str(recipe_key), str(model)] = _regression(
+            outcome.values[found], loss[found], rows["seed"].to_numpy(dtype=int)
+        )
+    return replace(outcome, values=residuals, described={}), shares
+
+
+def _regression(values: Array, loss: Array, seeds: npt.NDArray[np.int_]) -> tuple[Array, float]:
+    """Residuals of a least-squares fit on loss, its square and the seeds; and its R²."""
+    x = (loss - loss.mean()) / (loss.std() or 1.0)
+    of_seed = np.unique(seeds)[None, :] == seeds[:, None]
+    design = np.column_stack([x, x**2, of_seed])
+    if len(values) < design.shape[1] + MIN_FREEDOM:
+        return np.full(len(values), np.nan), np.nan
+    coefficients, *_ = np.linalg.lstsq(design, values, rcond=None)
+    residuals = values - design @ coefficients
+    spread = values.var()
+    return residuals, float(1 - residuals.var() / spread) if spread else np.nan
+
+
+def _finite(values: Array) -> Array:
+    return np.where(np.isfinite(values), values, np.nan)

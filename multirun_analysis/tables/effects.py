@@ -1,0 +1,293 @@
+"""Effects for people: their names, their numbers as text, and pages of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from multirun_analysis.stats.effects import EFFECTS, SIMPLE_EFFECTS
+from multirun_analysis.stats.families import CONFIRMATORY
+from multirun_analysis.tables.pages import Page, Section
+from multirun_analysis.wording.numbers import decimals_of, interval_text, number, p_text, signed
+
+#: What an effect compares, for the rows of a table.
+EFFECT_LABELS: Mapping[str, str] = {
+    "magnitude_minus_direction": "M − D: SAMMAGNITUDE less SAMDIRECTION",
+    "direction": "direction D",
+    "magnitude": "magnitude M",
+    "interaction": "interaction I",
+    "direction_at_sgd_magnitude": "direction, at SGD's magnitude",
+    "direction_at_sam_magnitude": "direction, at SAM's magnitude",
+    "magnitude_at_sgd_direction": "magnitude, at SGD's direction",
+    "magnitude_at_sam_direction": "magnitude, at SAM's direction",
+}
+#: Outcomes with their units.
+OUTCOME_LABELS: Mapping[str, str] = {
+    "test_accuracy": "test accuracy (percentage points)",
+    "best_test_accuracy": "test accuracy at best validation (percentage points)",
+    "train_loss": "training loss (nats)",
+    "generalization_gap": "generalisation gap, training less test accuracy (percentage points)",
+    "val_accuracy": "validation accuracy (percentage points)",
+    "log_directional_curvature": "ln of the curvature along g",
+    "test_loss": "test loss (nats)",
+    "log_lambda_max": "ln lambda_max",
+    "weight_norm": "weight norm",
+    "log_sharpness": "ln of the published sharpness",
+}
+GRANULARITY_LABELS: Mapping[str, str] = {
+    "element": "element-wise",
+    "tensor": "per-tensor",
+    "global": "global",
+}
+READING_LABELS: Mapping[str, str] = {
+    "by_name": "by the names of the published rows",
+    "as_coded": "by what the published code computes",
+}
+
+_MISSING = "??"
+
+_LEGEND = (
+    "Each number is the mean over seeds of a contrast within a seed, with a 95 % t interval; BCa "
+    "is the bootstrap over whole seeds, from 8 seeds on. The intervals are not adjusted for their "
+    "number. At equal fit: the same contrast of what a regression on the training loss, its square "
+    "and the seeds leaves of the outcome, over all cells of SGD, SAM and hybrids of the recipe and "
+    "model; the training loss may be a mediator, so that a contrast that vanishes there refutes "
+    "nothing. p is that of the two-sided sign-flip test (exact up to 16 seeds). Confirmatory tests "
+    "were named by the study's preset and are adjusted together (Holm); all others are exploratory "
+    "and adjusted together for the false discovery rate (BH, Benjamini-Hochberg); both counts "
+    "include planned tests without a result. Seeds without all values of a contrast are left out "
+    "and counted: if cells diverge, the numbers speak only of the seeds that did not. Simple "
+    "effects are shown where the interaction is significant, or is larger than half the larger "
+    f"main effect. {_MISSING}: no seed has all values."
+)
+_PUBLISHED_LEGEND = (
+    "Single values, without seeds: these are point contrasts without intervals or tests. "
+    f"{_MISSING}: a number that the contrast needs was not published."
+)
+
+Row = Mapping[Any, Any]
+
+
+# --------------------------------------------------------------------------- of a study
+
+
+def effects_page(effects: pd.DataFrame) -> Page:
+    """The contrasts of a study, a table for each outcome and design."""
+    return Page(
+        name="effects",
+        title="Direction or magnitude: the 2x2 design, paired by seed",
+        legend=_LEGEND,
+        sections=tuple(_sections(effects)),
+        data=effects,
+    )
+
+
+def _sections(effects: pd.DataFrame) -> Iterator[Section]:
+    for _, recipe in effects.groupby("recipe_key", sort=False):
+        yield Section(heading=recipe["recipe"].iloc[0])
+        keys = ["outcome", "settings_key", "ascent", "eta", "scaled", "granularity"]
+        for _, table in recipe.groupby(keys, sort=False, dropna=False):
+            yield Section(heading=design_title(table.iloc[0]), level=3, table=_table(table))
+
+
+def design_title(row: Row | pd.Series[Any]) -> str:
+    """Outcome, measurement, granularity and ascent in words."""
+    parts = [OUTCOME_LABELS[row["outcome"]]]
+    if not pd.isna(row["settings_label"]):
+        parts.append(str(row["settings_label"]))
+    parts.append(f"{GRANULARITY_LABELS[row['granularity']]} granularity")
+    if row["ascent"] == "adaptive":
+        scaled = ", unscaled norms" * bool(pd.isna(row["scaled"]))
+        parts.append(f"adaptive ascent, eta {number(row['eta'])}{scaled}")
+    return ", ".join(parts)
+
+
+def _table(effects: pd.DataFrame) -> pd.DataFrame:
+    shown = ~effects["effect"].isin(SIMPLE_EFFECTS) | effects["interaction_large"]
+    rows = effects[shown].to_dict("records")
+    return pd.DataFrame([table_row(row) for row in rows], dtype="object")
+
+
+def table_row(row: Row) -> dict[str, str]:
+    """An effect's row of a table; ``??`` where no seed has all values."""
+    found = row["n"] > 0
+    return {
+        "effect": EFFECT_LABELS[row["effect"]],
+        "model": row["model"],
+        "rho": number(row["rho"]),
+        "mean [95 % t]": interval_text(row) if found else _MISSING,
+        "[95 % BCa]": _bca_text(row),
+        "median": signed(row["median"], decimals_of(row)) if found else _MISSING,
+        "at equal fit [95 % t]": _fit_text(row),
+        "p": p_text(row["p"]) if found else _MISSING,
+        "p adjusted": _adjusted_text(row) if found else _MISSING,
+        "seeds": _seeds_text(row),
+    }
+
+
+def _adjusted_text(row: Row) -> str:
+    how = "Holm" if row["family"] == CONFIRMATORY else "BH"
+    return f"{p_text(row['p_adjusted'])} ({how}, {row['family_size']})"
+
+
+def _fit_text(row: Row) -> str:
+    """The contrast at equal training loss; blank where there are too few cells to adjust."""
+    columns = {"estimate": "fit_estimate", "t_low": "fit_low", "t_high": "fit_high"}
+    fit = {ours: row[theirs] for ours, theirs in columns.items()}
+    return "" if pd.isna(fit["estimate"]) else interval_text(fit)
+
+
+def _seeds_text(row: Row) -> str:
+    unconverged = f"{row['n_unconverged']} not converged"
+    return ", ".join([str(row["n"]), *lost_notes(row), *[unconverged] * bool(row["n_unconverged"])])
+
+
+def _bca_text(row: Row) -> str:
+    if pd.isna(row["bca_low"]):
+        return ""
+    return (
+        f"[{signed(row['bca_low'], decimals_of(row))}, {signed(row['bca_high'], decimals_of(row))}]"
+    )
+
+
+def lost_notes(row: Row) -> list[str]:
+    """Why seeds of an effect have no value.
+
+    >>> lost_notes({"n_diverged": 1, "n_failed": 0, "n_missing": 2})
+    ['1 diverged', '2 missing']
+    """
+    counts = {what: row[f"n_{what}"] for what in ("diverged", "failed", "missing")}
+    return [f"{count} {what}" for what, count in counts.items() if count]
+
+
+# --------------------------------------------------------------------------- beside the design
+
+_CURVATURE_LEGEND = (
+    "SGDHESS less SGD of the same seed: mean over seeds with a 95 % t interval. rho is the factor "
+    "of the curvature term. p is that of the two-sided sign-flip test (exact up to 16 seeds), of "
+    "each test alone: these are exploratory, and p is adjusted for no number of them."
+)
+_MATCHED_LEGEND = (
+    "SAMMAGNITUDE less SAMDIRECTION of the same seed, each in its first epoch whose training loss "
+    "is at or below a level that all seeds of both reach: mean over seeds with a 95 % t interval. "
+    "The loss is the mean over an epoch's mini-batches, augmented and on the way. The epochs "
+    "differ, and with them the learning rate: this compares two trainings on their way, not their "
+    "ends. Only what histories hold can be matched: the largest eigenvalue and the test accuracy "
+    "are taken at the end. The curvature along g is that of mini-batches at w. p is that of the "
+    "two-sided sign-flip test, of each test alone: these are exploratory."
+)
+
+
+def curvature_page(effects: pd.DataFrame, recipes: Mapping[str, str]) -> Page:
+    """What SGDHESS changes against SGD."""
+    return _contrast_page(
+        "sgdhess_effects", "SGDHESS less SGD, paired by seed", _CURVATURE_LEGEND, effects, recipes
+    )
+
+
+def matched_page(effects: pd.DataFrame, recipes: Mapping[str, str]) -> Page:
+    """The headline contrast at equal training loss."""
+    return _contrast_page(
+        "matched",
+        "Magnitude less direction at equal training loss",
+        _MATCHED_LEGEND,
+        effects,
+        recipes,
+    )
+
+
+def _contrast_page(
+    name: str, title: str, legend: str, effects: pd.DataFrame, recipes: Mapping[str, str]
+) -> Page:
+    """A table for each recipe and outcome."""
+    sections = []
+    for key, recipe in effects.groupby("recipe_key", sort=False):
+        sections.append(Section(heading=recipes[str(key)]))
+        by = ["outcome", "settings_label"] if "settings_label" in recipe else ["outcome"]
+        for _, rows in recipe.groupby(by, sort=False, dropna=False):
+            sections.append(_contrast_section(rows.to_dict("records")))
+    return Page(name=name, title=title, legend=legend, sections=tuple(sections), data=effects)
+
+
+def _contrast_section(rows: Sequence[Row]) -> Section:
+    first = rows[0]
+    measured = first.get("settings_label")
+    heading = OUTCOME_LABELS[first["outcome"]]
+    return Section(
+        heading=heading if pd.isna(measured) else f"{heading}, {measured}",
+        level=3,
+        table=pd.DataFrame([_contrast_row(row) for row in rows], dtype="object"),
+    )
+
+
+def _contrast_row(row: Row) -> dict[str, str]:
+    design = (
+        {"curvature": row["curvature"], "rho": number(row["rho"])}
+        if "curvature" in row
+        else {
+            "granularity": GRANULARITY_LABELS[row["granularity"]],
+            "ascent": row["ascent"],
+            "rho": number(row["rho"]),
+            "training loss": f"{row['level']:.3f}",
+            "epoch, SAMDIRECTION": f"{row['epoch_samdirection']:.1f}",
+            "epoch, SAMMAGNITUDE": f"{row['epoch_sammagnitude']:.1f}",
+        }
+    )
+    return {
+        "model": row["model"],
+        **design,
+        "mean [95 % t]": interval_text(row),
+        "p": p_text(row["p"]),
+        "seeds": str(row["n"]),
+    }
+
+
+# --------------------------------------------------------------------------- published
+
+
+def published_page(published: pd.DataFrame) -> Page:
+    """What published tables support, under both readings of the hybrids' names."""
+    sections = [
+        Section(
+            heading=f"{OUTCOME_LABELS[str(outcome)]}, {READING_LABELS[str(reading)]}",
+            table=_published_table(table),
+        )
+        for (reading, outcome), table in published.groupby(["reading", "outcome"], sort=False)
+    ]
+    return Page(
+        name="published_effects",
+        title="Direction or magnitude, from published single values",
+        legend=_PUBLISHED_LEGEND,
+        sections=(
+            Section(heading="Source", text=_source(published)),
+            *sections,
+        ),
+        data=published,
+    )
+
+
+def _source(published: pd.DataFrame) -> tuple[str, ...]:
+    attrs = published.attrs
+    if not attrs:
+        return ()
+    return (attrs["source"], attrs["protocol"], *attrs["readings"].values(), *attrs["caveats"])
+
+
+def _published_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Model and effect by rho."""
+    main = table[~table["effect"].isin(SIMPLE_EFFECTS)]
+    texts = main.assign(
+        text=[_MISSING if pd.isna(e) else signed(e, 2) for e in main["estimate"]],
+        effect=pd.Categorical(main["effect"], list(EFFECTS)).rename_categories(EFFECT_LABELS),
+        rho=[f"rho={number(rho)}" for rho in main["rho"]],
+    )
+    rows = texts.groupby(["model", "effect"], sort=False, observed=True)
+    return pd.DataFrame(
+        [
+            {"model": model, "effect": effect, **dict(zip(row["rho"], row["text"], strict=True))}
+            for (model, effect), row in rows
+        ],
+        dtype="object",
+    ).fillna("")

@@ -1,0 +1,58 @@
+"""Every page of tables of a study, in their order."""
+
+from __future__ import annotations
+
+from multirun_analysis.references import load_reference
+from multirun_analysis.runs.measurements import of_largest_eigenvalue, with_numbers
+from multirun_analysis.stats.curvature import curvature_effects
+from multirun_analysis.stats.effects import published_effects
+from multirun_analysis.stats.summary import NEEDED, join_measurements, ordered_recipes
+from multirun_analysis.study import Study
+from multirun_analysis.tables.accuracy import ACCURACIES, accuracy_page
+from multirun_analysis.tables.amplified import amplified_page
+from multirun_analysis.tables.comparison import comparison_page
+from multirun_analysis.tables.effects import (
+    curvature_page,
+    effects_page,
+    matched_page,
+    published_page,
+)
+from multirun_analysis.tables.pages import Page
+from multirun_analysis.tables.sgdhess import sgdhess_page
+from multirun_analysis.tables.sharpness import measure_pages, sharpness_page
+from multirun_analysis.tables.verdicts import verdicts_page
+
+
+def study_pages(study: Study) -> list[Page]:
+    """What was measured: accuracy, sharpness, SGD beside SGDHESS, amplified share.
+
+    The largest eigenvalue is the page ``sharpness``; of every other quantity that was measured
+    there is a page with the name of its measure.
+    """
+    recipes = ordered_recipes(study.runs)
+    joined = join_measurements(study.runs[list(NEEDED)], with_numbers(study.measurements))
+    return [
+        *(accuracy_page(study.name, study.runs, column) for column in ACCURACIES),
+        sharpness_page(study.name, recipes, of_largest_eigenvalue(joined)),
+        *measure_pages(study.name, recipes, joined),
+        sgdhess_page(study.name, recipes, study.runs, joined),
+        amplified_page(study, recipes),
+    ]
+
+
+def effect_pages(study: Study) -> list[Page]:
+    """Contrasts, each page where there are any: of hybrids with their verdicts, and of SGDHESS."""
+    recipes = ordered_recipes(study.runs)
+    curvature = curvature_effects(study.runs, study.measurements)
+    effects = study.effects
+    return [
+        *([] if effects.empty else [verdicts_page(effects), effects_page(effects)]),
+        *([] if study.matched.empty else [matched_page(study.matched, recipes)]),
+        *([] if curvature.empty else [curvature_page(curvature, recipes)]),
+    ]
+
+
+def reference_pages(study: Study, reference: str) -> list[Page]:
+    """Published numbers beside a study's, and the contrasts that they allow."""
+    published = published_effects(load_reference(reference))
+    return [comparison_page(study, reference), published_page(published)]

@@ -1,0 +1,1 @@
+"""How numbers, optimizers, recipes and measurements are written for people."""

@@ -1,0 +1,275 @@
+"""Names for people: of numbers, optimizers, training recipes and measurements.
+
+A recipe and a measurement have many settings, most of them the same in every cell of a study. A
+label states the few that matter always, and any other one only where it differs, so that two
+different things never carry one name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from multirun_analysis.wording.numbers import number
+from samsweep.config import CORNERS, OptOptions
+
+Values = Mapping[Any, Any]
+Phrase = Callable[[Values], str]
+
+#: Defaults, which labels leave out; anything else is shown in brackets.
+_USUAL_ETA = OptOptions.model_fields["eta"].default
+_USUAL_CURVATURE = "hutchinson"
+
+#: Characters of a setting's value that a label shows, at most.
+_MOST_SHOWN = 60
+#: Whole numbers up to here are floats as well.
+_MOST_EXACT = 2**53
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    r"""A text on one line, in which what a terminal would obey or cannot show is written out.
+
+    Args:
+        text: From anywhere.
+        limit: Most characters; a longer text ends in an ellipsis.
+
+    >>> printable("one\ntwo\x1b[2J")
+    'one\\ntwo\\x1b[2J'
+    """
+    if limit is not None and len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _written_out(c) for c in text)
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def ranking(names: Iterable[str]) -> Callable[[object], int]:
+    """Where a registry lists a name; unknown ones, and none, come last.
+
+    >>> [ranking(["sgd", "sam"])(name) for name in ("sam", "lion", None)]
+    [1, 2, 2]
+    """
+    ranks = {name: rank for rank, name in enumerate(names)}
+    return lambda name: ranks.get(name, len(ranks)) if isinstance(name, str) else len(ranks)
+
+
+def optimizer_label(variant: Values) -> str:
+    """The name of a row: the study's, in capitals, with what that name does not imply.
+
+    Args:
+        variant: The fields of :class:`samsweep.config.Variant`; granularity has its own column.
+
+    >>> optimizer_label({"name": "samdirection", "direction": "sam", "ascent": "adaptive"})
+    'SAMDIRECTION (adaptive, unscaled norms)'
+    """
+    name = variant["name"]
+    extras = [*_ascent_extras(variant), *_curvature_extras(variant), *_corner_extras(variant)]
+    return f"{name.upper()} ({', '.join(extras)})" if extras else name.upper()
+
+
+def _ascent_extras(variant: Values) -> Iterable[str]:
+    implied = "adaptive" if variant["name"] == "asam" else "plain"
+    ascent = variant.get("ascent")
+    if ascent not in (None, implied):
+        yield ascent
+    eta = variant.get("eta")
+    if eta not in (None, _USUAL_ETA):
+        yield f"eta {number(eta)}"
+    # Cells without the key are those that leave out norm layers.
+    if ascent == "adaptive" and variant.get("scaled") is None:
+        yield "unscaled norms"
+
+
+def _curvature_extras(variant: Values) -> Iterable[str]:
+    curvature = variant.get("curvature")
+    if curvature not in (None, _USUAL_CURVATURE):
+        yield curvature.replace("_", "-")
+
+
+def _corner_extras(variant: Values) -> Iterable[str]:
+    """Direction and magnitude, where they are not those of the record's name.
+
+    The published code of the study swaps the two names; no table of ours may do so unnoticed.
+    """
+    direction, magnitude = variant.get("direction", "sgd"), variant.get("magnitude", "sgd")
+    corner = {"asam": "sam", "sgdhess": "sgd"}.get(variant["name"], variant["name"])
+    if "direction" in variant and "magnitude" in variant:
+        if CORNERS[direction, magnitude] != corner:
+            yield f"direction {direction}, magnitude {magnitude}"
+
+
+# --------------------------------------------------------------------------- distinct labels
+
+
+def distinct_labels(
+    items: Mapping[str, Values], *, within: str, core: Iterable[Phrase], extra: Mapping[str, str]
+) -> dict[str, str]:
+    """A label for each item, different for different items.
+
+    Args:
+        items: Settings by a key that is unique to them.
+        within: The setting whose equals are compared when looking for differences.
+        core: Phrases of every label; an empty one is left out.
+        extra: Template of each further setting, shown where it varies.
+
+    Returns:
+        Label by key. Labels that are still equal end in their key.
+    """
+    varying = _varying(items.values(), within, extra)
+    labels = {}
+    for key, values in items.items():
+        phrases = [phrase(values) for phrase in core]
+        phrases += [
+            extra[name].format(setting_text(values.get(name))) for name in varying[values[within]]
+        ]
+        labels[key] = ", ".join(phrase for phrase in phrases if phrase)
+    times = Counter(labels.values())
+    return {key: f"{text} [{key}]" if times[text] > 1 else text for key, text in labels.items()}
+
+
+def _varying(items: Iterable[Values], within: str, names: Iterable[str]) -> dict[object, list[str]]:
+    """The settings that take several values, among the items of each value of ``within``."""
+    seen: dict[object, dict[str, set[str]]] = {}
+    for values in items:
+        shown = seen.setdefault(values[within], {name: set() for name in names})
+        for name in names:
+            shown[name].add(setting_text(values.get(name)))
+    return {
+        value: [name for name, texts in shown.items() if len(texts) > 1]
+        for value, shown in seen.items()
+    }
+
+
+def setting_text(value: Any) -> str:
+    """The value of a setting, for people."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list | tuple | dict):
+        return printable(str(value), _MOST_SHOWN)
+    if pd.isna(value):
+        return "none"
+    if isinstance(value, int | float) and abs(value) < _MOST_EXACT:
+        return number(value)
+    return printable(str(value), _MOST_SHOWN)
+
+
+# --------------------------------------------------------------------------- recipes
+
+_RECIPE_CORE: tuple[Phrase, ...] = (
+    lambda recipe: recipe["dataset"],
+    lambda recipe: f"{recipe['epochs']} epochs",
+    lambda recipe: f"batch {recipe['batch_size']}",
+    lambda recipe: f"{recipe['base'].upper()} lr {number(recipe['lr'])}",
+    lambda recipe: "" if pd.isna(recipe["momentum"]) else f"momentum {number(recipe['momentum'])}",
+    lambda recipe: f"weight decay {number(recipe['weight_decay'])}",
+    lambda recipe: f"label noise {number(recipe['label_noise'])}" if recipe["label_noise"] else "",
+    lambda recipe: "" if recipe["precision"] == "float32" else recipe["precision"],
+)
+
+_RECIPE_EXTRA = {
+    "lr_schedule": "schedule {}",
+    "crop_padding": "crop padding {}",
+    "flip": "flip {}",
+    "cutout": "cutout {}",
+    "cutout_prob": "cutout probability {}",
+    "image_size": "image size {}",
+    "fingerprint": "fingerprint {}",
+    "results_version": "results version {}",
+}
+
+
+def recipe_titles(runs: pd.DataFrame) -> dict[str, str]:
+    """A readable title for each ``recipe_key`` of a frame, different for different recipes."""
+    recipes = runs.drop_duplicates("recipe_key").to_dict("records")
+    items = {recipe["recipe_key"]: recipe for recipe in recipes}
+    return distinct_labels(items, within="dataset", core=_RECIPE_CORE, extra=_RECIPE_EXTRA)
+
+
+# --------------------------------------------------------------------------- measurements
+
+_SETTINGS_CORE = {
+    "num_examples": "{} examples",
+    "weights": "{} weights",
+    "tolerance": "tolerance {}",
+}
+
+#: Settings of single measures without which their numbers say little, as phrases.
+_SECTIONS_CORE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    **{
+        f"{ball}worst_case_{norm}": {
+            "rho {}": (f"worst_case.{ball}rho_{norm}",),
+            "batches of {}": ("worst_case.batch_size",),
+        }
+        for ball in ("", "adaptive_")
+        for norm in ("l2", "linf")
+    },
+    "average_case": {"rho {}": ("average_case.rho",)},
+    "adaptive_average_case": {"rho {}": ("average_case.adaptive_rho",)},
+    "sam_gap": {"rho {}": ("sam_gap.rho",), "batches of {}": ("sam_gap.batch_size",)},
+    "empirical_sam": {
+        "{} batches of {}": ("empirical_sam.num_batches", "empirical_sam.batch_size"),
+        "{} eigenvalues": ("empirical_sam.num_eigenvalues",),
+    },
+}
+
+#: Of the phrases of a section, beside the settings: no setting's name.
+_SECTION = None
+
+
+def _setting_phrase(name: str, template: str) -> Phrase:
+    return lambda values: template.format(setting_text(values[name])) if name in values else ""
+
+
+def _described(name: str, settings: Values) -> dict[Any, Any]:
+    """Settings of a measurement, those aside that its phrases say."""
+    flat = _flat(settings)
+    phrases = []
+    for template, keys in _SECTIONS_CORE.get(name, {}).items():
+        if all(key in flat for key in keys):
+            phrases.append(template.format(*(setting_text(flat.pop(key)) for key in keys)))
+    return {**flat, "name": name, _SECTION: ", ".join(phrases)}
+
+
+def _flat(settings: Values) -> dict[str, Any]:
+    """Settings with those of a section named after it: ``trace.num_samples``."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update({f"{name}.{inner}": setting for inner, setting in value.items()})
+        else:
+            flat[name] = value
+    return flat
+
+
+def settings_labels(measurements: Mapping[str, tuple[str, Values]]) -> dict[str, str]:
+    """A readable label for each measurement, different for different settings.
+
+    Args:
+        measurements: Name and settings of each, by a key that is unique to both.
+    """
+    items = {key: _described(name, settings) for key, (name, settings) in measurements.items()}
+    known = {*_SETTINGS_CORE, "name", _SECTION}
+    others = sorted({name for item in items.values() for name in item} - known)
+    return distinct_labels(
+        items,
+        within="name",
+        core=(
+            lambda item: printable(item["name"], _MOST_SHOWN),
+            *(_setting_phrase(name, template) for name, template in _SETTINGS_CORE.items()),
+            lambda item: item[_SECTION],
+        ),
+        extra={name: _as_template(name) for name in others},
+    )
+
+
+def _as_template(name: str) -> str:
+    """The name of a setting before its value; braces in it are no fields to fill in."""
+    shown = printable(name.replace("_", " ").replace(".", " "), _MOST_SHOWN)
+    return shown.replace("{", "{{").replace("}", "}}") + " {}"
