@@ -63,7 +63,7 @@ def publish(
     except wandb.Error as error:
         raise PublishError(
             f"W&B did not take the tables: {error} Log in with `wandb login`, or use "
-            "--wandb offline."
+            "wandb=offline."
         ) from None
     if mode == "online":
         return f"W&B run {study.name}: {run.url}"

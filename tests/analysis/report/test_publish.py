@@ -80,7 +80,7 @@ def test_an_offline_run_has_tables_html_and_figures(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     small_grid.add(cell(variant("sam", 0.1), seed=1, model="resnet20"), 95.0)
     out = tmp_path / "out"
-    arguments = ["--root", str(root), "--out", str(out), "--quiet"]
+    arguments = [f"root={root}", f"out={out}", "--quiet"]
     assert main([*arguments, "--wandb", "wandb_project=mine"]) == 0
     assert "wandb sync" in capsys.readouterr().out
 
