@@ -89,6 +89,7 @@ def _write_report(
 
 
 def _publish(study: Study, pages: Sequence[Page], folder: Path, arguments: TablesOptions) -> int:
+    assert arguments.wandb is not None
     # wandb takes a second to import, and is needed by this option alone.
     from multirun_analysis.report.publish import PublishError, publish
 

@@ -77,7 +77,7 @@ def _keys(command: str) -> Iterable[Key]:
 
         return described(StatusOptions)
     if command in ("tables", "report"):
-        from multirun_analysis.__main__ import TablesOptions
+        from samsweep.cli.tables import TablesOptions
 
         return described(TablesOptions)
     return described(Options)
