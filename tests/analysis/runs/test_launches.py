@@ -40,9 +40,10 @@ def test_only_launches_with_unfinished_cells_are_named_latest_first(study: Study
     lost = study.add(cell(variant("sam", 0.1)), status="diverged").cell_id
     waiting = study.add(cell(variant("sam", 0.2))).cell_id
     quoted = "python -m samsweep.run -m opt=sam 'rho=range(1,3)'"
-    launch(study, "1", done, lost, command="python -m samsweep.run -m opt=sgd")
+    launch(study, "1", done, lost, command="python -m samsweep.run -m opt=adam")
     launch(study, "2", done, waiting, command=quoted)
-    launch(study, "3", waiting, command=quoted)
+    launch(study, "3", waiting)
+    launch(study, "4", waiting)
     found, skipped = commands(study)
     assert found == ["python -m samsweep.run -m opt=sgd", quoted] and not skipped
 
