@@ -320,7 +320,7 @@ def test_the_studies_may_lie_elsewhere(planned, tmp_path):
     folder = leave("opt=sgd")
     (tmp_path / "multirun").rename(tmp_path / "moved")
     (found,) = planned("study=demo", f"hydra.sweep.dir={tmp_path}/moved").cells
-    assert found.name == folder.path.name
+    assert found.folder.path.name == folder.path.name
 
 
 # ------------------------------------------------------------------ images of one's own
