@@ -20,11 +20,8 @@ def test_import_rules():
 def test_planning_and_analysis_do_not_import_torch():
     named = ("records.store", "sweep.plan", "cli.status", "cli.measure", "cli.run", "cli.help")
     modules = ["multirun_analysis", *(f"samsweep.{name}" for name in named)]
-    code = "import sys
-" + "".join(
-        f"import {module}
-assert 'torch' not in sys.modules, {module!r}
-" for module in modules
+    code = "import sys\n" + "".join(
+        f"import {module}\nassert 'torch' not in sys.modules, {module!r}\n" for module in modules
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
