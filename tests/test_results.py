@@ -10,6 +10,9 @@ from pandas.testing import assert_frame_equal
 
 from multirun_analysis.__main__ import main
 
+# All studies are made anew once, by one worker, which takes minutes where the machine is shared.
+pytestmark = [pytest.mark.xdist_group("results"), pytest.mark.timeout(900)]
+
 RESULTS = Path(__file__).parents[1] / "docs/results"
 
 #: Each study's cells, and what the command that wrote its files was given.
