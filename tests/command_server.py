@@ -37,6 +37,8 @@ PRELOADED = (
     "hydra._internal.hydra",
     "hydra.core.plugins",
     "hydra.experimental.callback",
+    "jinja2",
+    "multirun_analysis.study",
     "rich.live",
     "sklearn.datasets",
     "samsweep.cli.endings",
@@ -44,6 +46,7 @@ PRELOADED = (
     "samsweep.models.resnet",
     "samsweep.sweep.local.launcher",
     "samsweep.training.worker",
+    "tabulate",
 )
 
 # --------------------------------------------------------------------------- the tests' side

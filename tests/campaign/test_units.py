@@ -164,6 +164,7 @@ def test_the_number_of_epochs_is_chosen_once(monkeypatch, tmp_path):
     assert running._epochs_begun("opt=sam") == 120
 
 
+@pytest.mark.slow  # makes the report twice
 def test_finished_units_are_added_one_after_the_other(campaign, tmp_path):
     collect(campaign, [archive(tmp_path / "a", "opt=sam")])
     collect(campaign, [archive(tmp_path / "b", "opt=sgd", status="diverged")])
