@@ -10,12 +10,15 @@ from pandas.testing import assert_frame_equal
 
 from multirun_analysis.__main__ import main
 
+# All studies are made anew once, by one worker, which takes minutes where the machine is shared.
+pytestmark = [pytest.mark.xdist_group("results"), pytest.mark.timeout(900)]
+
 RESULTS = Path(__file__).parents[1] / "docs/results"
 
 #: Each study's cells, and what the command that wrote its files was given.
 STUDIES = {
-    "digits": (190, ["--report", "--reference", "empirical_sam"]),
-    "digits_clean": (190, ["--report", "--reference", "empirical_sam"]),
+    "digits": (190, ["--report", "reference=empirical_sam"]),
+    "digits_clean": (190, ["--report", "reference=empirical_sam"]),
     "cifar100_mini": (18, ["--report"]),
     "cifar100_mini_gpu": (12, []),
 }
@@ -43,8 +46,8 @@ def reported(again):
 
 
 def make(root, study, *options):
-    folders = ["--root", str(root / "multirun"), "--out", str(root)]
-    assert main(["--study", study, "--quiet", *options, *folders]) == 0
+    folders = [f"root={root / 'multirun'}", f"out={root}"]
+    assert main([f"study={study}", "--quiet", *options, *folders]) == 0
 
 
 @pytest.mark.parametrize("study", STUDIES)

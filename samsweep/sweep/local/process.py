@@ -15,11 +15,10 @@ from typing import Any
 
 from samsweep.system.signals import when_parent_ends
 
-#: What every process needs: what the command imports, which each process reads anew, everything
-#: that works on a cell, and what that imports only when it is used.
+#: What every process needs: everything that works on a cell, and what that imports only when it is
+#: used.
 _PRELOADED = (
     "samsweep.sweep.local.ignore_signals",
-    "samsweep.cli.endings",
     "samsweep.training.worker",
     "samsweep.models.resnet",
 )
