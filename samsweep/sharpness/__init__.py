@@ -9,7 +9,13 @@ from samsweep.sharpness.eigenvalues import Eigenvalues, lambda_max, top_eigenval
 from samsweep.sharpness.empirical_sam import EmpiricalSam, empirical_sam
 from samsweep.sharpness.estimate import Estimate
 from samsweep.sharpness.folding import Folding, find_folding
-from samsweep.sharpness.hvp import HVP, HessianOperator, Way, double_backward, forward_over_reverse
+from samsweep.sharpness.hvp import (
+    HVP,
+    HessianOperator,
+    Method,
+    double_backward,
+    forward_over_reverse,
+)
 from samsweep.sharpness.lanczos import Lanczos, lanczos, quadrature
 from samsweep.sharpness.landscape import Landscape, filter_normalized, landscape
 from samsweep.sharpness.measures import measure
@@ -50,7 +56,7 @@ __all__ = [
     "BatchLoss",
     "LossFn",
     "HessianOperator",
-    "Way",
+    "Method",
     "HVP",
     "double_backward",
     "forward_over_reverse",

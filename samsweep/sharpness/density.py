@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from samsweep.sharpness.conditions import measuring
 from samsweep.sharpness.double import LossFn
-from samsweep.sharpness.draws import signs
+from samsweep.sharpness.draws import rademacher
 from samsweep.sharpness.estimate import TOLERANCE, standard_error
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.lanczos import Array, quadrature
@@ -111,7 +111,7 @@ def spectral_density(
     nodes, weights = [], []
     with measuring(model):
         for _ in range(num_vectors):
-            start = signs((hessian.dim,), objective.params[0], generator)
+            start = rademacher((hessian.dim,), objective.params[0], generator)
             points, masses = quadrature(hessian.matvec, start, num_steps=num_steps)
             nodes.append(points)
             weights.append(masses)

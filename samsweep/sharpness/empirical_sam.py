@@ -1,4 +1,4 @@
-"""The sharpness of the study that samsweep reproduces (Luong 2024), as far as it can be told.
+"""The sharpness of the study that samsweep reproduces (Luong 2024), as far as it is known.
 
 Eigenvalues of the Hessians of single batches of augmented training images, BatchNorm in eval mode,
 at the weights of best validation accuracy; the mean of those that are positive. A batch's Hessian

@@ -181,7 +181,7 @@ class MeanLoss:
     def batches(self, size: int) -> list[MeanLoss]:
         """The examples in order, cut into batches of one size.
 
-        An incomplete last batch is left out, since the measures that look at batches depend on
+        An incomplete last batch is left out, since the measures over batches depend on
         their size; a single one that is incomplete is all there is.
         """
         count = max(1, len(self) // size)
@@ -318,7 +318,7 @@ class MeanLoss:
 
 
 class _Tried(NamedTuple):
-    """What a few examples tell of a loss.
+    """What a few examples show of a loss.
 
     Args:
         outputs: The model's.

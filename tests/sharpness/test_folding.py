@@ -140,8 +140,8 @@ def test_every_kind_of_network_of_ours(name, monkeypatch):
     expected = plain.matvec(v)
     for size in (2, 3):
         operator = HessianOperator(model, inputs, labels, physical_batch_size=size)
-        assert operator.way.keeps_graph == (size == 3)
-        assert operator.way.folding.pairs == folding.pairs
+        assert operator.method.keeps_graph == (size == 3)
+        assert operator.method.folding.pairs == folding.pairs
         error = torch.linalg.vector_norm(operator.matvec(v) - expected)
         assert error <= 1e-9 * torch.linalg.vector_norm(expected)
 

@@ -147,10 +147,10 @@ def test_every_way_gives_the_dense_hessian(problem, dense_hessian, batchnorm, wa
 def test_what_is_chosen(problem):
     model, inputs, labels = problem()
     one = HessianOperator(model, inputs, labels, physical_batch_size=11)
-    assert str(one.way) == "kept graph, 2 BatchNorms folded"
+    assert str(one.method) == "kept graph, 2 BatchNorms folded"
     several = HessianOperator(model, inputs, labels, physical_batch_size=10)
-    assert str(several.way) == "double backward, 2 BatchNorms folded"
-    assert not HessianOperator(problem(batchnorm=False)[0], inputs, labels).way.folding.pairs
+    assert str(several.method) == "double backward, 2 BatchNorms folded"
+    assert not HessianOperator(problem(batchnorm=False)[0], inputs, labels).method.folding.pairs
 
 
 class NoForwardMode(torch.autograd.Function):
@@ -179,7 +179,7 @@ def test_a_model_without_a_forward_mode_takes_double_backward(problem, dense_hes
 
     squared = Squared()
     operator = HessianOperator(squared, inputs, labels, physical_batch_size=4)
-    assert operator.way.hvp is double_backward and operator.way.folding.pairs
+    assert operator.method.hvp is double_backward and operator.method.folding.pairs
     plain = HessianOperator(squared, inputs, labels, hvp=double_backward)
     v = random_vector(operator.dim, 0)
     torch.testing.assert_close(operator.matvec(v), plain.matvec(v), **EXACT)
@@ -210,7 +210,7 @@ def test_a_way_that_disagrees_with_the_plain_one_is_not_taken(problem):
     wrong = nn.Sequential(model, nn.Identity())
     wrong[1].forward = Wrong.apply
     operator = HessianOperator(wrong, inputs, labels, physical_batch_size=4)
-    assert operator.way.hvp is double_backward
+    assert operator.method.hvp is double_backward
 
 
 @pytest.mark.parametrize("size", [4, 11])
