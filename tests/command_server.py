@@ -41,7 +41,7 @@ PRELOADED = (
     "multirun_analysis.study",
     "rich.live",
     "sklearn.datasets",
-    "samsweep.cli.endings",
+    "samsweep.cli.errors",
     "samsweep.hydra_config",
     "samsweep.models.resnet",
     "samsweep.sweep.local.launcher",

@@ -17,7 +17,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 from pydantic_core import PydanticUndefined
 
-from samsweep.cli.endings import ends_in_sentences
+from samsweep.cli.errors import ends_in_sentences
 from samsweep.cli.overrides import config_dir_of, options_of, split_overrides
 from samsweep.config import ConfigError, DataInfo, Options, described, unknown_name
 from samsweep.config.arguments import help_of_keys

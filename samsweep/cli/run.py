@@ -10,7 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from samsweep.cli.endings import ends_in_sentences
+from samsweep.cli.errors import ends_in_sentences
 from samsweep.cli.overrides import split_overrides
 from samsweep.config import conf_dir
 from samsweep.hydra_config import register_resolvers, to_run_config

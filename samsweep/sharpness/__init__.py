@@ -3,12 +3,12 @@
 >>> from samsweep.sharpness import lambda_max
 """
 
-from samsweep.sharpness.conditions import measuring
+from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.density import SpectralDensity, spectral_density
 from samsweep.sharpness.eigenvalues import Eigenvalues, lambda_max, top_eigenvalues
 from samsweep.sharpness.empirical_sam import EmpiricalSam, empirical_sam
 from samsweep.sharpness.estimate import Estimate
-from samsweep.sharpness.folding import Folding, find_folding
+from samsweep.sharpness.batchnorm_folding import Folding, find_folding
 from samsweep.sharpness.hvp import (
     HVP,
     HessianOperator,
@@ -19,7 +19,7 @@ from samsweep.sharpness.hvp import (
 from samsweep.sharpness.lanczos import Lanczos, lanczos, quadrature
 from samsweep.sharpness.landscape import Landscape, filter_normalized, landscape
 from samsweep.sharpness.measures import measure
-from samsweep.sharpness.double import LossFn
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.objective import BatchLoss, MeanLoss
 from samsweep.sharpness.perturbations import average_case, sam_gap, worst_case
 from samsweep.sharpness.relative import (

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.double import LossFn
-from samsweep.sharpness.draws import rademacher
 from samsweep.sharpness.estimate import TOLERANCE, standard_error
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.lanczos import Array, quadrature
+from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import MeanLoss
+from samsweep.sharpness.random_vectors import rademacher
 
 
 @dataclass(frozen=True, kw_only=True)

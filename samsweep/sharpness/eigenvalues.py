@@ -11,10 +11,10 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy, normalize
 
 from samsweep.numerics import vectors
-from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.double import LossFn
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.lanczos import lanczos
+from samsweep.sharpness.measuring_mode import measuring
 
 
 @dataclass(frozen=True)

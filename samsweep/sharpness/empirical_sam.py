@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.eigenvalues import Eigenvalues, top_eigenvalues
 from samsweep.sharpness.estimate import standard_error
+from samsweep.sharpness.float64_loss import LossFn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,9 @@
 A product can be computed by three methods, all of which give the same: :func:`double_backward`, the
 plain one that works for every model; :func:`forward_over_reverse`, which keeps no graph of a graph
 and takes less memory and time; and a graph of the gradient that is kept from product to product.
-BatchNorm can be folded away in each of them (:mod:`samsweep.sharpness.folding`), and convolutions be differentiated twice in a
-quicker way in the first and the last (:mod:`samsweep.numerics.convolutions`).
+BatchNorm can be folded away in each of them (:mod:`samsweep.sharpness.batchnorm_folding`), and
+convolutions be differentiated twice in a quicker way in the first and the last
+(:mod:`samsweep.numerics.convolutions`).
 :class:`HessianOperator` chooses:
 
 * the kept graph where all examples are one micro-batch, since it saves a forward and a backward
@@ -34,11 +35,11 @@ from torch.nn.functional import cross_entropy
 from samsweep.numerics import vectors
 from samsweep.numerics.convolutions import quick_convolutions
 from samsweep.numerics.vectors import Vector
-from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.double import LossFn
-from samsweep.sharpness.draws import rademacher
-from samsweep.sharpness.folding import Folding, find_folding
+from samsweep.sharpness.batchnorm_folding import Folding, find_folding
+from samsweep.sharpness.float64_loss import LossFn
+from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import NUM_TRIED, BatchLoss, MeanLoss, finite
+from samsweep.sharpness.random_vectors import rademacher
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep.numerics import vectors
-from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.eigenvalues import Eigenvalues, search, top_eigenvalues
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 
 

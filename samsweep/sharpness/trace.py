@@ -17,12 +17,12 @@ from torch.nn.functional import cross_entropy, one_hot, softmax
 
 from samsweep.numerics import vectors
 from samsweep.sharpness.checks import check_samples
-from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.double import LossFn
-from samsweep.sharpness.draws import rademacher
 from samsweep.sharpness.estimate import Estimate, standard_error
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
+from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import MeanLoss
+from samsweep.sharpness.random_vectors import rademacher
 
 
 def hessian_trace(

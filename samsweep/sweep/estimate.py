@@ -10,9 +10,9 @@ from pathlib import Path
 
 from samsweep.config import CellConfig, RunConfig, Variant
 from samsweep.records.identity import CellKey
+from samsweep.records.remaining_work import missing_measurements
 from samsweep.records.schema import Attempt, Provenance, Record
 from samsweep.records.store import CellFolder, RecordError
-from samsweep.records.work import missing_measurements
 from samsweep.sweep.plan import Plan, PlannedCell
 from samsweep.system.machine import Slot
 from samsweep.system.text import counted

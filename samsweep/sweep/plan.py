@@ -10,9 +10,9 @@ from typing import Literal
 from samsweep.config import RunConfig
 from samsweep.records.identity import CellKey, wanted_measurements
 from samsweep.records.lock import FolderLock
+from samsweep.records.remaining_work import Work, work_left
 from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder, RecordError
-from samsweep.records.work import Work, work_left
 from samsweep.system.text import counted
 
 #: What is to be done for a cell: its work, unless another process does it.

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from samsweep.config import RunConfig
 from samsweep.records.provenance import code_fingerprint
+from samsweep.records.remaining_work import work_left
 from samsweep.records.schema import CellFailed, Status
 from samsweep.records.store import CellFolder, RecordError
 from samsweep.records.transitions import close_abandoned
-from samsweep.records.work import work_left
 from samsweep.sweep.display import Display
 from samsweep.sweep.local.launcher import prepare_machine, slots_of
 from samsweep.sweep.local.pool import Pool

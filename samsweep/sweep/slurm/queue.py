@@ -7,8 +7,8 @@ from pathlib import Path
 
 from samsweep.config import ConfigError, RunConfig
 from samsweep.records.identity import CellKey, wanted_measurements
+from samsweep.records.remaining_work import missing_measurements
 from samsweep.records.store import CellFolder
-from samsweep.records.work import missing_measurements
 from samsweep.sweep.manifest import launch_folders, readable_manifests, study_folder
 from samsweep.sweep.plan import Plan, PlannedCell
 from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable, job_states

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from samsweep.config import ResNetSpec, WideResNetSpec
 from samsweep.models import build_model
 from samsweep.sharpness import Folding, HessianOperator, double_backward, find_folding
-from samsweep.sharpness.conditions import evaluation_mode
+from samsweep.sharpness.measuring_mode import evaluation_mode
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
