@@ -28,24 +28,24 @@ $(INSTALLED): pyproject.toml
 
 demo: $(INSTALLED) ## the main job on embedded data: 16 networks, then the tables (minutes)
 	@echo "Training 16 small networks on scikit-learn's digits; finished ones are skipped."
-	$(BIN)/python -m samsweep.run +experiment=demo
+	$(BIN)/python -m samsweep run +experiment=demo
 	@$(MAKE) --no-print-directory tables STUDY=demo
 
 tables: $(INSTALLED) ## print and write the tables of STUDY (default: default)
-	@$(BIN)/python -m multirun_analysis --study $(STUDY) $(if $(REFERENCE),--reference $(REFERENCE))
+	@$(BIN)/python -m samsweep tables study=$(STUDY) $(if $(REFERENCE),reference=$(REFERENCE))
 
 report: $(INSTALLED) ## the tables, figures and one report.html of STUDY
-	@$(BIN)/python -m multirun_analysis --study $(STUDY) --report --quiet $(if $(REFERENCE),--reference $(REFERENCE))
+	@$(BIN)/python -m samsweep report study=$(STUDY) $(if $(REFERENCE),reference=$(REFERENCE))
 
 status: $(INSTALLED) ## where the cells of STUDY stand, also while they run
-	@$(BIN)/python -m samsweep.status study=$(STUDY)
+	@$(BIN)/python -m samsweep status study=$(STUDY)
 
-test: $(INSTALLED) ## the tests, but for the slow ones
+test: $(INSTALLED) ## the tests, but for the slow ones (minutes)
 	@echo "Running the tests; make test-all adds the slow ones."
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-all: $(INSTALLED) ## all tests but those that need a GPU or a Slurm
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu and not slurm' $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu and not slurm' --hypothesis-profile=thorough $(ARGS)
 
 test-gpu: $(INSTALLED) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)

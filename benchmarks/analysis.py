@@ -47,8 +47,8 @@ def measure_study(number: int, rounds: int, options: list[str]) -> dict[str, Any
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         root = write_study(folder, number)
-        command = [sys.executable, "-m", "multirun_analysis", "--study", STUDY, *options]
-        found = [measure([*command, "--root", str(root)], folder) for _ in range(rounds)]
+        command = [sys.executable, "-m", "multirun_analysis", f"study={STUDY}", *options]
+        found = [measure([*command, f"root={root}"], folder) for _ in range(rounds)]
     medians = {key: statistics.median(one[key] for one in found) for key in found[0]}
     return {
         "cells": number,
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS / "analysis.json")
     parser.add_argument(
-        "--option", action="append", default=[], help="passed on, such as --option=--export=frames"
+        "--option", action="append", default=[], help="passed on, such as --option=export=frames"
     )
     arguments = parser.parse_args()
 

@@ -3,10 +3,11 @@
     git worktree add ../before 4bb5016
     python benchmarks/sharpness_before.py --before ../before    # or a part: --case resnet20
 
-Cases, truth and protocol are those of benchmarks/sharpness.py, of our own method alone: the loosest
+Cases and protocol are those of benchmarks/sharpness.py, of our own method alone: the loosest
 tolerance with which every starting vector gives every eigenvalue to 1e-3, relative to itself.
 Either checkout computes in a process of its own, which waits while the other computes. Tolerances
-of one starting vector share their products, each charged with the seconds that it took.
+of one starting vector share their products, each charged with the seconds it took. The truth is
+the same search to 1e-5 from a start of its own.
 
 The JSON goes to benchmarks/results/sharpness_before.json.
 """
@@ -26,9 +27,11 @@ from typing import Any
 
 import torch
 from harness import DATA, RESULTS, environment, write
-from sharpness import PLAN, Case, Source, sources_of, true_eigenvalues
+from sharpness import PLAN, TRUTH_SEED, TRUTH_TOLERANCE, Case, Source, sources_of
 from sharpness_methods import TARGET, TOLERANCES, Problem, largest_error
 from tabulate import tabulate
+
+from samsweep.sharpness import top_eigenvalues
 
 HERE = Path(__file__).parent
 
@@ -65,7 +68,16 @@ class Checkout:
 
 def compare(case: Case, problem: Problem, folders: dict[str, Path], threads: int) -> dict[str, Any]:
     """Both checkouts on one case, start by start."""
-    truth = true_eigenvalues(problem, max(case.ks))
+    truth = top_eigenvalues(
+        problem.model,
+        problem.inputs,
+        problem.labels,
+        k=max(case.ks),
+        tolerance=TRUTH_TOLERANCE,
+        seed=TRUTH_SEED,
+        physical_batch_size=problem.batch_size,
+    ).values
+    print("true eigenvalues: " + ", ".join(f"{value:.5g}" for value in truth), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "problem"
         torch.save((problem.model, problem.inputs, problem.labels), file)

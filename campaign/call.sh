@@ -22,7 +22,7 @@ if [[ $1 == 1 ]]; then
         "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --upgrade \
             --disable-pip-version-check --target campaign/site campaign/wheels/*.whl
     fi
-    "$PYTHON" -c 'import campaign.unit, samsweep.measure, samsweep.run, samsweep.training.cell
+    "$PYTHON" -c 'import campaign.unit, samsweep.cli.measure, samsweep.cli.run, samsweep.training.cell
 import hydra_plugins.samsweep_launcher, hydra_plugins.samsweep_sweeper'
     say "all that a unit imports is here"
 fi

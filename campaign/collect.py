@@ -156,8 +156,8 @@ def _make_tables(campaign: Campaign, runs: Path, tables: Path) -> None:
     """Tables, figures and the report of all records, and the records themselves."""
     status = analyse(
         [
-            *("--study", campaign.study, "--root", str(runs), "--out", str(tables), "--quiet"),
-            *("--report", "--reference", "empirical_sam"),
+            *(f"study={campaign.study}", f"root={runs}", f"out={tables}"),
+            *("quiet=true", "report=true", "reference=empirical_sam"),
         ]
     )
     if status != 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,70 +9,53 @@ from typing import TYPE_CHECKING
 
 from threadpoolctl import threadpool_limits
 
-from multirun_analysis.references import references
 from multirun_analysis.study import Study, StudyError, open_study
 from multirun_analysis.tables.export import export_frames
 from multirun_analysis.tables.pages import Page
 from multirun_analysis.tables.render import terminal_text, write_pages
 from multirun_analysis.tables.study_pages import effect_pages, reference_pages, study_pages
-from samsweep.config import ConfigError, unknown_name
+from samsweep.cli.tables import TablesOptions
+from samsweep.cli.tables import main as tables
+from samsweep.config import ConfigError
 from samsweep.records.store import write_text
 
 if TYPE_CHECKING:
     from multirun_analysis.figures.captions import Picture
 
-_DESCRIPTION = """\
-Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness by every
-measure that was taken, SGD beside SGDHESS, the share of amplified elements, and the effects of
-direction and magnitude with a verdict on each, per model and training recipe, as Markdown, CSV,
-LaTeX and HTML. The tables are also printed, with the verdicts, the cells without a result and the
-commands that run these. With --report, figures and one self-contained report.html are written, too.
-Only records, histories and manifests are read: it can run at any time, also while cells train.
-"""
-
-_EPILOG = """\
-examples:
-  python -m multirun_analysis
-  python -m multirun_analysis --study cifar100 --out results
-  python -m multirun_analysis --study cifar100 --reference empirical_sam
-  python -m multirun_analysis --study cifar100 --report
-  python -m multirun_analysis --study cifar100 --export frames --quiet
-  python -m multirun_analysis --study cifar100 --wandb offline
-
-In a cell, `96.52 ± 0.31 (n=3)` is mean and standard deviation over 3 seeds, `??` is a cell without
-a result, `diverged` one whose loss became NaN or inf. Exit code 1: there is nothing to tabulate, or
-W&B refused.
-"""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the tables that the command line asks for.
+    """The command ``samsweep tables``.
 
     Args:
         argv: Arguments; those of the process by default.
 
     Returns:
-        Exit code: 0, or 1 for a study of which no table can be made.
+        Exit status: 0, 1 for a study of which no table can be made, or 2 for arguments that mean
+        nothing.
     """
-    arguments = _parser().parse_args(argv)
+    return tables(sys.argv[1:] if argv is None else argv, command="python -m multirun_analysis")
+
+
+def write_tables(options: TablesOptions) -> int:
+    """Write the tables that the command line asks for; returns the exit status."""
     # The products of the tests are small: a second thread of BLAS takes more time in waiting for
     # the first than it saves, and several times as much where others compute as well.
     with threadpool_limits(1, user_api="blas"):
-        return _run(arguments)
+        return _run(options)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: TablesOptions) -> int:
     try:
         study = open_study(arguments.study, arguments.root, arguments.config_dir)
     except (StudyError, ConfigError) as error:
         return _fail(error)
-    tables = study_pages(study)
+    shown = study_pages(study)
     compared = [] if arguments.reference is None else reference_pages(study, arguments.reference)
-    pages = [*tables, *effect_pages(study), *compared]
+    pages = [*shown, *effect_pages(study), *compared]
     folder = arguments.out / study.name
     write_pages(pages, folder)
-    shown = [] if arguments.quiet else [*tables, *compared]
-    print(terminal_text(study, shown, pages, folder), end="")
+    printed = [] if arguments.quiet else [*shown, *compared]
+    print(terminal_text(study, printed, pages, folder), end="")
     if arguments.report or arguments.wandb is not None:
         pictures = _write_figures(study, folder)
         print(f"Drawn as .png and .svg: {', '.join(pictures) or 'nothing'}.")
@@ -106,9 +88,8 @@ def _write_report(
     return f"All of it: {folder}/report.html"
 
 
-def _publish(
-    study: Study, pages: Sequence[Page], folder: Path, arguments: argparse.Namespace
-) -> int:
+def _publish(study: Study, pages: Sequence[Page], folder: Path, arguments: TablesOptions) -> int:
+    assert arguments.wandb is not None
     # wandb takes a second to import, and is needed by this option alone.
     from multirun_analysis.report.publish import PublishError, publish
 
@@ -123,69 +104,6 @@ def _publish(
 def _fail(error: Exception) -> int:
     print(error, file=sys.stderr)
     return 1
-
-
-def _reference(name: str) -> str:
-    if name not in references():
-        raise argparse.ArgumentTypeError(unknown_name("reference", name, references()))
-    return name
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m multirun_analysis",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--study", default="default", help="name of the study (default: %(default)s)")
-    add(
-        "--root",
-        type=Path,
-        default=Path("multirun"),
-        help="folder of all studies (default: %(default)s)",
-    )
-    add(
-        "--out",
-        type=Path,
-        default=Path("tables"),
-        help="tables go to OUT/STUDY/ (default: %(default)s)",
-    )
-    add(
-        "--config-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of options beside conf/, whose experiments name confirmatory tests too",
-    )
-    add(
-        "--reference",
-        type=_reference,
-        metavar="NAME",
-        help=f"add a table beside published values: {', '.join(references())}",
-    )
-    add(
-        "--export",
-        type=Path,
-        metavar="DIR",
-        help="write runs, measurements and history to DIR, as CSV and Parquet",
-    )
-    add(
-        "--wandb",
-        nargs="?",
-        choices=("offline", "online"),
-        const="offline",
-        help="push tables and figures to one W&B run (default mode: %(const)s)",
-    )
-    add(
-        "--wandb-project",
-        default="samsweep",
-        metavar="PROJECT",
-        help="W&B project (default: %(default)s)",
-    )
-    add("--report", action="store_true", help="write figures and one self-contained report.html")
-    add("--quiet", action="store_true", help="print no tables")
-    return parser
 
 
 if __name__ == "__main__":

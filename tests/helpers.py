@@ -4,25 +4,55 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
+from command_server import Command
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
 from safetensors.torch import load_file
 
 from samsweep.config import RunConfig, conf_dir
-from samsweep.hydra_config import register_resolvers, to_run_config
+from samsweep.hydra_config import Composer, register_resolvers, to_run_config
 
 
 def compose_run(*overrides: str) -> RunConfig:
-    """The run that a command line asks for."""
+    """The run that a command line asks for; what was asked before is not composed again."""
+    if any("path" in override or "data_dir" in override for override in overrides):
+        return _compose_run(overrides, "")
+    return _composed_before(overrides, os.getcwd())
+
+
+@cache
+def _composer() -> Composer:
+    """It loads no option twice, and is tested to compose what Hydra does."""
     register_resolvers()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return to_run_config(compose("config", overrides=list(overrides)))
+    path = create_config_search_path(str(conf_dir()))
+    loader = Hydra.create_main_hydra2("run", path).config_loader
+    try:
+        return Composer(loader, loader.load_configuration("config", [], RunMode.RUN))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _compose_run(overrides: tuple[str, ...], folder: str) -> RunConfig:
+    try:
+        return to_run_config(_composer().config(overrides))
+    except (HydraException, OmegaConfBaseException):
+        # Which Hydra tells in its own words.
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return to_run_config(compose("config", overrides=list(overrides)))
+
+
+_composed_before = cache(_compose_run)
 
 
 def train_until(trainer, num_steps: int) -> None:
@@ -53,32 +83,25 @@ def make_folder(root: Path, name: str = "cell") -> Path:
 QUICK = ["epochs=2", "sharpness=none", "num_threads=1"]
 
 
-def run(folder, *arguments, check=True, module="samsweep.run", **env):
-    """The command as a user types it, to its end."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-    )
+def run(folder, *arguments, check=True, module="samsweep.run", code=None, **env):
+    """The command as a user types it, to its end; or a program, given as its text."""
+    command = start(folder, *arguments, module=module, code=code, merged=False, **env)
+    done = subprocess.CompletedProcess(arguments, None, *command.communicate())
+    done.returncode = command.returncode
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done
 
 
-def start(folder, *arguments, module="samsweep.run"):
+def start(folder, *arguments, module="samsweep.run", code=None, merged=True, **env):
     """The command as a user types it, going on in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-        # Whoever runs the tests in the background has it ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    return Command(
+        code,
+        arguments if code else (module, *arguments),
+        folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+        merged=merged,
+        new_session=True,
     )
 
 

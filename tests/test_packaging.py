@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+slow = pytest.mark.slow  # builds and installs a wheel
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
@@ -59,6 +61,7 @@ def run(python, folder, *arguments):
     return done.stdout
 
 
+@slow
 def test_it_holds_every_file(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {
@@ -77,6 +80,7 @@ def test_the_plugin_namespace_stays_open():
     assert not (ROOT / "hydra_plugins/__init__.py").exists()
 
 
+@slow
 def test_a_sweep_runs_from_it_in_a_foreign_folder(python, tmp_path):
     where = run(python, tmp_path, "-c", "import samsweep; print(samsweep.__file__)")
     assert str(ROOT) not in where
@@ -87,4 +91,4 @@ def test_a_sweep_runs_from_it_in_a_foreign_folder(python, tmp_path):
 
 
 def test_the_editable_install_works_from_a_foreign_folder(tmp_path):
-    assert "opt: asam" in run(sys.executable, tmp_path, "-m", "samsweep.run", "--help")
+    assert "asam, hybrid, sam" in run(sys.executable, tmp_path, "-m", "samsweep.run", "--help")

@@ -4,24 +4,20 @@ import gzip
 import json
 import re
 import subprocess
-import sys
-import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from wandb.util import get_core_path
+
 
 def inspect(path):
-    """The records of a segment, in the words of ``wandb leet inspect``."""
-    with tempfile.TemporaryDirectory() as elsewhere:
-        # It logs to a folder wandb/ where it stands.
-        done = subprocess.run(
-            [sys.executable, "-m", "wandb", "leet", "inspect", "--json", Path(path).absolute()],
-            cwd=elsewhere,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+    """The records of a segment, in the words of ``wandb leet inspect``, without its Python."""
+    file = Path(path).absolute()
+    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json"]
+    done = subprocess.run(
+        [*command, "--run-file", file, file.parents[1]], capture_output=True, text=True, check=True
+    )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

@@ -62,8 +62,7 @@ def publish(
         run.finish()
     except wandb.Error as error:
         raise PublishError(
-            f"W&B did not take the tables: {error} Log in with `wandb login`, or use "
-            "--wandb offline."
+            f"W&B did not take the tables: {error} Log in with `wandb login`, or use wandb=offline."
         ) from None
     if mode == "online":
         return f"W&B run {study.name}: {run.url}"

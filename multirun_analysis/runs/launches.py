@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -40,11 +39,5 @@ def resume_commands(study_folder: Path, runs: pd.DataFrame, skipped: list[Skippe
             skip(skipped, launch.manifest_file, str(error))
         else:
             if open_cells & manifest.cells.keys():
-                commands[_command(manifest)] = None
+                commands[printable(manifest.command)] = None
     return list(commands)[:_MOST_SHOWN]
-
-
-def _command(manifest: Manifest) -> str:
-    """The sweep with its own overrides; where these were not recorded, the command line."""
-    sweep = ["python", "-m", "samsweep.run", "-m", *manifest.overrides]
-    return printable(shlex.join(sweep) if manifest.overrides else manifest.command)

@@ -34,6 +34,7 @@ from samsweep.config.cell import (
 )
 from samsweep.config.sharpness import SharpnessConfig
 from samsweep.config.run import CheckpointConfig, RunConfig, TrackingConfig
+from samsweep.config.describe import Key, described
 from samsweep.config.options import AnalysisOptions, Confirmatory, OptOptions, Options, conf_dir
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "DatasetConfig",
     "Frozen",
     "Granularity",
+    "Key",
     "MEASURES",
     "MODELS",
     "OUTCOMES",
@@ -70,6 +72,7 @@ __all__ = [
     "Variant",
     "WideResNetSpec",
     "conf_dir",
+    "described",
     "rounded",
     "sibling_keys",
     "unknown_name",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -40,16 +41,32 @@ def _rounded_if_float(value: object) -> object:
 _Rounded = BeforeValidator(_rounded_if_float)
 
 
-def one_of(kind: str, choices: Iterable[str]) -> AfterValidator:
-    """Refuses a name that is not among the choices."""
-    valid = tuple(choices)
+@dataclass(frozen=True)
+class OneOf:
+    """Refuses a name that is not among the choices.
 
-    def check(name: str) -> str:
-        if name not in valid:
-            raise ValueError(unknown_name(kind, name, valid))
+    Args:
+        kind: What the name is of.
+        choices: The valid names.
+    """
+
+    kind: str
+    choices: tuple[str, ...]
+
+    def __call__(self, name: str) -> str:
+        """The name itself.
+
+        Raises:
+            ValueError: If it is none of the choices.
+        """
+        if name not in self.choices:
+            raise ValueError(unknown_name(self.kind, name, self.choices))
         return name
 
-    return AfterValidator(check)
+
+def one_of(kind: str, choices: Iterable[str]) -> AfterValidator:
+    """Refuses a name that is not among the choices."""
+    return AfterValidator(OneOf(kind, tuple(choices)))
 
 
 def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -80,9 +97,17 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _Rounded]
 Probability = Annotated[float, Field(ge=0, le=1), _Rounded]
 Momentum = Annotated[float, Field(ge=0, lt=1), _Rounded]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+_STUDY = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+#: What the values that follow a pattern can be, in words.
+PATTERNS = {
+    _DEVICE: "auto, cpu, cuda or cuda:1",
+    _STUDY: "a folder name of letters, digits, '.', '_' and '-', not a path",
+}
+DeviceName = Annotated[str, Field(pattern=_DEVICE)]
 #: A study is a folder's name, never a path.
-StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+StudyName = Annotated[str, Field(pattern=_STUDY)]
 
 
 class Frozen(BaseModel):
@@ -104,18 +129,11 @@ class Frozen(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            problems = (_sentence(cls, detail, prefix) for detail in error.errors())
+            problems = (sentence(cls, detail, prefix) for detail in error.errors())
             raise ConfigError(*problems) from None
 
 
-#: What the keys that have a pattern may be, in words.
-_PATTERNS = {
-    "study": "a folder name of letters, digits, '.', '_' and '-', not a path",
-    "device": "auto, cpu, cuda or cuda:1",
-}
-
-
-def _sentence(schema: type[BaseModel], detail: ErrorDetails, prefix: str) -> str:
+def sentence(schema: type[BaseModel], detail: ErrorDetails, prefix: str = "") -> str:
     """One pydantic error as a sentence with key, value, what is allowed and the remedy."""
     path = ".".join(str(part) for part in detail["loc"])
     key = (prefix + path).removesuffix(".") or "the configuration"
@@ -125,7 +143,7 @@ def _sentence(schema: type[BaseModel], detail: ErrorDetails, prefix: str) -> str
         return f"{key} is missing: set {key}=VALUE."
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     if detail["type"] == "string_pattern_mismatch":
-        message = f"should be {_PATTERNS[key]}"
+        message = f"should be {PATTERNS[detail['ctx']['pattern']]}"
     return f"{key}={_shown(detail['input'])}: {message}."
 
 

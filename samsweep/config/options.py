@@ -60,7 +60,21 @@ def conf_dir() -> Path:
 
 
 class OptOptions(Frozen):
-    """An option of the ``opt`` group; ``rho`` and ``granularity`` stand at the top level."""
+    """An option of the ``opt`` group; ``rho`` and ``granularity`` stand at the top level.
+
+    g is the gradient at w, h the gradient of the same mini-batch at w + epsilon.
+
+    Args:
+        name: Of the optimizer, or ``hybrid`` for any combination of the values below.
+        direction: Which gradient gives the direction: ``sgd`` is g, ``sam`` is h.
+        magnitude: Which gradient gives the magnitude, likewise.
+        ascent: How epsilon is found: ``plain`` (Foret et al. 2021) or ``adaptive`` (Kwon et al.
+            2021, scaled by the weights).
+        eta: Added to abs(w) in the adaptive ascent.
+        scaled: What the adaptive ascent scales: ``weights`` is every parameter of that name,
+            ``matrices`` leaves out those of norm layers.
+        curvature: The estimate D of ``sgdhess``, which steps along g + rho * D * g.
+    """
 
     name: OptName
     direction: Source = "sgd"
@@ -102,7 +116,16 @@ class OptOptions(Frozen):
 
 
 class RecipeOptions(Frozen):
-    """A data set's recipe; it only feeds the interpolations of the top-level values."""
+    """A data set's recipe: defaults of the values of the same names at the top level.
+
+    Args:
+        epochs: Default of ``epochs``.
+        batch_size: Default of ``batch_size``.
+        lr: Default of ``lr``.
+        momentum: Default of ``momentum``.
+        weight_decay: Default of ``weight_decay``.
+        lr_schedule: Default of ``lr_schedule``.
+    """
 
     epochs: Count
     batch_size: Count
@@ -113,7 +136,17 @@ class RecipeOptions(Frozen):
 
 
 class DatasetOptions(Frozen):
-    """An option of the ``dataset`` group."""
+    """An option of the ``dataset`` group.
+
+    Args:
+        name: Of the data set.
+        label_noise: Probability with which a training label is redrawn over all classes.
+        augment: Random changes to training images.
+        path: Folder with ``train/<class>/*.png`` and ``test/<class>/*.png``; of ``image_folder``.
+        image_size: Side in pixels to which the images of an ``image_folder`` are resized; null
+            takes images of one size as they are.
+        recipe: Defaults of how a network is trained on it.
+    """
 
     name: DatasetName
     label_noise: Probability = 0.0
@@ -127,10 +160,10 @@ class Confirmatory(Frozen):
     """The tests that a study names beforehand: every combination of these.
 
     Args:
-        outcomes: Of :data:`OUTCOMES`.
-        granularities: Of direction and magnitude.
-        rhos: Radii.
-        effects: Of :data:`CONTRASTS`.
+        outcomes: List of what is compared.
+        granularities: List of granularities of direction and magnitude.
+        rhos: List of radii.
+        effects: List of contrasts.
     """
 
     outcomes: Annotated[tuple[OutcomeName, ...], Listed, EachOnce]
@@ -146,13 +179,58 @@ class Confirmatory(Frozen):
 
 
 class AnalysisOptions(Frozen):
-    """What a preset fixes of the analysis; no part of any cell's identity."""
+    """What a preset fixes of the analysis; no part of any cell's identity.
+
+    Args:
+        confirmatory: The tests that a study names beforehand.
+    """
 
     confirmatory: Confirmatory
 
 
 class Options(Frozen):
-    """The composed configuration, flat as the user writes it."""
+    """The composed configuration, flat as the user writes it.
+
+    Args:
+        model: The network.
+        opt: The optimizer: which vector is handed to the base optimizer.
+        dataset: The images, with the recipe that a network is trained by.
+        sharpness: What is measured from the trained weights.
+        tracking: Where progress is logged beside the record.
+        study: Folder of the cells, ``multirun/<study>/cells``.
+        seed: Of initialisation, batch order, augmentation and label noise.
+        rho: Radius of the perturbation, as a norm of all parameters; ``sgd`` does not use it.
+        granularity: Direction and magnitude of what: signs and absolute values of elements, or
+            unit vectors and norms of each tensor or of the whole gradient; ``samdirection``,
+            ``sammagnitude`` and ``hybrid`` use it.
+        base: The torch optimizer that takes the step.
+        lr: Peak learning rate; by default the data set's.
+        momentum: Of the base optimizer; by default the data set's.
+        weight_decay: Of the base optimizer; by default the data set's.
+        lr_schedule: Cosine to 0, lowered at each step or each epoch, or constant; by default the
+            data set's.
+        epochs: Passes over the training images; by default the data set's.
+        batch_size: Images of a step; the last, incomplete batch is dropped. By default the data
+            set's.
+        precision: Of the forward and backward passes: ``bfloat16`` is autocast; weights stay
+            float32.
+        device: Where a cell trains; ``auto`` is a GPU if there is one.
+        num_threads: CPU threads of one operation; null is all cores, in a sweep a share of them.
+        compile: Whether torch.compile makes one graph of both passes.
+        cuda_graphs: Whether the kernels of a step on a GPU are recorded and launched at once: the
+            same results, sooner.
+        data_dir: Folder of downloaded data sets.
+        checkpoint_every_steps: Optimizer steps between checkpoints; null is by time alone.
+        checkpoint_every_seconds: Seconds between checkpoints; null is by steps alone.
+        keep_checkpoints: Whether checkpoints stay once a cell is complete.
+        diagnostics_every: Steps between two records of diagnostics of g and h.
+        dry_run: Whether to print the plan and what it will cost, and do nothing.
+        fail_fast: Whether the first cell that fails ends the sweep.
+        detach: Whether to return once everything is submitted to the cluster.
+        on_code_change: What a queued job does if the source is no longer what it was submitted
+            with: ``warn`` and run, or ``refuse``.
+        analysis: The tests that a preset names beforehand (docs/analysis.md).
+    """
 
     model: ModelConfig
     opt: OptOptions

@@ -11,7 +11,7 @@ from samsweep.config.sharpness import SharpnessConfig
 
 
 class TrackingConfig(Frozen):
-    """Where progress is reported beside the record.
+    """Where progress is logged beside the record.
 
     Args:
         name: ``none`` or ``wandb``.

@@ -122,7 +122,7 @@ class SharpnessConfig(Frozen):
     The last seven are settings of single measures.
 
     Args:
-        measures: Names from :data:`MEASURES`.
+        measures: List of the measures, ``[top5,trace]``.
         num_examples: Fixed, un-augmented training images, at most; all when there are fewer.
         weights: ``last`` epoch's or ``best`` validation accuracy's.
         tolerance: Error of each eigenvalue to reach, relative to the largest.

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from samsweep.config import AugmentConfig
 from samsweep.data.images import normalize
-from samsweep.numerics.transfer import to_device
+from samsweep.numerics.device_transfer import to_device
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samsweep.numerics.device_transfer import to_device
 from samsweep.numerics.seeding import generator
-from samsweep.numerics.transfer import to_device
 
 #: Of the permutation that sets validation images aside: the same in every cell of every study.
 SPLIT_SEED = 0

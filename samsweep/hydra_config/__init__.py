@@ -2,6 +2,8 @@
 
 Names a cell's folder, turns a composed configuration into a
 :class:`~samsweep.config.RunConfig`, and refuses what cannot be run before anything is created.
+The sweeper and the launchers that Hydra calls are here; ``hydra_plugins`` has the names by which
+it finds them.
 """
 
 from samsweep.hydra_config.compose import Composer, composition

@@ -143,7 +143,7 @@ class Composer:
         try:
             self._point(overrides)
         except (ConfigError, HydraException, OmegaConfBaseException) as error:
-            return explain(error)
+            return explain(error, ("-m", *overrides))
         return None
 
     def _compose_options(self, options: tuple[str, ...]) -> DictConfig:

@@ -1,13 +1,18 @@
-"""What is wrong with a command, in sentences that name the value and the valid choices."""
+"""What is wrong with a command, in sentences that name the value and the valid choices.
+
+Hydra and omegaconf say by the type of an exception, and by what it carries, what they refuse. Where
+they only say it in English, the overrides are compared with the options that there are.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from hydra.errors import HydraException, OverrideParseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from samsweep.config import (
     ConfigError,
@@ -19,35 +24,37 @@ from samsweep.config import (
 from samsweep.records.store import RecordError
 
 
-def explain(error: BaseException) -> str:
-    """What is wrong with a command, in sentences that name the value and the valid choices."""
+def explain(error: BaseException, arguments: Sequence[str] = ()) -> str:
+    """What is wrong with a command.
+
+    Args:
+        error: What was raised.
+        arguments: The command line: Hydra's flags and overrides.
+    """
     chain = list(_chain(error))
     for link in chain:
         if isinstance(link, ConfigError):
             return str(link)
         if isinstance(link, RecordError):
             return f"{link}. Move that cell's folder away to train it anew."
-    text = "\n".join(str(link) for link in chain)
-    key = re.search(r"Could not override '([^']+)'", text)
-    if key is not None:
-        return _not_overridable(key[1], text)
-    option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
-    if option is not None:
-        return unknown_name(option[1], option[2], _available_options(text))
-    ambiguous = re.search(r"Ambiguous value for argument '([^']+)'", text)
-    if ambiguous is not None:
-        return f"{ambiguous[1]} gives several values: add -m to sweep over them."
-    for link in chain:
         if isinstance(link, OverrideParseException):
             return f"{link.override} cannot be read: look at its quotes, commas and brackets."
-    swept = re.search(r"Sweeping over Hydra's configuration is not supported : '([^']+)'", text)
-    if swept is not None:
-        return f"{swept[1]}: give one value for the whole sweep."
-    return str(error).splitlines()[0]
+        if isinstance(link, MissingConfigException) and link.options is not None:
+            group, _, option = str(link.missing_cfg_file).rpartition("/")
+            return unknown_name(group, option, link.options)
+    overrides = _parsed(arguments)
+    for link in chain:
+        if isinstance(link, ConfigAttributeError | ConfigKeyError) and link.full_key:
+            return _nothing_to_replace(str(link.full_key), overrides)
+    sweeps = not {"-m", "--multirun"}.isdisjoint(arguments) or any(
+        override.key_or_group in ("experiment", "hydra.mode") for override in overrides
+    )
+    sentences = _refused_by_hydra(overrides, sweeps=sweeps)
+    return next(sentences, str(error).partition("\n")[0])
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether an exception speaks of the command rather than of a failure."""
+    """Whether an exception is about the command rather than a failure."""
     kinds = (ConfigError, RecordError, HydraException, OmegaConfBaseException)
     return any(isinstance(link, kinds) for link in _chain(error))
 
@@ -58,16 +65,16 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _not_overridable(key: str, text: str) -> str:
-    """A key that is unknown, or one that has nothing to override yet."""
+def _parsed(arguments: Iterable[str]) -> list[Override]:
+    words = [word for word in arguments if "=" in word and not word.startswith("-")]
+    return OverridesParser.create().parse_overrides(words)
+
+
+def _nothing_to_replace(key: str, overrides: Iterable[Override]) -> str:
+    """A key that is unknown, or that the chosen options do not have."""
+    if any(key.startswith(f"{override.key_or_group}.") for override in overrides):
+        return f"{key} is not there to be replaced: write +{key}=VALUE."
     valid = sibling_keys(Options, key)
-    inner = re.search(r"full_key: (\S+)", text)
-    if inner is not None and inner[1].startswith(f"{key}."):
-        return f"{inner[1]} is not there to be replaced: write +{inner[1]}=VALUE."
-    if (conf_dir() / key).is_dir():
-        addition = re.search(r"use (\+\S+)", text)
-        remedy = addition[1] if addition else f"+{key}=OPTION"
-        return f"no {key} is chosen yet that could be replaced: write {remedy}."
     if key in valid:
         return f"{key} is not among the chosen options' own values: write +{key}=VALUE."
     if key.startswith("hydra.launcher."):
@@ -82,6 +89,24 @@ def _launcher_keys() -> set[str]:
     return {f"hydra.launcher.{key}" for key in keys - {"_target_", "defaults"}}
 
 
-def _available_options(text: str) -> list[str]:
-    """The options that Hydra lists in its own message, those of --config-dir among them."""
-    return re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+def _refused_by_hydra(overrides: Iterable[Override], *, sweeps: bool) -> Iterator[str]:
+    """A sentence for each override that cannot stand, by what the options are."""
+    for override in overrides:
+        key, value = override.key_or_group, override.get_value_string()
+        if override.is_sweep_override():
+            if override.is_hydra_override():
+                yield f"{override.input_line}: give one value for the whole sweep."
+            elif not sweeps:
+                yield f"{override.input_line} gives several values: add -m to sweep over them."
+        elif override.is_add() and key in Options.model_fields:
+            yield f"{override.input_line}: {key} is there already, write {key}={value}."
+        elif (
+            override.type is OverrideType.CHANGE
+            and _is_group(key)
+            and key not in Options.model_fields
+        ):
+            yield f"no {key} is chosen yet that could be replaced: write +{key}={value}."
+
+
+def _is_group(key: str) -> bool:
+    return "." not in key and not key.startswith("hydra") and (conf_dir() / key).is_dir()

@@ -15,9 +15,9 @@ from samsweep.config import (
 from samsweep.hydra_config.convert import to_run_config
 from samsweep.hydra_config.explain import explain
 from samsweep.records.store import CellFolder, RecordError
-from samsweep.sweep.local.launcher import look_ahead
+from samsweep.sweep.local.launcher import prepare
 from samsweep.sweep.plan import Point, plan_sweep
-from samsweep.sweep.plan_table import tell
+from samsweep.sweep.plan_table import print_plan
 
 
 class Refusal(SystemExit):
@@ -35,12 +35,12 @@ class Preflight(Callback):
     """Before a folder is created: is everything there that the command needs?"""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse a single run, tell what it would do, or get its data set ready."""
+        """Refuse a single run, print what it would do, or download its data set."""
         try:
             _refuse_launcher(config)
             run = to_run_config(config)
             if config.dry_run:
-                _tell_single_run(config, run)
+                _print_single_run(config, run)
                 raise SystemExit(0)
             prepare_run(run)
         except (ConfigError, RecordError) as error:
@@ -51,7 +51,7 @@ class Preflight(Callback):
         sweeper = config.hydra.runtime.choices["hydra/sweeper"]
         if config.dry_run and sweeper != "samsweep":
             problem = (
-                f"dry_run=true: hydra/sweeper={sweeper} has no plan to tell; "
+                f"dry_run=true: hydra/sweeper={sweeper} has no plan to print; "
                 "leave dry_run out, or use hydra/sweeper=samsweep."
             )
             raise Refusal(ConfigError(problem))
@@ -76,10 +76,10 @@ def _refuse_launcher(config: DictConfig) -> None:
         )
 
 
-def _tell_single_run(config: DictConfig, run: RunConfig) -> None:
+def _print_single_run(config: DictConfig, run: RunConfig) -> None:
     folder = CellFolder(Path(config.hydra.run.dir).absolute())
     plan = plan_sweep([Point(run=run, overrides=(), folder=folder)])
-    tell(plan, look_ahead(plan, None, prepare=False) if plan.to_do else None)
+    print_plan(plan, prepare(plan, None, download=False) if plan.to_do else None)
 
 
 def prepare_run(config: RunConfig) -> None:
@@ -88,10 +88,10 @@ def prepare_run(config: RunConfig) -> None:
     Raises:
         ConfigError: If one cannot be had.
     """
-    from samsweep.data.load import prepare
+    from samsweep.data.load import prepare as prepare_data
     from samsweep.training.device import check_compiler, resolve_device
 
     resolve_device(config.device)
     if config.compiles:
         check_compiler()
-    prepare(config.cell.dataset.name, config.data_dir)
+    prepare_data(config.cell.dataset.name, config.data_dir)

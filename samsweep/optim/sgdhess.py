@@ -17,8 +17,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from samsweep.config import Curvature
 from samsweep.numerics.batch_norms import quick_batch_norms
 from samsweep.numerics.convolutions import quick_convolutions
+from samsweep.numerics.device_transfer import to_device
 from samsweep.numerics.seeding import generator
-from samsweep.numerics.transfer import to_device
 from samsweep.numerics.vectors import Vector
 from samsweep.optim.base import (
     Closure,

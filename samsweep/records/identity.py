@@ -5,13 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from samsweep.config import MEASURES, CellConfig, SharpnessConfig
 
 #: Bump this when a change of the code alters what equal configurations train by more than rounding,
 #: in which other processors and versions of torch differ as well.
 RESULTS_VERSION = 1
+
+
+class CellKey(NamedTuple):
+    """What a cell is called among those of several studies, which may have equal cells.
+
+    Args:
+        study: Name of the study.
+        cell_id: Unique within it.
+    """
+
+    study: str
+    cell_id: str
 
 
 def canonical_json(values: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from samsweep.config import MEASURES, CellConfig, RunConfig
-from samsweep.records.identity import RESULTS_VERSION, cell_id
+from samsweep.records.identity import RESULTS_VERSION, CellKey, cell_id
 
 #: Version of this form; readers refuse a newer one and convert older ones.
 SCHEMA_VERSION = 1
@@ -189,6 +189,11 @@ class Record(_Part):
             formula=run.cell.variant.formula,
             status="planned",
         )
+
+    @property
+    def key(self) -> CellKey:
+        """The cell's study and id."""
+        return CellKey(study=self.study, cell_id=self.cell_id)
 
     @property
     def finished(self) -> bool:

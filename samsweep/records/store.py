@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from samsweep.config import CellConfig, ConfigError, unknown_name
+from samsweep.records.identity import CellKey
 from samsweep.records.schema import Record
 
 #: Suffix of a file that is being written.
@@ -70,6 +71,11 @@ class CellFolder:
     """
 
     path: Path
+
+    @property
+    def key(self) -> CellKey:
+        """The cell's study and id."""
+        return CellKey(study=self.path.parent.parent.name, cell_id=self.path.name)
 
     @property
     def record_file(self) -> Path:

@@ -3,21 +3,26 @@
 >>> from samsweep.sharpness import lambda_max
 """
 
-from samsweep.sharpness.conditions import measuring
+from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.density import SpectralDensity, spectral_density
 from samsweep.sharpness.eigenvalues import Eigenvalues, lambda_max, top_eigenvalues
 from samsweep.sharpness.empirical_sam import EmpiricalSam, empirical_sam
 from samsweep.sharpness.estimate import Estimate
-from samsweep.sharpness.folding import Folding, find_folding
-from samsweep.sharpness.hvp import HVP, HessianOperator, Way, double_backward, forward_over_reverse
+from samsweep.sharpness.batchnorm_folding import Folding, find_folding
+from samsweep.sharpness.hvp import (
+    HVP,
+    HessianOperator,
+    Method,
+    double_backward,
+    forward_over_reverse,
+)
 from samsweep.sharpness.lanczos import Lanczos, lanczos, quadrature
 from samsweep.sharpness.landscape import Landscape, filter_normalized, landscape
 from samsweep.sharpness.measures import measure
-from samsweep.sharpness.double import LossFn
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.objective import BatchLoss, MeanLoss
 from samsweep.sharpness.perturbations import average_case, sam_gap, worst_case
 from samsweep.sharpness.relative import (
-    RelativeFlatness,
     adaptive_lambda_max,
     relative_flatness,
 )
@@ -32,7 +37,6 @@ __all__ = [
     "spectral_density",
     "SpectralDensity",
     "relative_flatness",
-    "RelativeFlatness",
     "empirical_sam",
     "EmpiricalSam",
     # Traces
@@ -52,7 +56,7 @@ __all__ = [
     "BatchLoss",
     "LossFn",
     "HessianOperator",
-    "Way",
+    "Method",
     "HVP",
     "double_backward",
     "forward_over_reverse",

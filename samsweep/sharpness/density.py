@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.double import LossFn
-from samsweep.sharpness.draws import signs
 from samsweep.sharpness.estimate import TOLERANCE, standard_error
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.lanczos import Array, quadrature
+from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import MeanLoss
+from samsweep.sharpness.random_vectors import rademacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def spectral_density(
     nodes, weights = [], []
     with measuring(model):
         for _ in range(num_vectors):
-            start = signs((hessian.dim,), objective.params[0], generator)
+            start = rademacher((hessian.dim,), objective.params[0], generator)
             points, masses = quadrature(hessian.matvec, start, num_steps=num_steps)
             nodes.append(points)
             weights.append(masses)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,10 +10,11 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy, normalize
 
-from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.double import LossFn
+from samsweep.numerics import vectors
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
-from samsweep.sharpness.lanczos import Lanczos, lanczos
+from samsweep.sharpness.lanczos import lanczos
+from samsweep.sharpness.measuring_mode import measuring
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Eigenvalues:
         converged: Whether the tolerance was reached; not where the loss rounds by more than it.
         loss: Mean loss over the same examples: cross-entropy's curvature vanishes with it.
         loss_rounding: What its rounding amounts to, relative to it and to its curvature.
+        weight_norm: Euclidean norm of all trainable parameters: where BatchNorm makes the loss the
+            same for w and a w, lambda_max(a w) = lambda_max(w) / a².
         seconds: Wall time.
         eigenvectors: If asked for, unit vectors as rows, shape (k, dim): the trainable parameters
             in the model's order, each flattened.
@@ -42,8 +44,22 @@ class Eigenvalues:
     converged: bool
     loss: float
     loss_rounding: float
+    weight_norm: float
     seconds: float
     eigenvectors: Tensor | None = None
+
+    def times(self, factor: float) -> Eigenvalues:
+        """All eigenvalues, and what is known of them, times a positive number."""
+
+        def scaled(numbers: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(factor * number for number in numbers)
+
+        return replace(
+            self,
+            values=scaled(self.values),
+            error_bounds=scaled(self.error_bounds),
+            error_estimates=scaled(self.error_estimates),
+        )
 
 
 def top_eigenvalues(
@@ -94,60 +110,53 @@ def top_eigenvalues(
     hessian = HessianOperator(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    loss, start = _loss_and_start(hessian, seed)
-    found = search(
+    return search(
         hessian,
-        hessian.matvec,
-        start=start,
         k=k,
         tolerance=tolerance,
         max_hvps=max_hvps,
         seed=seed,
         eigenvectors=eigenvectors,
-    )
-    rounding = hessian.objective.rounding(loss)
-    return Eigenvalues(
-        values=tuple(found.eigenvalues.tolist()),
-        error_bounds=tuple(found.error_bounds.tolist()),
-        error_estimates=tuple(found.error_estimates.tolist()),
-        num_hvps=hessian.num_hvps,
-        converged=found.converged and rounding <= tolerance,
-        loss=loss,
-        loss_rounding=rounding,
-        seconds=time.perf_counter() - started,
-        eigenvectors=found.eigenvectors,
+        started=started,
     )
 
 
 def search(
     hessian: HessianOperator,
-    matvec: Callable[[Tensor], Tensor],
+    scale: Tensor | None = None,
     *,
-    start: Tensor,
     k: int,
     tolerance: float,
     max_hvps: int,
     seed: int,
     eigenvectors: bool = False,
-) -> Lanczos:
-    """Lanczos on a Hessian, or on an operator made of one.
+    started: float,
+) -> Eigenvalues:
+    """Largest eigenvalues of a Hessian H, or of D H D, by Lanczos.
 
     What the rounding of the network makes of the operator is added to bounds and estimates: Lanczos
     knows its own rounding alone.
 
     Args:
-        hessian: Tells size, type, device and model.
-        matvec: The operator.
-        start: From :func:`half_random`.
+        hessian: H.
+        scale: The diagonal of D, shape (dim,); None is H itself.
         k: Number of eigenvalues.
         tolerance: Error to reach, relative to the largest eigenvalue's absolute value.
         max_hvps: Products after which what was reached is reported as it is.
-        seed: Of random vectors where the Krylov space closes.
+        seed: Of the starting vector, and of others where the Krylov space closes.
         eigenvectors: Whether to return Ritz vectors.
+        started: When the work on it began, by :func:`time.perf_counter`.
     """
+
+    def scaled(v: Tensor) -> Tensor:
+        return v if scale is None else scale * v
+
+    loss, gradient = hessian.loss_and_gradient()
+    start = half_random(scaled(gradient), seed)
+    del gradient
     with measuring(hessian.objective.model):  # for Lanczos' own products with its basis
         found = lanczos(
-            matvec,
+            lambda v: scaled(hessian.matvec(scaled(v))),
             hessian.dim,
             k=k,
             tolerance=tolerance,
@@ -159,17 +168,19 @@ def search(
             start=start,
         )
     allowed = hessian.objective.network_rounding * abs(found.eigenvalues[0])
-    return replace(
-        found,
-        error_bounds=found.error_bounds + allowed,
-        error_estimates=found.error_estimates + allowed,
+    rounding = hessian.objective.rounding(loss)
+    return Eigenvalues(
+        values=tuple(found.eigenvalues.tolist()),
+        error_bounds=tuple((found.error_bounds + allowed).tolist()),
+        error_estimates=tuple((found.error_estimates + allowed).tolist()),
+        num_hvps=hessian.num_hvps,
+        converged=found.converged and rounding <= tolerance,
+        loss=loss,
+        loss_rounding=rounding,
+        weight_norm=vectors.exact_norm([p.detach() for p in hessian.params]),
+        seconds=time.perf_counter() - started,
+        eigenvectors=found.eigenvectors,
     )
-
-
-def _loss_and_start(hessian: HessianOperator, seed: int) -> tuple[float, Tensor]:
-    """The mean loss, and where Lanczos starts; the gradient is let go of."""
-    loss, gradient = hessian.loss_and_gradient()
-    return loss, half_random(gradient, seed)
 
 
 def half_random(near: Tensor, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The sharpness of the study that samsweep reproduces (Luong 2024), as far as it can be told.
+"""The sharpness of the study that samsweep reproduces (Luong 2024), as far as it is known.
 
 Eigenvalues of the Hessians of single batches of augmented training images, BatchNorm in eval mode,
 at the weights of best validation accuracy; the mean of those that are positive. A batch's Hessian
@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from samsweep.sharpness.double import LossFn
 from samsweep.sharpness.eigenvalues import Eigenvalues, top_eigenvalues
 from samsweep.sharpness.estimate import standard_error
+from samsweep.sharpness.float64_loss import LossFn
 
 
 @dataclass(frozen=True, kw_only=True)

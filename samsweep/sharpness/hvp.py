@@ -1,10 +1,11 @@
 """The Hessian of a model's mean loss over fixed examples, as products with vectors.
 
-Three ways lead to a product, all to the same: :func:`double_backward`, the plain one that works for
-every model; :func:`forward_over_reverse`, which keeps no graph of a graph and takes less memory and
-time; and a graph of the gradient that is kept from product to product. BatchNorm can be folded away
-in each of them (:mod:`samsweep.sharpness.folding`), and convolutions be differentiated twice in a
-quicker way in the first and the last (:mod:`samsweep.numerics.convolutions`).
+A product can be computed by three methods, all of which give the same: :func:`double_backward`, the
+plain one that works for every model; :func:`forward_over_reverse`, which keeps no graph of a graph
+and takes less memory and time; and a graph of the gradient that is kept from product to product.
+BatchNorm can be folded away in each of them (:mod:`samsweep.sharpness.batchnorm_folding`), and
+convolutions be differentiated twice in a quicker way in the first and the last
+(:mod:`samsweep.numerics.convolutions`).
 :class:`HessianOperator` chooses:
 
 * the kept graph where all examples are one micro-batch, since it saves a forward and a backward
@@ -13,8 +14,8 @@ quicker way in the first and the last (:mod:`samsweep.numerics.convolutions`).
 * else forward over reverse, or double backward for a model whose operations lack a forward mode;
 * BatchNorms folded, where the model has any that can be.
 
-The choice is compared with the plain way on a few examples before it is trusted, and the plain way
-with itself: a Hessian that is not symmetric is none.
+The choice is compared with plain double backward on a few examples before it is used, and the
+latter is checked for symmetry.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ from torch.nn.functional import cross_entropy
 from samsweep.numerics import vectors
 from samsweep.numerics.convolutions import quick_convolutions
 from samsweep.numerics.vectors import Vector
-from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.double import LossFn
-from samsweep.sharpness.draws import signs
-from samsweep.sharpness.folding import Folding, find_folding
+from samsweep.sharpness.batchnorm_folding import Folding, find_folding
+from samsweep.sharpness.float64_loss import LossFn
+from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import NUM_TRIED, BatchLoss, MeanLoss, finite
+from samsweep.sharpness.random_vectors import rademacher
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def _derivative_along(
 
 
 @dataclass(frozen=True)
-class Way:
+class Method:
     """How an operator's products are computed.
 
     Args:
@@ -169,7 +170,7 @@ class HessianOperator:
         ArithmeticError: If the Hessian as torch computes it is not symmetric.
 
     Attributes:
-        way: What was chosen.
+        method: What was chosen.
         num_hvps: Products that were taken.
     """
 
@@ -200,7 +201,7 @@ class HessianOperator:
         self.params = objective.params
         self.dim, self.dtype, self.device = objective.dim, objective.dtype, objective.device
         self.num_hvps = 0
-        self.way = _choose(objective) if hvp is None else Way(hvp)
+        self.method = _choose(objective) if hvp is None else Method(hvp)
 
     def matvec(self, v: Tensor) -> Tensor:
         """The product H v.
@@ -215,8 +216,8 @@ class HessianOperator:
             ValueError: If ``v`` has another size.
         """
         parts = vectors.unflatten(v, self.params)
-        with measuring(self.objective.model), self.way.applied():
-            product = self._kept(parts) if self.way.keeps_graph else self._summed(parts)
+        with measuring(self.objective.model), self.method.applied():
+            product = self._kept(parts) if self.method.keeps_graph else self._summed(parts)
         self.num_hvps += 1
         return product
 
@@ -226,20 +227,20 @@ class HessianOperator:
         Raises:
             FloatingPointError: If the loss is not finite.
         """
-        if not self.way.keeps_graph:
+        if not self.method.keeps_graph:
             loss, gradient = self.objective.gradient()
             return finite(loss), vectors.flatten(gradient)
-        with measuring(self.objective.model), self.way.applied():
+        with measuring(self.objective.model), self.method.applied():
             kept, grads = self._graph
             return finite(kept.item()), vectors.flatten([g.detach() for g in grads])
 
-    # ------------------------------------------------------------------ ways to a product
+    # ------------------------------------------------------------------ computing a product
 
     def _summed(self, v: Vector) -> Tensor:
         """Micro-batch by micro-batch; memory is that of one."""
         product = torch.zeros(self.dim, dtype=self.dtype, device=self.device)
         for share, loss in self.objective.micro_batches():
-            product += share * vectors.flatten(self.way.hvp(loss, self.params, v))
+            product += share * vectors.flatten(self.method.hvp(loss, self.params, v))
         return product
 
     def _kept(self, v: Vector) -> Tensor:
@@ -256,11 +257,11 @@ class HessianOperator:
         return loss.detach(), grads
 
 
-# --------------------------------------------------------------------------- choosing a way
+# --------------------------------------------------------------------------- choosing a method
 
 
-def _choose(objective: MeanLoss) -> Way:
-    """The quickest way that gives what the plain one gives; see the module's docstring."""
+def _choose(objective: MeanLoss) -> Method:
+    """The quickest method that gives what the plain one gives; see the module's docstring."""
     keeps_graph = len(objective) <= objective.physical_batch_size
     loss = objective.first(NUM_TRIED)
     with measuring(objective.model):
@@ -268,23 +269,28 @@ def _choose(objective: MeanLoss) -> Way:
         u, v = _comparison_vectors(params)
         plain = vectors.flatten(double_backward(loss, params, v))
         other = vectors.flatten(double_backward(loss, params, u))
-        allowed = _SYMMETRY[objective.dtype] + objective.rounding(loss().item())
+        allowed = _SYMMETRY[objective.dtype] + 100 * objective.rounding(loss().item())
         _check_symmetry(
             objective.model, vectors.flatten(u), other, vectors.flatten(v), plain, allowed
         )
         folding = find_folding(objective.model, loss.inputs)
-        ways = [Way(double_backward, folding, quick=True)] if _has_convolutions(objective) else []
+        methods = (
+            [Method(double_backward, folding, quick=True)] if _has_convolutions(objective) else []
+        )
         if keeps_graph:
-            ways += [Way(double_backward, folding), Way(double_backward)]
-            ways = [replace(way, keeps_graph=True) for way in ways]
+            methods += [Method(double_backward, folding), Method(double_backward)]
+            methods = [replace(method, keeps_graph=True) for method in methods]
         else:
-            ways += [
-                Way(forward_over_reverse, folding),
-                Way(double_backward, folding),
-                Way(forward_over_reverse),
-                Way(double_backward),
+            methods += [
+                Method(forward_over_reverse, folding),
+                Method(double_backward, folding),
+                Method(forward_over_reverse),
+                Method(double_backward),
             ]
-        return next((way for way in ways[:-1] if _agrees(way, loss, params, v, plain)), ways[-1])
+        return next(
+            (method for method in methods[:-1] if _agrees(method, loss, params, v, plain)),
+            methods[-1],
+        )
 
 
 def _has_convolutions(objective: MeanLoss) -> bool:
@@ -292,13 +298,13 @@ def _has_convolutions(objective: MeanLoss) -> bool:
     return any(isinstance(module, kinds) for module in objective.model.modules())
 
 
-def _agrees(way: Way, loss: BatchLoss, params: Vector, v: Vector, plain: Tensor) -> bool:
-    """Whether a way gives the plain product, up to rounding."""
+def _agrees(method: Method, loss: BatchLoss, params: Vector, v: Vector, plain: Tensor) -> bool:
+    """Whether a method gives the plain product, up to rounding."""
     try:
-        with way.applied():
-            product = vectors.flatten(way.hvp(loss, params, v))
+        with method.applied():
+            product = vectors.flatten(method.hvp(loss, params, v))
     except RuntimeError as error:  # NotImplementedError is one
-        log.debug("%s cannot be used for this model: %s", way.hvp, error)
+        log.debug("%s cannot be used for this model: %s", method.hvp, error)
         return False
     apart = torch.linalg.vector_norm(product - plain)
     return bool(apart <= _AGREEMENT[plain.dtype] * torch.linalg.vector_norm(plain))
@@ -309,14 +315,14 @@ def _check_symmetry(
 ) -> None:
     """Refuse a Hessian that no loss can have.
 
-    For random signs u and v the difference of uᵀHv and vᵀHu is about the norm of H - Hᵀ, and that
-    of Hv is the norm of H. The vectors and products are flat.
+    For Rademacher vectors u and v the difference of uᵀHv and vᵀHu is about the norm of H - Hᵀ, and
+    that of Hv is the norm of H. The vectors and products are flat.
 
     Args:
         model: Whose Hessian it is.
-        u: Random signs.
+        u: A Rademacher vector.
         hu: H u.
-        v: Random signs.
+        v: A Rademacher vector.
         hv: H v.
         allowed: What rounding may make of the difference, relative to the products; two images that
             a network fits have a curvature that rounds although that of all does not.
@@ -351,7 +357,7 @@ def _suspects(model: Module) -> str:
 
 
 def _comparison_vectors(params: Vector) -> tuple[Vector, Vector]:
-    """Two of random signs: every parameter has its part in the product."""
+    """Two of random rademacher: every parameter has its part in the product."""
     generator = torch.Generator().manual_seed(0)
-    u, v = ([signs(tuple(p.shape), p.detach(), generator) for p in params] for _ in range(2))
+    u, v = ([rademacher(tuple(p.shape), p.detach(), generator) for p in params] for _ in range(2))
     return v, u

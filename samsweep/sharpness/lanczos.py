@@ -85,14 +85,14 @@ def lanczos(
     Eigenvalue Problem, section 11.7): with the gap taken from the other Ritz values, that is an
     error estimate. Neither is claimed to be less than rounding.
 
-    Which eigenvalue it is no residual says. An eigenvalue that the starting vector hardly has can
+    No residual shows which eigenvalue it is. An eigenvalue that the starting vector hardly has can
     be missing, while another passes for it; until it shows, it holds the residuals up. Iteration
     therefore stops when all k residuals are within :data:`CAUTION` * ``tolerance`` * |theta_1|,
     for k > 1 within :data:`LOOSEST` * |theta_1| too (or within rounding), after at least k + 2
     products.
 
     The basis is fully reorthogonalised, twice per product ("twice is enough", ibid. section
-    6.9). Where it spans an invariant subspace, a random vector orthogonal to it goes on, and the
+    6.9). Where it spans an invariant subspace, a random vector orthogonal to it continues, and the
     rest of the space is searched as well: a space that closes early has hidden a multiple
     eigenvalue.
 
@@ -283,7 +283,7 @@ class _Krylov:
         self.betas.append(math.sqrt(exact_dot(self._remainder, self._remainder).item()))
         if not np.isfinite(self.alphas[-1] + self.betas[-1]):
             raise FloatingPointError(
-                f"product {self.size} of the operator is not finite: look at the loss and the "
+                f"product {self.size} of the operator is not finite: check the loss and the "
                 "weights, which may have diverged, or measure in float64"
             )
         # More than a rounding error, because small betas before this one amplify it.
@@ -307,7 +307,7 @@ class _Krylov:
         return lifted
 
     def _next_vector(self) -> Tensor:
-        """The remainder, normalised, as the basis's next row; it is let go of."""
+        """The remainder, normalised, as the next row of the basis; it is freed."""
         remainder = self._remainder
         if remainder is None or (self.size and self.closed[-1]):
             remainder = _orthogonalise(self._random(), self.basis)

@@ -14,10 +14,11 @@ from torch.nn.functional import cross_entropy
 
 from samsweep.numerics.vectors import Vector
 from samsweep.sharpness.checks import check_positive
-from samsweep.sharpness.double import LossFn
-from samsweep.sharpness.draws import normal
+from samsweep.sharpness.estimate import TOLERANCE
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.lanczos import Array
 from samsweep.sharpness.objective import MeanLoss
+from samsweep.sharpness.random_vectors import normal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,11 @@ class Landscape:
     loss_rounding: float
     num_forwards: int
     seconds: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether the loss rounds by no more than is allowed for estimates."""
+        return self.loss_rounding <= TOLERANCE
 
 
 def landscape(

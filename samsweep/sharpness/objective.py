@@ -1,7 +1,8 @@
 """The mean loss of a model over fixed examples, as a function of the model's weights.
 
 The network computes in its own type, the loss of its outputs in float64: the softmax of a network
-that fits its data rounds in float32, with every derivative (:mod:`samsweep.sharpness.double`).
+that fits its data rounds in float32, with every derivative
+(:mod:`samsweep.sharpness.float64_loss`).
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from samsweep.numerics import vectors
 from samsweep.numerics.vectors import Vector
-from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.double import (
+from samsweep.sharpness.float64_loss import (
     LossFn,
     in_float64,
     loss_in_float64,
     rounds_in_the_network,
 )
-from samsweep.sharpness.splitting import Shares, shares_of
+from samsweep.sharpness.measuring_mode import measuring
+from samsweep.sharpness.micro_batches import Shares, shares_of
 
 log = logging.getLogger(__name__)
 
 #: Examples on which a loss is tried before it is taken of all.
 NUM_TRIED = 2
 
-#: Outputs of a network are taken to be wrong by so many units of rounding of their own. Of 80
-#: networks none had a curvature that was further off (``benchmarks/fit.py``).
+#: Outputs of a network are taken to be wrong by so many units of rounding of their own. Of ten
+#: networks at eight losses none had a curvature that was further off (``benchmarks/fit.py``).
 OUTPUT_ROUNDING = 4
 
 
@@ -102,7 +103,7 @@ class MeanLoss:
     """L(w) = 1/N sum_i loss(f_w(x_i), y_i), over examples that stay the same.
 
     Everything is evaluated in micro-batches, each with its share in the loss
-    (:mod:`samsweep.sharpness.splitting`), under the conditions of
+    (:mod:`samsweep.sharpness.micro_batches`), under the conditions of
     :func:`~samsweep.sharpness.measuring`: eval mode and full precision. Weight decay is not part
     of the loss unless ``loss_fn`` adds it. The loss of the outputs is computed in float64, whatever
     the network's type, unless ``loss_fn`` cannot do that (:attr:`epsilon`). The model's own
@@ -181,7 +182,7 @@ class MeanLoss:
     def batches(self, size: int) -> list[MeanLoss]:
         """The examples in order, cut into batches of one size.
 
-        An incomplete last batch is left out, since the measures that look at batches depend on
+        An incomplete last batch is left out, since the measures over batches depend on
         their size; a single one that is incomplete is all there is.
         """
         count = max(1, len(self) // size)
@@ -318,7 +319,7 @@ class MeanLoss:
 
 
 class _Tried(NamedTuple):
-    """What a few examples tell of a loss.
+    """What a few examples show of a loss.
 
     Args:
         outputs: The model's.

@@ -17,10 +17,10 @@ from torch.nn.functional import cross_entropy
 from samsweep.numerics import vectors
 from samsweep.numerics.vectors import Vector
 from samsweep.sharpness.checks import check_positive, check_samples
-from samsweep.sharpness.double import LossFn
-from samsweep.sharpness.draws import normal
 from samsweep.sharpness.estimate import TOLERANCE, Estimate, standard_error
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.objective import MeanLoss
+from samsweep.sharpness.random_vectors import normal
 
 log = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from torch.nn.functional import cross_entropy, one_hot, softmax
 
 from samsweep.numerics import vectors
 from samsweep.sharpness.checks import check_samples
-from samsweep.sharpness.conditions import measuring
-from samsweep.sharpness.double import LossFn
-from samsweep.sharpness.draws import signs
 from samsweep.sharpness.estimate import Estimate, standard_error
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
+from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import MeanLoss
+from samsweep.sharpness.random_vectors import rademacher
 
 
 def hessian_trace(
@@ -70,7 +70,7 @@ def hessian_trace(
         inside = sum(vectors.exact_dot(q, hessian.matvec(q)).item() for q in basis)
         outside = []
         for _ in range(num_samples - hessian.num_hvps):
-            z = signs((hessian.dim,), objective.params[0], generator)
+            z = rademacher((hessian.dim,), objective.params[0], generator)
             z = z - basis.T @ (basis @ z)
             outside.append(vectors.exact_dot(z, hessian.matvec(z)).item())
     value = inside + fmean(outside)
@@ -95,7 +95,7 @@ def _range_of(hessian: HessianOperator, size: int, generator: torch.Generator) -
     like = hessian.params[0]
     images = torch.zeros(size, hessian.dim, dtype=like.dtype, device=like.device)
     for row in images:
-        row.copy_(hessian.matvec(signs((hessian.dim,), like, generator)))
+        row.copy_(hessian.matvec(rademacher((hessian.dim,), like, generator)))
     basis: Tensor = torch.linalg.qr(images.T).Q.T
     return basis
 
@@ -147,7 +147,7 @@ def fisher_trace(
     so that one backward pass over the batch takes the place of one for each example.
 
     Args, conditions and errors are those of :func:`hessian_trace`, without a ``loss_fn``; the given
-    labels only tell of the loss.
+    labels only decide the loss.
     """
     objective = MeanLoss(model, inputs, labels, physical_batch_size=physical_batch_size)
     return _gram_trace(objective, _Fisher(), num_samples, seed)
@@ -175,7 +175,7 @@ class _GaussNewton:
     """S_i e_i, see :func:`ggn_trace`."""
 
     def draw(self, num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
-        return signs((num_examples, num_classes), torch.empty(0), generator)
+        return rademacher((num_examples, num_classes), torch.empty(0), generator)
 
     def cotangents(self, probabilities: Tensor, drawn: Tensor) -> Tensor:
         root = probabilities.sqrt()
@@ -188,7 +188,7 @@ class _Fisher:
 
     def draw(self, num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
         chosen = torch.rand((num_examples, 1), generator=generator, dtype=torch.float64)
-        return torch.cat([chosen, signs((num_examples, 1), chosen, generator)], dim=1)
+        return torch.cat([chosen, rademacher((num_examples, 1), chosen, generator)], dim=1)
 
     def cotangents(self, probabilities: Tensor, drawn: Tensor) -> Tensor:
         chosen, sign = drawn[:, :1], drawn[:, 1:]

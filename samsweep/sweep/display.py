@@ -1,8 +1,9 @@
-"""What a user sees of a pool: bars that move on a terminal, plain lines elsewhere."""
+"""The progress of a sweep: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Self
 
 from rich.console import Console
@@ -18,25 +19,27 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from samsweep.records.identity import CellKey
 from samsweep.system.machine import Slot
 from samsweep.system.progress import Snapshot
 from samsweep.system.text import duration
 
-#: Seconds between two plain lines about a cell that goes on.
+#: Seconds between two plain lines about a running cell.
 _PLAIN_EVERY_S = 30.0
 
 
 class Display:
-    """The one progress display of a pool. A context manager.
+    """The progress display of a pool or of jobs. A context manager.
 
     Args:
-        num_cells: Cells that the pool is to work on.
-        console: Where to show it; standard output unless told otherwise.
+        cells: All cells. If they span several studies, each is shown with its study.
+        console: Where to show it; standard output by default.
     """
 
-    def __init__(self, num_cells: int, console: Console | None = None) -> None:
+    def __init__(self, cells: Collection[CellKey], console: Console | None = None) -> None:
         self._console = console or Console()
-        self._num_cells = num_cells
+        self._num_cells = len(cells)
+        self._spans_studies = len({key.study for key in cells}) > 1
         self._num_ended = 0
         self._bars = Progress(
             TextColumn(
@@ -50,9 +53,9 @@ class Display:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._all = self._bars.add_task("cells", total=num_cells, latest="")
-        self._tasks: dict[str, TaskID] = {}
-        self._told_at: dict[str, float] = {}
+        self._all = self._bars.add_task("cells", total=len(cells), latest="")
+        self._tasks: dict[CellKey, TaskID] = {}
+        self._printed_at: dict[CellKey, float] = {}
 
     def __enter__(self) -> Self:
         """Show the bars."""
@@ -63,46 +66,56 @@ class Display:
         """Take the bars away."""
         self._bars.stop()
 
-    def say(self, line: str) -> None:
-        """A line that stays."""
+    def print(self, line: str, cell: CellKey | None = None) -> None:
+        """A line that stays.
+
+        Args:
+            line: The text.
+            cell: The cell that it is about; its name goes before the line.
+        """
+        if cell is not None:
+            line = f"{self._name(cell)}  {line}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._console.file.flush()
 
-    def started(self, name: str, slot: Slot) -> None:
+    def started(self, cell: CellKey, slot: Slot) -> None:
         """A cell has a process."""
-        self._tasks[name] = self._bars.add_task(name, total=None, latest=str(slot))
-        self._told_at[name] = time.monotonic()
+        self._tasks[cell] = self._bars.add_task(self._name(cell), total=None, latest=str(slot))
+        self._printed_at[cell] = time.monotonic()
         if self._bars.disable:
-            self.say(f"{name}  started, {slot}")
+            self.print(f"started, {slot}", cell)
 
-    def moved(self, name: str, snapshot: Snapshot) -> None:
-        """A cell tells how far it is."""
+    def progress(self, cell: CellKey, snapshot: Snapshot) -> None:
+        """A cell has reported how far it is."""
         self._bars.update(
-            self._tasks[name],
+            self._tasks[cell],
             total=snapshot.num_steps,
             completed=snapshot.step,
             latest=str(snapshot),
         )
-        if self._bars.disable and time.monotonic() - self._told_at[name] > _PLAIN_EVERY_S:
-            self._told_at[name] = time.monotonic()
-            self.say(f"{name}  {snapshot}")
+        if self._bars.disable and time.monotonic() - self._printed_at[cell] > _PLAIN_EVERY_S:
+            self._printed_at[cell] = time.monotonic()
+            self.print(str(snapshot), cell)
 
-    def left(self, name: str) -> None:
-        """A cell has no process any more, and is not done with."""
-        task = self._tasks.pop(name, None)
+    def removed(self, cell: CellKey) -> None:
+        """A cell has no process any more."""
+        task = self._tasks.pop(cell, None)
         if task is not None:
             self._bars.remove_task(task)
 
-    def ended(self, name: str, outcome: str) -> None:
-        """A cell is done with, well or not."""
+    def ended(self, cell: CellKey, outcome: str) -> None:
+        """A cell has ended, well or not."""
         self._num_ended += 1
-        self.left(name)
+        self.removed(cell)
         self._bars.update(self._all, completed=self._num_ended)
-        self.say(f"{self._num_ended}/{self._num_cells}  {name}  {outcome}")
+        self.print(f"{self._num_ended}/{self._num_cells}  {self._name(cell)}  {outcome}")
+
+    def _name(self, cell: CellKey) -> str:
+        return "/".join(cell) if self._spans_studies else cell.cell_id
 
 
 class _Remaining(ProgressColumn):
-    """Time to go at the pace so far, where a task has shown one."""
+    """Time to go at the pace so far, if it is known."""
 
     def render(self, task: Task) -> Text:
         remaining = task.time_remaining

@@ -1,4 +1,4 @@
-"""What a sweep will cost, from the records of its like or from a short timed probe."""
+"""What a sweep will cost, from records of similar cells or from a short timed probe."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samsweep.config import CellConfig, RunConfig, Variant
+from samsweep.records.identity import CellKey
+from samsweep.records.remaining_work import missing_measurements
 from samsweep.records.schema import Attempt, Provenance, Record
 from samsweep.records.store import CellFolder, RecordError
-from samsweep.records.work import missing_measurements
 from samsweep.sweep.plan import Plan, PlannedCell
+from samsweep.system.machine import Slot
 from samsweep.system.text import counted
 
-#: Records looked at, at most: reading them must not cost what it tells.
+#: Records that are read, at most: the estimate must not cost more than it is worth.
 _MOST_RECORDS = 200
 
 #: Times an epoch of each run on this machine.
@@ -30,12 +32,12 @@ class Cost:
     """Seconds of work, of one process with the machine's share that it gets.
 
     Args:
-        cells: By the folder of the cell, for those that have work to be done.
+        cells: Seconds of each cell that has work left.
         source: Where the numbers come from.
         uncounted: Measurements that will be taken and of whose duration nothing is known.
     """
 
-    cells: Mapping[CellFolder, float]
+    cells: Mapping[CellKey, float]
     source: str
     uncounted: frozenset[str] = frozenset()
 
@@ -52,6 +54,19 @@ class Cost:
         return max(ends)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What is known of a launch before it starts.
+
+    Args:
+        slots: How this machine is divided; None if the runner does not divide it.
+        cost: The estimate; None if there is none.
+    """
+
+    slots: tuple[Slot, ...] | None = None
+    cost: Cost | None = None
+
+
 def estimate_cost(
     plan: Plan,
     root: Path,
@@ -60,29 +75,29 @@ def estimate_cost(
     num_threads: int | None,
     probe: Probe | None,
 ) -> Cost | None:
-    """What is left to do, in seconds; cells that run elsewhere are not counted.
+    """Estimate the seconds of the work that is left; cells that run elsewhere are not counted.
 
     An epoch's duration is the median over records of the same model and data set on the same kind
     of device: those with as many threads and of the same variant if there are any, else scaled by
-    the gradients that a step takes. What no record tells is timed, once for
-    each model and data set.
+    the gradients that a step takes. Where there is no record, steps are timed, once for each model
+    and data set.
 
     Args:
         plan: The sweep.
-        root: Folder of the studies, whose records are asked.
-        device: That the cells will run on, as in ``Provenance.device``; None if that is not known,
-            and records of all devices are asked.
+        root: Folder of the studies, whose records are read.
+        device: That the cells will run on, as in ``Provenance.device``; None if that is not known:
+            records of all devices count.
         num_threads: CPU threads that they will have, if that is known.
-        probe: Times what no record tells, if that can be.
+        probe: Times steps; None if that is not possible.
 
     Returns:
-        None if something is not known and cannot be timed.
+        None if a record is missing and steps cannot be timed.
     """
-    experience = _Experience(_recent_records(root), device=device, num_threads=num_threads)
+    durations = _Durations(_recent_records(root), device=device, num_threads=num_threads)
     to_train = [cell for cell in plan.to_do if cell.action != "measure"]
     unknown: dict[tuple[Kind, int], RunConfig] = {}
     for cell in to_train:
-        if experience.epoch_s(cell.run.cell) is None:
+        if durations.epoch_s(cell.run.cell) is None:
             unknown.setdefault(_probe_key(cell.run.cell), cell.run)
     if unknown and probe is None:
         return None
@@ -93,32 +108,32 @@ def estimate_cost(
     }
 
     def epoch_s(cell: CellConfig) -> float:
-        known = experience.epoch_s(cell)
+        known = durations.epoch_s(cell)
         return timed[_probe_key(cell)] * passes(cell.variant) if known is None else known
 
-    seconds: dict[CellFolder, float] = {}
+    seconds: dict[CellKey, float] = {}
     uncounted: set[str] = set()
     for cell in plan.to_do:
         training = 0.0 if cell.action == "measure" else epoch_s(cell.run.cell) * _epochs_left(cell)
         measuring = 0.0
         for key, name in _missing(cell).items():
-            known = experience.measurement_s(cell.run.cell, key)
+            known = durations.measurement_s(cell.run.cell, key)
             if known is None:
                 uncounted.add(name)
             measuring += known or 0.0
-        seconds[cell.folder] = training + measuring
+        seconds[cell.key] = training + measuring
     return Cost(
         cells=seconds,
-        source=_source(experience, num_timed=len(timed), device=device),
+        source=_source(durations, num_timed=len(timed), device=device),
         uncounted=frozenset(uncounted),
     )
 
 
-def _source(experience: _Experience, *, num_timed: int, device: str | None) -> str:
+def _source(durations: _Durations, *, num_timed: int, device: str | None) -> str:
     parts = []
     where = f"this {device}" if device is not None else "any device"
-    if experience.asked:
-        parts.append(f"from {counted(len(experience.asked), 'record')} on {where}")
+    if durations.used:
+        parts.append(f"from {counted(len(durations.used), 'record')} on {where}")
     if num_timed:
         parts.append(f"from timed steps on {where}")
     return " and ".join(parts)
@@ -135,17 +150,17 @@ def passes(variant: Variant) -> int:
 class _Epoch:
     """One attempt's seconds per epoch."""
 
-    cell_id: str
+    key: CellKey
     variant: Variant
     num_threads: int
     seconds: float
 
 
-class _Experience:
-    """What records tell of durations on a device.
+class _Durations:
+    """Durations on a device, from records.
 
     Args:
-        records: To learn from.
+        records: Where durations are taken from.
         device: As in ``Provenance.device``; what ran on others is not used. None is any.
         num_threads: Preferred where there is a choice.
     """
@@ -156,20 +171,20 @@ class _Experience:
         self._device = device
         self._num_threads = num_threads
         self._epochs: dict[Kind, list[_Epoch]] = defaultdict(list)
-        self._measurements: dict[tuple[Kind, str], list[tuple[str, float]]] = defaultdict(list)
-        #: Ids of the records that an answer came from.
-        self.asked: set[str] = set()
+        self._measurements: dict[tuple[Kind, str], list[tuple[CellKey, float]]] = defaultdict(list)
+        #: Cells whose records were used.
+        self.used: set[CellKey] = set()
         for record in records:
-            self._learn(record)
+            self._add(record)
 
-    def _learn(self, record: Record) -> None:
+    def _add(self, record: Record) -> None:
         kind = _kind(record.identity)
         for attempt in record.attempts:
             seconds = _epoch_seconds(attempt, record)
             if seconds is not None and self._is_alike(attempt.provenance):
                 self._epochs[kind].append(
                     _Epoch(
-                        cell_id=record.cell_id,
+                        key=record.key,
                         variant=record.identity.variant,
                         num_threads=attempt.provenance.num_threads,
                         seconds=seconds,
@@ -178,24 +193,24 @@ class _Experience:
         for key, measurement in record.measurements.items():
             seconds = measurement.result.get("seconds")
             if isinstance(seconds, float) and self._is_alike(measurement.provenance):
-                self._measurements[kind, key].append((record.cell_id, seconds))
+                self._measurements[kind, key].append((record.key, seconds))
 
     def _is_alike(self, provenance: Provenance) -> bool:
         return self._device in (None, provenance.device)
 
     def epoch_s(self, cell: CellConfig) -> float | None:
-        """Median seconds of an epoch; None if no record tells."""
+        """Median seconds of an epoch; None if there is no record."""
         epochs = self._epochs.get(_kind(cell), [])
         epochs = [e for e in epochs if e.num_threads == self._num_threads] or epochs
         epochs = [e for e in epochs if e.variant.name == cell.variant.name] or epochs
-        self.asked.update(e.cell_id for e in epochs)
+        self.used.update(e.key for e in epochs)
         scaled = [e.seconds * passes(cell.variant) / passes(e.variant) for e in epochs]
         return statistics.median(scaled) if scaled else None
 
     def measurement_s(self, cell: CellConfig, key: str) -> float | None:
-        """Median seconds of a measurement with the same settings; None if no record tells."""
+        """Median seconds of a measurement with the same settings; None if there is no record."""
         entries = self._measurements.get((_kind(cell), key), [])
-        self.asked.update(cell_id for cell_id, _ in entries)
+        self.used.update(cell for cell, _ in entries)
         return statistics.median(seconds for _, seconds in entries) if entries else None
 
 
@@ -207,14 +222,14 @@ def _recent_records(root: Path) -> Iterable[Record]:
         try:
             record = CellFolder(file.parent).read()
         except RecordError:
-            # Not ours to judge here: whoever plans or tabulates that cell tells of it.
+            # Reported by whatever plans or tabulates that cell.
             continue
         if record is not None:
             yield record
 
 
 def _epoch_seconds(attempt: Attempt, record: Record) -> float | None:
-    """Seconds of an epoch in an attempt that ended in an orderly way and did at least one."""
+    """Seconds of an epoch in an attempt that ended in an orderly way after at least one."""
     if attempt.seconds is None or attempt.end_step is None or record.progress is None:
         return None
     epochs = (attempt.end_step - (attempt.start_step or 0)) / record.progress.steps_per_epoch

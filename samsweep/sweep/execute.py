@@ -1,4 +1,4 @@
-"""A launch from the plan to the exit status, whatever launches it and whatever is asked of it."""
+"""A launch from the plan to the exit status, whatever runs it and whatever is asked of it."""
 
 from __future__ import annotations
 
@@ -7,75 +7,90 @@ from collections.abc import Callable
 from typing import Protocol
 
 from samsweep.config import ConfigError
-from samsweep.sweep.local.launcher import Outlook
+from samsweep.sweep.estimate import Prepared
 from samsweep.sweep.plan import Plan, describe_states, plan_sweep
-from samsweep.sweep.plan_table import tell
+from samsweep.sweep.plan_table import print_plan
 from samsweep.system.text import counted
 
 log = logging.getLogger(__name__)
 
 
-class PlanRunner(Protocol):
-    """What runs a plan."""
+class Runner(Protocol):
+    """What runs a plan: a pool on this machine, jobs on a cluster, another launcher of Hydra's."""
 
-    def look_ahead(self, plan: Plan, *, prepare: bool) -> Outlook:
-        """Make sure that the cells can run, and tell what they will cost."""
+    fail_fast: bool
+
+    def prepare(self, plan: Plan, *, download: bool = True, estimate: bool = True) -> Prepared:
+        """Make sure that the cells can run, and estimate the cost.
+
+        Args:
+            plan: Of which at least one cell is not finished.
+            download: Whether to download data sets that are missing.
+            estimate: Whether to estimate the cost.
+
+        Raises:
+            ConfigError: If something that the cells need is not available.
+        """
         ...
 
-    def show(self, plan: Plan) -> None:
-        """Print what a dry run has to tell beside the plan."""
+    def run(self, plan: Plan, prepared: Prepared) -> bool:
+        """Run the cells that are not finished; the results are in their records.
+
+        Returns:
+            Whether all cells have been run; False if they go on after this returns.
+        """
         ...
 
-    def launch_plan(self, plan: Plan, outlook: Outlook) -> bool:
-        """Run what is not finished; whether the cells have been worked through."""
+    def print_scripts(self, plan: Plan) -> None:
+        """Print the batch scripts that would be submitted, if any."""
         ...
 
 
-def carry_out(
-    plan: Plan, launcher: PlanRunner, *, dry_run: bool, show_results: Callable[[], None]
+def execute(
+    plan: Plan, runner: Runner, *, dry_run: bool, print_results: Callable[[], None]
 ) -> None:
-    """Tell what there is to do and, unless this is a dry run, do it.
+    """Print the plan and, unless this is a dry run, run it.
 
     Args:
         plan: What there is to do, perhaps nothing.
-        launcher: What does it.
+        runner: What runs it.
         dry_run: Whether to end with the plan.
-        show_results: Prints what came out, also after failures.
+        print_results: Prints the results, also after failures.
 
     Raises:
         SystemExit: With status 1 unless every cell is finished in the end.
     """
     if not (plan.to_do or plan.elsewhere):
-        tell(plan)
-        show_results()
+        print_plan(plan)
+        print_results()
         return
-    outlook = launcher.look_ahead(plan, prepare=not dry_run)
-    tell(plan, outlook)
+    prepared = runner.prepare(plan, download=not dry_run)
+    print_plan(plan, prepared)
     if dry_run:
-        launcher.show(plan)
+        runner.print_scripts(plan)
         return
     done = True
     try:
-        done = launcher.launch_plan(plan, outlook)
+        done = runner.run(plan, prepared)
     except ConfigError:
         # Refused before anything ran.
         done = False
         raise
     finally:
         if done:
-            show_results()
+            print_results()
     if done:
         _check_all_finished(plan)
 
 
 def _check_all_finished(plan: Plan) -> None:
-    """End with status 1 if a cell is not finished, saying what to do about it."""
-    left = plan_sweep(point for cell in plan.cells for point in cell.points)
-    unfinished = [*left.to_do, *left.elsewhere]
+    """End with status 1 if a cell is not finished, and log what helps."""
+    now = plan_sweep(point for cell in plan.cells for point in cell.points)
+    unfinished = [*now.to_do, *now.elsewhere]
     if not unfinished:
         return
-    for study in dict.fromkeys(cell.run.study for cell in unfinished):
-        members = [cell for cell in unfinished if cell.run.study == study]
+    for study in dict.fromkeys(cell.key.study for cell in unfinished):
+        members = [cell for cell in unfinished if cell.key.study == study]
         log.error(
             "%s of study %s not finished: %s. What went wrong: "
             "python -m samsweep.status study=%s --failed. The same command tries them again.",

@@ -1,8 +1,8 @@
-"""A launch on disk: which cells it was to run, how each is set, and whether it is at work.
+"""A launch on disk: its cells, their settings, and whether it is running.
 
 ``multirun/<study>/launches/<time>/manifest.json`` freezes the settings, so that a cell can be
-taken up again as it was launched, whatever ``conf/`` says by then. While the launch is at work its
-folder is locked, which tells any other shell whom to ask to stop.
+retried as it was launched, whatever ``conf/`` says by then. While the launch is running its folder
+is locked, so that it can be found and cancelled from any shell.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from samsweep.config import RunConfig
+from samsweep.records.identity import CellKey
 from samsweep.records.lock import FolderLock
 from samsweep.records.provenance import command_line, git_state, now
 from samsweep.records.store import CellFolder, RecordError, first_problem, write_text
@@ -65,18 +66,16 @@ class Manifest(_Part):
     Args:
         schema_version: :data:`SCHEMA_VERSION` of the writer.
         started: When.
-        command: The command line.
-        overrides: The sweep's own overrides, as they stood on the command line.
+        command: The command line, as it can be typed again.
         git_commit: Of samsweep's source; None outside a checkout.
         git_dirty: Whether that source differed from the commit.
         launcher: What started the cells, with its settings.
-        cells: By their ids.
+        cells: By their ids, all of one study.
     """
 
     schema_version: Annotated[int, Field(le=SCHEMA_VERSION)] = SCHEMA_VERSION
     started: str
     command: str
-    overrides: tuple[str, ...] = ()
     git_commit: str | None
     git_dirty: bool | None
     launcher: Launcher
@@ -92,6 +91,11 @@ class LaunchFolder:
     """
 
     path: Path
+
+    @property
+    def study(self) -> str:
+        """Name of the study."""
+        return self.path.parent.parent.name
 
     @property
     def manifest_file(self) -> Path:
@@ -111,27 +115,41 @@ class LaunchFolder:
         except ValidationError as error:
             raise RecordError(first_problem(self.manifest_file, error)) from None
 
-    def jobs(self) -> dict[str, str]:
-        """Job ids by cell id, of the cells that have one; none if the manifest is broken.
+    def cells(self) -> set[CellKey]:
+        """The cells of the launch.
 
-        Reads only that, for those who ask often.
+        Raises:
+            RecordError: As in :meth:`read`.
+        """
+        return {CellKey(self.study, cell_id) for cell_id in self.read().cells}
+
+    def jobs(self) -> dict[CellKey, str]:
+        """Job ids of the cells that have one; none if the manifest is broken.
+
+        Reads nothing else, since it is read often.
         """
         try:
             cells = json.loads(self.manifest_file.read_bytes())["cells"]
-            return {name: cell["job_id"] for name, cell in cells.items() if cell.get("job_id")}
+            return {
+                CellKey(self.study, cell_id): cell["job_id"]
+                for cell_id, cell in cells.items()
+                if cell.get("job_id")
+            }
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
-    def note_jobs(self, jobs: Mapping[str, str]) -> None:
+    def record_jobs(self, jobs: Mapping[CellKey, str]) -> None:
         """Add to the manifest in which job each of these cells is.
 
         Args:
-            jobs: Job ids by cell id; cells of other studies are passed over.
+            jobs: Job ids; cells of other studies are skipped.
         """
         manifest = self.read()
         cells = {
-            name: cell.model_copy(update={"job_id": jobs.get(name, cell.job_id)})
-            for name, cell in manifest.cells.items()
+            cell_id: cell.model_copy(
+                update={"job_id": jobs.get(CellKey(self.study, cell_id), cell.job_id)}
+            )
+            for cell_id, cell in manifest.cells.items()
         }
         changed = manifest.model_copy(update={"cells": cells})
         write_text(self.manifest_file, changed.model_dump_json(indent=1) + "\n")
@@ -143,17 +161,17 @@ def launch_folders(study: Path) -> list[LaunchFolder]:
 
 
 def readable_manifests(study: Path) -> Iterator[Manifest]:
-    """The manifests of a study, latest first; broken ones are told and passed over."""
+    """The manifests of a study, latest first; broken ones are logged and skipped."""
     for launch in reversed(launch_folders(study)):
         try:
             yield launch.read()
         except RecordError as error:
-            log.warning("%s; passed over", error)
+            log.warning("%s; skipped", error)
 
 
 @contextmanager
 def launched(cells: Sequence[PlannedCell], launcher: Launcher) -> Iterator[list[LaunchFolder]]:
-    """Register cells as planned and write the manifest; inside the block the launch is at work.
+    """Register cells as planned and write the manifests; inside the block the launch is running.
 
     Args:
         cells: What is launched, of one study or of several.
@@ -211,7 +229,7 @@ def _manifest(cells: Iterable[PlannedCell], launcher: Launcher) -> Manifest:
         git_dirty=dirty,
         launcher=launcher,
         cells={
-            cell.name: LaunchedCell(runs=tuple(point.run for point in cell.points))
+            cell.key.cell_id: LaunchedCell(runs=tuple(point.run for point in cell.points))
             for cell in cells
         },
     )

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from samsweep.config import RunConfig
-from samsweep.records.identity import wanted_measurements
+from samsweep.records.identity import CellKey, wanted_measurements
 from samsweep.records.lock import FolderLock
+from samsweep.records.remaining_work import Work, work_left
 from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder, RecordError
-from samsweep.records.work import Work, work_left
 from samsweep.system.text import counted
 
-#: What is to be done about a cell: its work, unless another process is at it.
+#: What is to be done for a cell: its work, unless another process does it.
 Action = Work | Literal["elsewhere"]
 
-#: The actions in the order in which they are told.
+#: The actions in the order in which they are printed.
 ACTIONS: Mapping[Action, str] = {
     "train": "to train",
     "resume": "to resume",
@@ -51,7 +51,7 @@ class PlannedCell:
         folder: Its folder, which may not exist yet.
         points: What is asked of it. There are several where a later point of the grid asks for
             measurements that no earlier one does; they have to be worked through in this order.
-        record: What there is of it.
+        record: Its record when it was planned, if it had one.
         action: What is to be done.
     """
 
@@ -61,9 +61,9 @@ class PlannedCell:
     action: Action
 
     @property
-    def name(self) -> str:
-        """The cell's id."""
-        return self.folder.path.name
+    def key(self) -> CellKey:
+        """The cell's study and id: no other cell of a plan has the same."""
+        return self.folder.key
 
     @property
     def run(self) -> RunConfig:
@@ -77,7 +77,7 @@ class PlannedCell:
 
     @property
     def state(self) -> str:
-        """How an unfinished cell stands, in words."""
+        """The state of an unfinished cell, in words."""
         if self.action == "elsewhere":
             return "running elsewhere"
         if self.record is None:
@@ -85,7 +85,7 @@ class PlannedCell:
         return "not measured" if self.record.finished else self.record.status
 
     def is_unfinished_in(self, record: Record | None) -> bool:
-        """Whether a later record still lacks something that a point asks for."""
+        """Whether a later record lacks something that a point asks for."""
         return any(work_left(point.run, record) != "nothing" for point in self.points)
 
     def summary(self) -> str:
@@ -111,7 +111,7 @@ class Plan:
 
     @property
     def to_do(self) -> tuple[PlannedCell, ...]:
-        """The cells that have work left which nobody is doing."""
+        """The cells that have work left and that no other process works on."""
         return tuple(c for c in self.cells if c.action not in ("nothing", "elsewhere"))
 
     @property
@@ -129,26 +129,26 @@ class Plan:
 
 
 def describe_states(cells: Iterable[PlannedCell]) -> str:
-    """Counts of unfinished cells by how they stand, such as ``2 failed, 1 interrupted``."""
+    """Counts of unfinished cells by state, such as ``2 failed, 1 interrupted``."""
     counts = Counter(cell.state for cell in cells)
     return ", ".join(f"{number} {state}" for state, number in counts.most_common())
 
 
 def plan_sweep(points: Iterable[Point]) -> Plan:
-    """Drop duplicates and look at what is on disk.
+    """Drop duplicates and read what is on disk.
 
     Args:
-        points: The grid.
+        points: The grid; its studies lie in one folder.
 
     Raises:
         RecordError: If a record cannot be read.
     """
-    by_cell: dict[CellFolder, list[Point]] = {}
+    by_cell: dict[CellKey, list[Point]] = {}
     num_points = 0
     for point in points:
         num_points += 1
-        by_cell.setdefault(point.folder, []).append(point)
-    cells = tuple(_plan_cell(folder, asked) for folder, asked in by_cell.items())
+        by_cell.setdefault(point.folder.key, []).append(point)
+    cells = tuple(_plan_cell(asked[0].folder, asked) for asked in by_cell.values())
     return Plan(cells=cells, num_points=num_points)
 
 

@@ -1,4 +1,4 @@
-"""The plan of a sweep as a table: what there is to do, and what it will cost."""
+"""The plan of a sweep as a table: what there is to do, and the estimated cost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import TypeVar
 
 from rich.table import Table
 
-from samsweep.sweep.estimate import Cost
-from samsweep.sweep.local.launcher import Outlook
+from samsweep.sweep.estimate import Cost, Prepared
 from samsweep.sweep.plan import ACTIONS, Action, Plan, PlannedCell
 from samsweep.system.text import console, duration
 
@@ -19,20 +18,20 @@ T = TypeVar("T")
 _MOST_LISTED = 6
 
 
-def tell(plan: Plan, outlook: Outlook | None = None) -> None:
+def print_plan(plan: Plan, prepared: Prepared | None = None) -> None:
     """Print the plan.
 
     Args:
         plan: The sweep.
-        outlook: What there is to expect; None if nothing is left to do.
+        prepared: What is known of the launch; None if nothing is left to do.
     """
-    cost = outlook.cost if outlook is not None else None
+    cost = prepared.cost if prepared is not None else None
     out = console()
-    # Zeros in the column of work would say that what nobody knows takes no time.
+    # Zeros in the column of work would say that unknown work takes no time.
     out.print(plan_table(plan, cost if cost is not None and cost.source else None))
     out.print(f"{plan}.", soft_wrap=True, highlight=False)
-    if outlook is not None and cost is not None and plan.to_do:
-        workers = None if outlook.slots is None else len(outlook.slots)
+    if prepared is not None and cost is not None and plan.to_do:
+        workers = None if prepared.slots is None else len(prepared.slots)
         out.print(cost_sentence(cost, workers), soft_wrap=True, highlight=False)
 
 
@@ -41,7 +40,7 @@ def plan_table(plan: Plan, cost: Cost | None) -> Table:
 
     Args:
         plan: The sweep.
-        cost: What is left to do, if it was asked for.
+        cost: Of the work that is left, if it was estimated.
     """
     counts = Counter(cell.action for cell in plan.cells)
     actions = [action for action in ACTIONS if counts[action]]
@@ -78,7 +77,7 @@ def _details(
     *,
     listed: bool = True,
 ) -> list[str]:
-    """What stands behind a row's key."""
+    """The other columns of a row."""
     counts = Counter(cell.action for cell in cells)
     variants = [cell.run.cell.variant for cell in cells]
     radii = _distinct(f"{v.rho:g}" for v in variants if v.rho is not None)
@@ -91,7 +90,7 @@ def _details(
 
 
 def _work(cost: Cost, cells: Iterable[PlannedCell]) -> str:
-    seconds = [cost.cells[cell.folder] for cell in cells if cell.folder in cost.cells]
+    seconds = [cost.cells[cell.key] for cell in cells if cell.key in cost.cells]
     return duration(sum(seconds)) if seconds else ""
 
 
@@ -99,8 +98,8 @@ def cost_sentence(cost: Cost, workers: int | None) -> str:
     """Work and time in one sentence, with where the numbers come from.
 
     Args:
-        cost: What is left to do.
-        workers: Cells at a time; None if the launcher does not say.
+        cost: Of the work that is left.
+        workers: Cells at a time; None if that is not known.
     """
     if not cost.source:
         take = "takes" if len(cost.uncounted) == 1 else "take"

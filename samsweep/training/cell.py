@@ -12,17 +12,17 @@ from typing import Any
 from samsweep.config import RunConfig
 from samsweep.records.lock import FolderBusy, FolderLock, LockLost
 from samsweep.records.provenance import now
+from samsweep.records.remaining_work import work_left
 from samsweep.records.schema import CellFailed, Record, Status
 from samsweep.records.store import CellFolder
-from samsweep.records.work import work_left
 from samsweep.system.progress import ReportProgress
 from samsweep.system.signals import StopRequest
 from samsweep.tracking import tracking
 from samsweep.training.checkpoint import Checkpoints
 from samsweep.training.device import num_cores, num_threads, prepare_device
-from samsweep.training.journal import Journal
 from samsweep.training.measurement import measure_missing
 from samsweep.training.progress_bar import TrainingProgress
+from samsweep.training.record_writer import RecordWriter
 from samsweep.training.train import Diverged, train
 from samsweep.training.workspace import Workspace
 
@@ -62,13 +62,13 @@ def run_cell(
         with FolderLock(folder.path) as lock:
             _check_not_failed_since(folder, num_attempts)
             folder.remove_debris()
-            journal = Journal(folder, lock, folder.read() or Record.planned(config))
-            work = work_left(config, journal.record)
+            writer = RecordWriter(folder, lock, folder.read() or Record.planned(config))
+            work = work_left(config, writer.record)
             if work != "nothing":
-                _train_and_measure(config, journal, progress or TrainingProgress(name))
+                _train_and_measure(config, writer, progress or TrainingProgress(name))
             already = " already" if work == "nothing" else ""
-            log.info("%s:%s %s", name, already, journal.record.summary)
-            metrics = journal.record.metrics
+            log.info("%s:%s %s", name, already, writer.record.summary)
+            metrics = writer.record.metrics
             # A network that diverged classifies nothing; NaN would end an optimizer's search.
             return 0.0 if metrics is None else metrics.val_accuracy
     except FolderBusy as busy:
@@ -88,26 +88,26 @@ def _check_not_failed_since(folder: CellFolder, num_attempts: int | None) -> Non
 
 
 def _train_and_measure(
-    config: RunConfig, journal: Journal, progress: AbstractContextManager[ReportProgress]
+    config: RunConfig, writer: RecordWriter, progress: AbstractContextManager[ReportProgress]
 ) -> None:
-    with StopRequest() as stop, num_threads(_threads(config, journal)):
+    with StopRequest() as stop, num_threads(_threads(config, writer)):
         device = prepare_device(config.device)
-        with tracking(config.tracking, journal.folder.path, lambda: journal.record) as tracker:
+        with tracking(config.tracking, writer.folder.path, lambda: writer.record) as tracker:
             workspace = Workspace(
-                config=config, journal=journal, device=device, tracker=tracker, progress=progress
+                config=config, writer=writer, device=device, tracker=tracker, progress=progress
             )
-            if not journal.record.finished:
+            if not writer.record.finished:
                 _attempt(workspace, stop)
                 stop.check()
-            if journal.record.status == "complete":
+            if writer.record.status == "complete":
                 measure_missing(workspace)
 
 
-def _threads(config: RunConfig, journal: Journal) -> int | None:
+def _threads(config: RunConfig, writer: RecordWriter) -> int | None:
     """Threads to work with: as configured, or those of an interrupted training, if they fit."""
-    if config.num_threads is not None or not journal.folder.checkpoint_file.exists():
+    if config.num_threads is not None or not writer.folder.checkpoint_file.exists():
         return config.num_threads
-    earlier = [attempt.provenance.num_threads for attempt in journal.record.attempts[-1:]]
+    earlier = [attempt.provenance.num_threads for attempt in writer.record.attempts[-1:]]
     return next((n for n in earlier if n <= num_cores()), None)
 
 
@@ -118,17 +118,17 @@ def _attempt(workspace: Workspace, stop: StopRequest) -> None:
         CellFailed: If it raised.
         Interrupted: If a signal stopped it; there is a checkpoint.
     """
-    journal, config = workspace.journal, workspace.config
+    writer, config = workspace.writer, workspace.config
     started = time.monotonic()
 
     def end(status: Status, **changes: Any) -> None:
         seconds = round(time.monotonic() - started, 3)
-        journal.amend_attempt(ended=now(), seconds=seconds)
-        journal.update(status=status, **changes)
+        writer.amend_attempt(ended=now(), seconds=seconds)
+        writer.update(status=status, **changes)
 
-    journal.folder.freeze_config(config.cell)
-    journal.begin_attempt(workspace.provenance(compiled=config.compiles))
-    checkpoints = Checkpoints(journal.folder, config.checkpoint, confirm=journal.confirm)
+    writer.folder.freeze_config(config.cell)
+    writer.begin_attempt(workspace.provenance(compiled=config.compiles))
+    checkpoints = Checkpoints(writer.folder, config.checkpoint, confirm=writer.confirm)
     try:
         metrics = train(workspace, checkpoints, stop)
     except LockLost:
@@ -137,10 +137,10 @@ def _attempt(workspace: Workspace, stop: StopRequest) -> None:
         end("diverged", error=str(error))
     except Exception as error:
         end("failed", error=traceback.format_exc())
-        raise journal.failure("training", error) from error
+        raise writer.failure("training", error) from error
     except BaseException:
         end("interrupted")
-        log.info("%s: interrupted, the same command resumes it", journal.name)
+        log.info("%s: interrupted, the same command resumes it", writer.name)
         raise
     else:
         end("complete", metrics=metrics)

@@ -8,11 +8,11 @@ from typing import Any
 
 from samsweep.records.identity import measurement_settings
 from samsweep.records.provenance import now
+from samsweep.records.remaining_work import missing_measurements
 from samsweep.records.schema import CellFailed, Measurement
-from samsweep.records.work import missing_measurements
 from samsweep.system.progress import Snapshot
 from samsweep.training.checkpoint import read_weights
-from samsweep.training.examples import measured_examples
+from samsweep.training.measured_examples import measured_examples
 from samsweep.training.trainer import initial_model
 from samsweep.training.workspace import Workspace
 
@@ -25,23 +25,23 @@ def measure_missing(workspace: Workspace) -> None:
     Raises:
         CellFailed: In the end, if one did.
     """
-    journal = workspace.journal
-    missing = missing_measurements(workspace.config, journal.record)
+    writer = workspace.writer
+    missing = missing_measurements(workspace.config, writer.record)
     for row in workspace.folder.read_history() if missing else ():
         workspace.tracker.log_epoch(row)
     failures: list[CellFailed] = []
     tracebacks: list[str] = []
     for key, name in missing.items():
-        log.info("%s: measuring %s", journal.name, name)
+        log.info("%s: measuring %s", writer.name, name)
         try:
             measurement = _measurement(workspace, name)
         except Exception as error:
-            failures.append(journal.failure(f"measuring {name}", error))
+            failures.append(writer.failure(f"measuring {name}", error))
             tracebacks.append(traceback.format_exc())
-            journal.update(measuring_error="\n".join(tracebacks))
+            writer.update(measuring_error="\n".join(tracebacks))
         else:
-            journal.update(
-                measurements={**journal.record.measurements, key: measurement},
+            writer.update(
+                measurements={**writer.record.measurements, key: measurement},
                 measuring_error="\n".join(tracebacks) or None,
             )
     if failures:
@@ -84,6 +84,6 @@ def _result(workspace: Workspace, name: str) -> dict[str, Any]:
     inputs, labels = measured_examples(name, settings, cell, workspace.data)
     # Of the same weights and examples: what one measure has searched, another need not.
     same = measurement_settings(settings, name)
-    there = workspace.journal.record.measurements.values()
+    there = workspace.writer.record.measurements.values()
     known = {m.name: m.result for m in there if m.settings == same}
     return measure(name, settings, model.to(workspace.device), inputs, labels, known=known)

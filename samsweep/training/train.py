@@ -40,13 +40,13 @@ def train(workspace: Workspace, checkpoints: Checkpoints, stop: StopRequest) -> 
     trainer, history = resume(workspace, checkpoints)
     for row in history:
         workspace.tracker.log_epoch(row)
-    workspace.journal.amend_attempt(start_step=trainer.total_steps)
+    workspace.writer.amend_attempt(start_step=trainer.total_steps)
     with stop.deferred():
         try:
             _run_epochs(workspace, trainer, history, checkpoints, stop)
         finally:
             checkpoints.finish()
-            workspace.journal.amend_attempt(end_step=trainer.total_steps)
+            workspace.writer.amend_attempt(end_step=trainer.total_steps)
         return _metrics(workspace, trainer, history)
 
 
@@ -61,7 +61,7 @@ def resume(workspace: Workspace, checkpoints: Checkpoints) -> tuple[Trainer, His
         cuda_graphs=config.cuda_graphs,
     )
     state, history = checkpoints.read(), folder.read_history()
-    name = workspace.journal.name
+    name = workspace.writer.name
     if state is not None and len(history) < state["epoch"]:
         log.warning("%s: the history is shorter than the checkpoint, training starts anew", name)
         state = None
@@ -116,7 +116,7 @@ def _snapshot(workspace: Workspace, trainer: Trainer, history: History) -> Snaps
 
 
 def _write_checkpoint(workspace: Workspace, trainer: Trainer, checkpoints: Checkpoints) -> None:
-    workspace.journal.confirm()
+    workspace.writer.confirm()
     state = trainer.state_dict()
     best = workspace.folder.best_weights_file
     if best.exists():
@@ -145,7 +145,7 @@ def _end_epoch(
     workspace: Workspace, trainer: Trainer, history: History, row: dict[str, Any]
 ) -> None:
     """Keep the weights if they are the best so far, the line of the history, the progress."""
-    workspace.journal.confirm()
+    workspace.writer.confirm()
     if row["val_accuracy"] > max((r["val_accuracy"] for r in history), default=-1.0):
         write_weights(trainer.model.state_dict(), workspace.folder.best_weights_file)
     history.append(row)
@@ -158,12 +158,12 @@ def _end_epoch(
         val_accuracy=row["val_accuracy"],
         updated=now(),
     )
-    workspace.journal.update(progress=progress)
+    workspace.writer.update(progress=progress)
 
 
 def _metrics(workspace: Workspace, trainer: Trainer, history: History) -> Metrics:
     """Score the last epoch's weights, which are kept, and the best epoch's."""
-    workspace.journal.confirm()
+    workspace.writer.confirm()
     folder, data = workspace.folder, workspace.data
 
     def score(split: str) -> Score:

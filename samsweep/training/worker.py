@@ -1,4 +1,4 @@
-"""What runs in a process of the pool: a cell, a look at the machine, or a probe of its speed.
+"""What runs in a process of the pool: a cell, the check of the machine, or a probe of its speed.
 
 :mod:`samsweep.sweep` starts these functions by name.
 """
@@ -137,8 +137,8 @@ class _Reporter:
 # --------------------------------------------------------------------------- the machine
 
 
-def look(device: str, datasets: tuple[tuple[str, Path], ...], compiles: bool) -> Machine:
-    """Make sure of the device, get data sets ready, and say what there is to run on.
+def prepare_machine(device: str, datasets: tuple[tuple[str, Path], ...], compiles: bool) -> Machine:
+    """Check the device, download data sets, and describe the machine.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.

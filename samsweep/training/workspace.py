@@ -17,7 +17,7 @@ from samsweep.records.store import CellFolder
 from samsweep.system.progress import ReportProgress
 from samsweep.tracking import Tracker
 from samsweep.training.device import describe_device
-from samsweep.training.journal import Journal
+from samsweep.training.record_writer import RecordWriter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +26,14 @@ class Workspace:
 
     Args:
         config: The cell and how it runs here.
-        journal: Its record.
+        writer: Its record.
         device: Where it runs.
         tracker: Gets every epoch and the results.
         progress: Shows how far the cell is; entered for each part of the work.
     """
 
     config: RunConfig
-    journal: Journal
+    writer: RecordWriter
     device: torch.device
     tracker: Tracker
     progress: AbstractContextManager[ReportProgress]
@@ -41,7 +41,7 @@ class Workspace:
     @property
     def folder(self) -> CellFolder:
         """The cell's folder."""
-        return self.journal.folder
+        return self.writer.folder
 
     @cached_property
     def data(self) -> ImageData:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from multirun_analysis.__main__ import _parser
 from multirun_analysis.runs import columns
+from samsweep.cli.tables import TablesOptions
 
 from .conftest import Study, cell, measurement, variant
 
@@ -49,7 +49,7 @@ def test_the_code_of_a_page_runs(demo: Study, root: Path, page: str) -> None:
 
 def test_the_commands_of_the_page_run(demo: Study, root: Path) -> None:
     commands = re.findall(
-        r"^    (python -m multirun_analysis .*?)(?:  +#.*)?$",
+        r"^    (python -m samsweep tables .*?)(?:  +#.*)?$",
         (DOCS / "analysis.md").read_text(),
         flags=re.MULTILINE,
     )
@@ -64,8 +64,7 @@ def test_the_commands_of_the_page_run(demo: Study, root: Path) -> None:
 
 def test_every_option_is_explained() -> None:
     page = (DOCS / "analysis.md").read_text()
-    options = re.findall(r"--[a-z-]+", _parser().format_help())
-    assert {option for option in options if f"`{option}" not in page} <= {"--help"}
+    assert [key for key in TablesOptions.model_fields if f"`{key}=" not in page] == []
 
 
 def column_table(*names: str) -> str:

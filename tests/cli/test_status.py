@@ -8,16 +8,18 @@ import pytest
 from helpers import compose_run
 from rich.console import Console
 
+from samsweep.cli import status as command
+from samsweep.cli.status import main
 from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock, Holder
 from samsweep.records.provenance import provenance
 from samsweep.records.schema import Attempt, Progress, Record
 from samsweep.records.store import CellFolder
-from samsweep.status import main, read_status, totals
 from samsweep.sweep.manifest import Launcher, launched
 from samsweep.sweep.plan import PlannedCell, Point
 from samsweep.sweep.slurm import queue
 from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
+from samsweep.sweep.status import read_status, totals
 
 
 @pytest.fixture
@@ -115,7 +117,7 @@ def sent_to_slurm(folder, job_id):
     point = Point(run=run, overrides=(), folder=folder)
     cell = PlannedCell(folder=folder, points=(point,), record=None, action="train")
     with launched([cell], Launcher(name="slurm", settings={})) as folders:
-        folders[0].note_jobs({cell.name: job_id})
+        folders[0].record_jobs({cell.key: job_id})
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_without_an_answer_of_slurm_the_records_speak_and_it_is_said(study, monk
     folder = add(study, "interrupted", epoch=3)
     sent_to_slurm(folder, "41")
     monkeypatch.setattr(queue, "job_states", no_answer)
-    assert main(["study=mine", "--root", str(study.parent)]) == 0
+    assert main(["study=mine", f"root={study.parent}"]) == 0
     told = capsys.readouterr()
     assert folder.path.name in told.out and "interrupted" in told.out
     assert "does not answer here (Connection refused)" in told.err
@@ -182,7 +184,7 @@ def test_without_an_answer_of_slurm_jobs_are_left_alone(study, monkeypatch, caps
 
     sent_to_slurm(add(study, "interrupted", epoch=3), "41")
     monkeypatch.setattr(queue, "job_states", no_answer)
-    assert main(["study=mine", "--root", str(study.parent), option]) == 1
+    assert main(["study=mine", f"root={study.parent}", option]) != 0
     told = capsys.readouterr().err
     assert "Connection refused" in told and "Traceback" not in told
 
@@ -196,14 +198,14 @@ def test_a_broken_record_is_a_row(study, capsys):
     folder = add(study, "complete")
     folder.record_file.write_text("{")
     assert state_of(study) == "unreadable"
-    assert main(["study=mine", "--root", str(study.parent), "--failed"]) == 0
+    assert main(["study=mine", f"root={study.parent}", "--failed"]) == 0
     assert "record.json" in capsys.readouterr().out
 
 
 def test_the_table_names_every_cell_and_the_totals(study, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     cells = [add(study, "complete", seed=0, epoch=40), add(study, "failed", seed=1, epoch=2)]
-    assert main(["study=mine", "--root", str(study.parent)]) == 0
+    assert main(["study=mine", f"root={study.parent}"]) == 0
     out = capsys.readouterr().out
     assert all(folder.path.name in out for folder in cells)
     assert "40/40" in out and "1.250" in out and "90.0" in out
@@ -214,7 +216,7 @@ def test_the_table_names_every_cell_and_the_totals(study, capsys, monkeypatch):
 def test_failed_cells_show_their_traceback(study, capsys):
     add(study, "complete", seed=0)
     add(study, "failed", seed=1, error="Traceback ...\nRuntimeError: out of luck")
-    main(["study=mine", "--root", str(study.parent), "--failed"])
+    main(["study=mine", f"root={study.parent}", "--failed"])
     out = capsys.readouterr().out
     assert "RuntimeError: out of luck" in out
     assert "seed0" not in out
@@ -224,24 +226,24 @@ def test_logs_of_one_cell(study, capsys):
     folder = add(study, "complete", seed=0)
     folder.log_file.write_text("epoch 1\n")
     add(study, "complete", seed=10)
-    root = ["study=mine", "--root", str(study.parent)]
+    root = ["study=mine", f"root={study.parent}"]
     assert main([*root, "--logs", folder.path.name]) == 0
     assert capsys.readouterr().out == "epoch 1\n"
-    assert main([*root, "--logs", "resnet8"]) == 1
+    assert main([*root, f"logs={folder.path.name}"]) == 0
+    assert capsys.readouterr().out == "epoch 1\n"
+    assert main([*root, "--logs", "resnet8"]) == 2
     assert "2 cells of mine start with 'resnet8'" in capsys.readouterr().err
-    assert main([*root, "--logs", "resnet8-sam-rho0.1-digits-seed10"]) == 1
+    assert main([*root, "--logs", "resnet8-sam-rho0.1-digits-seed10"]) == 2
     assert "has no log yet" in capsys.readouterr().err
 
 
 def test_watch_shows_what_moves_first_and_fits_the_screen(study):
-    from samsweep.status import _watched
-
     for seed in range(8):
         add(study, "complete", seed=seed, epoch=40)
     running = add(study, "running", seed=8, epoch=3)
     failed = add(study, "failed", seed=9, epoch=3)
     with FolderLock(running.path):
-        table = _watched(read_status(study), "mine", 10)
+        table = command._watched(read_status(study), "mine", 10)
     console = Console(file=io.StringIO(), width=150, height=10)
     console.print(table)
     lines = console.file.getvalue().splitlines()
@@ -254,13 +256,48 @@ def test_watch_shows_what_moves_first_and_fits_the_screen(study):
 def test_a_cell_whose_measurement_failed_is_told(study, capsys):
     add(study, "complete", epoch=40, measuring_error="Traceback ...\nMemoryError: too large")
     assert state_of(study) == "unmeasured"
-    main(["study=mine", "--root", str(study.parent), "--failed"])
+    main(["study=mine", f"root={study.parent}", "--failed"])
     assert "MemoryError: too large" in capsys.readouterr().out
 
 
 def test_an_unknown_study_is_told(study, capsys):
     add(study, "complete")
-    assert main(["study=mien", "--root", str(study.parent)]) == 1
+    assert main(["study=mien", f"root={study.parent}"]) == 2
     assert "study 'mien' is unknown: did you mean 'mine'?" in capsys.readouterr().err
-    assert main(["--root", str(study)]) == 1
+    assert main([f"root={study}"]) == 2
     assert "There is no study in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["--study", "mine"], "study=mine"),
+        (["--study=mine"], "study=mine"),
+        (["mine"], "study=mine"),
+        (["stduy=mine"], "'study'"),
+        (["--logs"], "logs=VALUE"),
+        (["study=a/b"], "not a path"),
+        (["watch=maybe"], "watch=maybe"),
+        (["--watch", "--failed"], "choose one"),
+    ],
+)
+def test_what_is_no_key_and_value_is_answered_with_the_remedy(capsys, arguments, remedy):
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert remedy in told and len(told.splitlines()) == 1
+
+
+def test_watch_waits_for_a_study_that_is_not_there_yet(study, capsys, monkeypatch):
+    naps = []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        if len(naps) == 2:
+            add(study, "complete")
+        if len(naps) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.time, "sleep", sleep)
+    assert main(["study=mine", f"root={study.parent}", "--watch"]) == 130
+    told = capsys.readouterr().out
+    assert "Waiting for study mine" in told and "1 cell: 1 complete" in told

@@ -56,7 +56,7 @@ def under_way(root, number=2):
 # ------------------------------------------------------------------ the plan
 
 
-def test_a_dry_run_tells_the_plan_and_its_cost_and_leaves_nothing(tmp_path):
+def test_a_dry_run_prints_the_plan_and_its_cost_and_leaves_nothing(tmp_path):
     done = run(tmp_path, "-m", "opt=sgd,sam", "seed=range(0,8)", "epochs=3", "dry_run=true")
     assert "16 cells: 16 to train." in done.stdout
     assert "8 of 0 to 7" in done.stdout
@@ -148,7 +148,7 @@ def test_a_failing_cell_lets_the_others_run_and_shows_in_the_exit_status(tmp_pat
     assert statuses(tmp_path) == ["complete"] * 3
 
 
-def test_a_failed_measurement_is_told_and_taken_up_again(tmp_path):
+def test_a_failed_measurement_is_shown_and_retried(tmp_path):
     """Its weights are away when it is measured."""
     cell = [*QUICK[:1], "num_threads=1", "opt=sgd", "sharpness.num_examples=50"]
     run(tmp_path, "-m", *QUICK, "opt=sgd")
@@ -242,7 +242,7 @@ def test_when_the_sweep_is_killed_its_cells_save_their_states_and_stop(tmp_path,
 
 def test_cancel_and_retry(tmp_path, started):
     told = run(tmp_path, "--cancel", module="samsweep.status").stdout
-    assert f"told process {started.pid} on" in told
+    assert f"stopping process {started.pid} on" in told
     out, _ = started.communicate()
     assert started.returncode == 128 + signal.SIGTERM
     assert "Nothing runs" in run(tmp_path, "--cancel", module="samsweep.status").stdout
@@ -253,7 +253,7 @@ def test_cancel_and_retry(tmp_path, started):
     assert "Nothing has failed" in run(tmp_path, "--retry", module="samsweep.status").stdout
 
 
-def test_retry_passes_over_broken_manifests_and_names_what_it_cannot_take_up(tmp_path):
+def test_retry_skips_broken_manifests_and_names_what_it_cannot_retry(tmp_path):
     """A single run, which no launch knows of, beside a failed cell of a sweep."""
     sweep = folder_of(tmp_path, *QUICK, "opt=sam", "rho=0.1") / "history.jsonl"
     single = folder_of(tmp_path, *QUICK, "opt=sgd") / "history.jsonl"
@@ -269,7 +269,7 @@ def test_retry_passes_over_broken_manifests_and_names_what_it_cannot_take_up(tmp
     done = run(tmp_path, "--retry", module="samsweep.status", check=False)
     assert done.returncode == 1
     assert "python -m samsweep.run epochs=2" in done.stderr
-    assert "passed over" in done.stderr
+    assert "skipped" in done.stderr
     assert sorted(statuses(tmp_path)) == ["complete", "failed"]
 
 
@@ -288,7 +288,7 @@ def test_cancel_reaches_the_processes_of_other_launchers(tmp_path):
 def test_a_single_cell_is_cancelled_and_the_others_go_on(tmp_path, started):
     cell = next(r["cell_id"] for r in records(tmp_path) if r["status"] == "running")
     told = run(tmp_path, "--cancel", cell, module="samsweep.status").stdout
-    assert f"{cell}: told process" in told
+    assert f"{cell}: stopping process" in told
     started.communicate()
     assert started.returncode == 1
     assert {r["cell_id"]: r["status"] for r in records(tmp_path)}[cell] == "interrupted"
@@ -339,7 +339,7 @@ def test_two_sweeps_at_once_train_each_cell_once(tmp_path):
     assert all("3 cells: 3 complete" in out for out in outputs)
 
 
-def test_a_sweep_takes_over_what_a_killed_one_leaves(tmp_path):
+def test_a_sweep_resumes_what_a_killed_one_leaves(tmp_path):
     """The second waits for the first one's cell, which is then killed with all its processes."""
     grid = ["-m", *LONG, "epochs=40", "opt=sgd,sam", "rho=0.1", "hydra.launcher.workers=1"]
     first = start(tmp_path, *grid)
@@ -353,7 +353,7 @@ def test_a_sweep_takes_over_what_a_killed_one_leaves(tmp_path):
     out, _ = second.communicate()
     assert second.returncode == 0, out
     assert statuses(tmp_path) == ["complete"] * 2
-    assert "taken over" in out
+    assert "resumed here" in out
     assert sorted(len(r["attempts"]) for r in records(tmp_path)) == [1, 2]
 
 
@@ -396,5 +396,6 @@ def test_optuna_optimizes_rho_on_the_pool(tmp_path):
     best = max(found, key=lambda r: r["metrics"]["val_accuracy"])
     results = Path(tmp_path, "multirun/optimization_results.yaml").read_text()
     assert f"best_value: {best['metrics']['val_accuracy']}" in results
-    assert f"rho: {best['identity']['variant']['rho']}" in results
+    # An identity has twelve digits of it.
+    assert f"rho: {str(best['identity']['variant']['rho'])[:11]}" in results
     assert "2 cells at a time" in done.stdout

@@ -1,7 +1,5 @@
 """Folders of images: a tiny one that tests may change, and a real one."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +14,10 @@ SaveImage = Callable[..., Path]
 
 
 @pytest.fixture
-def save_image() -> SaveImage:
+def save_image():
     """Save an image of reproducible noise."""
 
-    def save(
-        path: Path, *, size: tuple[int, int] = (6, 6), mode: str = "RGB", seed: int = 0
-    ) -> Path:
+    def save(path, *, size=(6, 6), mode="RGB", seed=0):
         path.parent.mkdir(parents=True, exist_ok=True)
         width, height = size
         noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -32,7 +28,7 @@ def save_image() -> SaveImage:
 
 
 @pytest.fixture
-def tree(tmp_path: Path, save_image: SaveImage) -> Path:
+def tree(tmp_path, save_image):
     """Two classes with 12 training images and 2 test images each, all different."""
     root = tmp_path / "tree"
     for c, name in enumerate(("ant", "bee")):
@@ -44,7 +40,7 @@ def tree(tmp_path: Path, save_image: SaveImage) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cifar100_mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cifar100_mini(tmp_path_factory):
     """12,000 images of CIFAR-100 as a class-folder tree."""
     if not MINI.is_file():
         pytest.skip(f"{MINI.name} is not in shared/data beside the repository")

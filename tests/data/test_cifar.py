@@ -1,11 +1,8 @@
-from __future__ import annotations
-
 import hashlib
 import io
 import pickle
 import tarfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 
@@ -29,7 +26,7 @@ INFO = DataInfo(
 )
 
 
-def python2_pickle(value: object) -> bytes:
+def python2_pickle(value):
     """A pickle whose dtypes say 0 for False, as in the published files."""
     stream = io.BytesIO()
     pickler = pickle.Pickler(stream, protocol=2)
@@ -39,7 +36,7 @@ def python2_pickle(value: object) -> bytes:
     return stream.getvalue()
 
 
-def part(num_images: int, first: int) -> dict[str, object]:
+def part(num_images, first):
     """Images whose red, green and blue are first + i, 100 + i, 200, and whose label is i."""
     data: NDArray[np.uint8] = np.empty((num_images, 3, 1024), dtype=np.uint8)
     data[:, 0] = first + np.arange(num_images)[:, None]
@@ -48,12 +45,12 @@ def part(num_images: int, first: int) -> dict[str, object]:
     return {"data": data.reshape(num_images, -1), "fine_labels": list(range(num_images))}
 
 
-def md5(content: bytes) -> str:
+def md5(content):
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 @pytest.fixture
-def archive(monkeypatch: pytest.MonkeyPatch) -> bytes:
+def archive(monkeypatch):
     """A tiny CIFAR-100 in the published format, whose checksums torchvision takes for right."""
     files = {
         "train": python2_pickle(part(NUM_TRAIN + NUM_VAL, first=0)),
@@ -75,15 +72,15 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 
 @pytest.fixture
-def fetches(monkeypatch: pytest.MonkeyPatch, archive: bytes) -> list[str]:
+def fetches(monkeypatch, archive):
     """Serve the archive in place of the network; what was asked for."""
     asked: list[str] = []
 
-    def retrieve(url: str, filename: str) -> None:
+    def retrieve(url, filename):
         asked.append(url)
         Path(filename).write_bytes(archive)
 
-    def same_url(url: str, max_hops: int = 3) -> str:
+    def same_url(url, max_hops=3):
         return url
 
     monkeypatch.setattr(utils, "_get_redirect_url", same_url)
@@ -91,14 +88,14 @@ def fetches(monkeypatch: pytest.MonkeyPatch, archive: bytes) -> list[str]:
     return asked
 
 
-def no_network(error: Exception) -> Callable[..., None]:
-    def fail(*args: object, **kwargs: object) -> None:
+def no_network(error):
+    def fail(*args, **kwargs):
         raise error
 
     return fail
 
 
-def test_downloads_and_splits(fetches: list[str], tmp_path: Path) -> None:
+def test_downloads_and_splits(fetches, tmp_path):
     data = cifar.load_cifar("cifar100", tmp_path / "new" / "data")
     assert fetches == [CIFAR100.url]
     assert [len(s) for s in (data.train, data.val, data.test)] == [NUM_TRAIN, NUM_VAL, NUM_TEST]
@@ -115,7 +112,7 @@ def test_downloads_and_splits(fetches: list[str], tmp_path: Path) -> None:
         assert (split.images[:, 2] == 200).all()
 
 
-def test_mean_and_sd_are_in_the_scale_of_raw_pixels(fetches: list[str], tmp_path: Path) -> None:
+def test_mean_and_sd_are_in_the_scale_of_raw_pixels(fetches, tmp_path):
     data = cifar.load_cifar("cifar100", tmp_path)
     unit = data.test.images.float() / 255
     mean = torch.tensor([0.5071, 0.4865, 0.4409])[:, None, None]
@@ -123,7 +120,7 @@ def test_mean_and_sd_are_in_the_scale_of_raw_pixels(fetches: list[str], tmp_path
     torch.testing.assert_close(data.normalize(data.test.images), (unit - mean) / std)
 
 
-def test_downloads_once(fetches: list[str], tmp_path: Path) -> None:
+def test_downloads_once(fetches, tmp_path):
     assert not cifar.is_available("cifar100", tmp_path)
     threads = [
         threading.Thread(target=cifar.download, args=("cifar100", tmp_path)) for _ in range(4)
@@ -138,28 +135,26 @@ def test_downloads_once(fetches: list[str], tmp_path: Path) -> None:
     assert len(fetches) == 1
 
 
-def test_prepare_downloads(fetches: list[str], tmp_path: Path) -> None:
+def test_prepare_downloads(fetches, tmp_path):
     load.prepare("cifar100", tmp_path)
     assert cifar.is_available("cifar100", tmp_path)
     leftovers = {entry.name for entry in tmp_path.iterdir()} - {".cifar100.lock"}
     assert leftovers == {"cifar-100-python", "cifar-100-python.tar.gz"}
 
 
-def test_prepare_asks_nothing_for_embedded_and_own_images(tmp_path: Path) -> None:
+def test_prepare_asks_nothing_for_embedded_and_own_images(tmp_path):
     load.prepare("digits", tmp_path)
     load.prepare("image_folder", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_copied_archive_needs_no_network(
-    archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copied_archive_needs_no_network(archive, tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "_urlretrieve", no_network(AssertionError("network used")))
     (tmp_path / "cifar-100-python.tar.gz").write_bytes(archive)
     assert len(cifar.load_cifar("cifar100", tmp_path).test) == NUM_TEST
 
 
-def test_half_unpacked_files_are_completed(fetches: list[str], tmp_path: Path) -> None:
+def test_half_unpacked_files_are_completed(fetches, tmp_path):
     (tmp_path / "cifar-100-python").mkdir()
     (tmp_path / "cifar-100-python" / "train").write_bytes(b"cut off")
     assert len(cifar.load_cifar("cifar100", tmp_path).train) == NUM_TRAIN
@@ -169,9 +164,7 @@ def test_half_unpacked_files_are_completed(fetches: list[str], tmp_path: Path) -
     "error", [URLError("no route to host"), ConnectionResetError("reset"), RuntimeError("md5")]
 )
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_failed_download_names_the_remedies(
-    name: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_download_names_the_remedies(name, error, tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "download_url", no_network(error))
     with pytest.raises(ConfigError, match=f"dataset={name} is not in .*could not") as caught:
         load.prepare(name, tmp_path)
@@ -187,13 +180,13 @@ def test_failed_download_names_the_remedies(
     assert not cifar.is_available(name, tmp_path)
 
 
-def test_data_dir_that_cannot_be_made(tmp_path: Path) -> None:
+def test_data_dir_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match="could not be downloaded"):
         cifar.download("cifar100", tmp_path / "file" / "data")
 
 
-def test_damaged_files_are_named(fetches: list[str], tmp_path: Path) -> None:
+def test_damaged_files_are_named(fetches, tmp_path):
     cifar.download("cifar100", tmp_path)
     (tmp_path / "cifar-100-python" / "test").write_bytes(b"damaged")
     with pytest.raises(ConfigError, match="published checksums: delete that folder"):
@@ -201,7 +194,7 @@ def test_damaged_files_are_named(fetches: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "source"), [("cifar10", CIFAR10), ("cifar100", CIFAR100)])
-def test_file_names_are_those_of_torchvision(name: str, source: type[CIFAR10]) -> None:
+def test_file_names_are_those_of_torchvision(name, source):
     release = cifar._RELEASES[name]
     listed = [file for file, _ in source.train_list + source.test_list]
     assert release.archive == source.filename

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -12,25 +10,25 @@ from samsweep.data.folder_tree import describe_folder
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100"])
-def test_built_in_data_sets_come_from_the_registry(name: str) -> None:
+def test_built_in_data_sets_come_from_the_registry(name):
     assert describe(name, None, None) is DATASETS[name]
 
 
-def test_a_folder_is_read(tree: Path) -> None:
+def test_a_folder_is_read(tree):
     assert describe("image_folder", tree, 5) == describe_folder(tree, 5)
 
 
-def test_a_folder_needs_a_path() -> None:
+def test_a_folder_needs_a_path():
     with pytest.raises(ConfigError, match=r"dataset\.path is missing: set dataset\.path=FOLDER"):
         describe("image_folder", None, None)
 
 
-def test_unknown_name() -> None:
+def test_unknown_name():
     with pytest.raises(ConfigError, match="dataset 'cifar' is unknown: did you mean 'cifar10"):
         describe("cifar", None, None)
 
 
-def test_values_without_effect_are_refused() -> None:
+def test_values_without_effect_are_refused():
     with pytest.raises(ConfigError) as caught:
         describe("digits", Path("images"), 16)
     assert caught.value.problems == (
@@ -41,7 +39,7 @@ def test_values_without_effect_are_refused() -> None:
     )
 
 
-def test_planning_needs_no_torch(tree: Path) -> None:
+def test_planning_needs_no_torch(tree):
     script = (
         "import sys; from pathlib import Path\n"
         "from samsweep.data import cifar, load\n"

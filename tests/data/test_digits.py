@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -8,16 +6,15 @@ from sklearn import datasets
 
 from samsweep.config import DATASETS, AugmentConfig, DatasetConfig
 from samsweep.data.digits import load_digits
-from samsweep.data.images import ImageData
 from samsweep.data.load import load_dataset
 
 
 @pytest.fixture(scope="module")
-def digits() -> ImageData:
+def digits():
     return load_digits()
 
 
-def test_sizes_are_those_of_the_registry(digits: ImageData) -> None:
+def test_sizes_are_those_of_the_registry(digits):
     info = DATASETS["digits"]
     assert info is not None
     splits = (digits.train, digits.val, digits.test)
@@ -31,7 +28,7 @@ def test_sizes_are_those_of_the_registry(digits: ImageData) -> None:
     assert digits.num_classes == info.num_classes
 
 
-def test_splits_together_are_the_packaged_data(digits: ImageData) -> None:
+def test_splits_together_are_the_packaged_data(digits):
     raw = datasets.load_digits()
     expected = sorted(
         (*image.flatten().astype(int), label)
@@ -45,30 +42,28 @@ def test_splits_together_are_the_packaged_data(digits: ImageData) -> None:
     assert found == expected
 
 
-def test_a_file_in_another_place_is_found_by_scikit_learn(
-    digits: ImageData, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_in_another_place_is_found_by_scikit_learn(digits, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda path: False)
     again = load_digits()
     assert torch.equal(again.train.images, digits.train.images)
     assert torch.equal(again.train.labels, digits.train.labels)
 
 
-def test_training_images_are_normalised_to_mean_0_and_sd_1(digits: ImageData) -> None:
+def test_training_images_are_normalised_to_mean_0_and_sd_1(digits):
     pixels = digits.normalize(digits.train.images)
     assert pixels.dtype == torch.float32
     assert abs(pixels.mean().item()) < 1e-5
     assert abs(pixels.std(correction=0).item() - 1) < 1e-5
 
 
-def test_is_the_same_every_time_whatever_the_global_seed(digits: ImageData) -> None:
+def test_is_the_same_every_time_whatever_the_global_seed(digits):
     torch.manual_seed(123)
     again = load_digits()
     assert torch.equal(again.train.images, digits.train.images)
     assert torch.equal(again.test.labels, digits.test.labels)
 
 
-def test_noise_is_in_the_training_labels_only(digits: ImageData) -> None:
+def test_noise_is_in_the_training_labels_only(digits):
     config = DatasetConfig(name="digits", augment=AugmentConfig(), label_noise=0.4)
     noisy = load_dataset(config, data_dir=Path("unused"), path=None)
     wrong = (noisy.train.labels != digits.train.labels).double().mean().item()

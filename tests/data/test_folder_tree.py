@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -9,13 +7,13 @@ from samsweep.config import ConfigError, DataInfo
 from samsweep.data.folder_tree import _read_tree, describe_folder, read_tree
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path):
     """What a fresh process would find."""
     _read_tree.cache_clear()
     return read_tree(path).fingerprint
 
 
-def test_describes_a_tree(tree: Path) -> None:
+def test_describes_a_tree(tree):
     info = describe_folder(tree, None)
     assert info == DataInfo(
         num_classes=2,
@@ -31,21 +29,21 @@ def test_describes_a_tree(tree: Path) -> None:
     assert int(info.fingerprint, 16) >= 0
 
 
-def test_lists_classes_and_labels(tree: Path) -> None:
+def test_lists_classes_and_labels(tree):
     found = read_tree(tree)
     assert found.classes == ("ant", "bee")
     assert found.test == ("test/ant/0.png", "test/ant/1.png", "test/bee/0.png", "test/bee/1.png")
     assert found.labels(found.test) == [0, 0, 1, 1]
 
 
-def test_labels_count_train_classes_where_test_lacks_one(tree: Path) -> None:
+def test_labels_count_train_classes_where_test_lacks_one(tree):
     shutil.rmtree(tree / "test" / "ant")
     found = read_tree(tree)
     assert found.classes == ("ant", "bee")
     assert found.labels(found.test) == [1, 1]
 
 
-def test_all_suffixes_in_any_case_count_and_others_do_not(tree: Path, save_image) -> None:
+def test_all_suffixes_in_any_case_count_and_others_do_not(tree, save_image):
     for name in ("a.JPG", "b.jpeg", "c.bmp", "d.WebP", "e.PNG"):
         save_image(tree / "train" / "ant" / name)
     (tree / "train" / "ant" / "notes.txt").write_text("no image")
@@ -55,22 +53,20 @@ def test_all_suffixes_in_any_case_count_and_others_do_not(tree: Path, save_image
     assert len(read_tree(tree).train) == 24 + 5
 
 
-def test_size_can_be_asked_for(tree: Path) -> None:
+def test_size_can_be_asked_for(tree):
     assert describe_folder(tree, 4).image_size == 4
 
 
 @pytest.mark.parametrize(
     ("mode", "channels"), [("L", 1), ("1", 1), ("RGB", 3), ("P", 3), ("RGBA", 3)]
 )
-def test_first_image_decides_the_channels(tree: Path, save_image, mode: str, channels: int) -> None:
+def test_first_image_decides_the_channels(tree, save_image, mode, channels):
     save_image(tree / "train" / "ant" / "00.png", mode=mode)
     assert describe_folder(tree, None).channels == channels
 
 
 @pytest.mark.parametrize(("num_train", "num_val"), [(2, 1), (4, 1), (14, 1), (16, 2)])
-def test_a_tenth_is_for_validation(
-    tmp_path: Path, save_image, num_train: int, num_val: int
-) -> None:
+def test_a_tenth_is_for_validation(tmp_path, save_image, num_train, num_val):
     for i in range(num_train):
         save_image(tmp_path / "train" / "ant" / f"{i}.png", seed=i)
     save_image(tmp_path / "test" / "ant" / "0.png")
@@ -81,15 +77,13 @@ def test_a_tenth_is_for_validation(
 # --------------------------------------------------------------------------- fingerprint
 
 
-def test_moving_leaves_the_fingerprint(tree: Path, tmp_path: Path) -> None:
+def test_moving_leaves_the_fingerprint(tree, tmp_path):
     before = fingerprint(tree)
     moved = tree.rename(tmp_path / "elsewhere")
     assert fingerprint(moved) == before
 
 
-def test_relative_paths_and_links_lead_to_the_same_tree(
-    tree: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths_and_links_lead_to_the_same_tree(tree, monkeypatch):
     before = fingerprint(tree)
     (tree.parent / "link").symlink_to(tree)
     monkeypatch.chdir(tree.parent)
@@ -97,34 +91,34 @@ def test_relative_paths_and_links_lead_to_the_same_tree(
     assert fingerprint(Path("link")) == before
 
 
-def change_byte(tree: Path) -> None:
+def change_byte(tree):
     path = tree / "test" / "bee" / "1.png"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
 
 
-def rename_file(tree: Path) -> None:
+def rename_file(tree):
     (tree / "train" / "ant" / "03.png").rename(tree / "train" / "ant" / "x.png")
 
 
-def rename_class(tree: Path) -> None:
+def rename_class(tree):
     (tree / "train" / "ant").rename(tree / "train" / "asp")
     (tree / "test" / "ant").rename(tree / "test" / "asp")
 
 
-def move_to_other_class(tree: Path) -> None:
+def move_to_other_class(tree):
     (tree / "train" / "ant" / "03.png").rename(tree / "train" / "bee" / "x03.png")
 
 
-def swap_two_images(tree: Path) -> None:
+def swap_two_images(tree):
     one, two = tree / "train" / "ant" / "00.png", tree / "train" / "bee" / "00.png"
     content = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(content)
 
 
-def remove_file(tree: Path) -> None:
+def remove_file(tree):
     (tree / "train" / "ant" / "03.png").unlink()
 
 
@@ -132,13 +126,13 @@ def remove_file(tree: Path) -> None:
     "change",
     [change_byte, rename_file, rename_class, move_to_other_class, swap_two_images, remove_file],
 )
-def test_any_change_changes_the_fingerprint(tree: Path, change) -> None:
+def test_any_change_changes_the_fingerprint(tree, change):
     before = fingerprint(tree)
     change(tree)
     assert fingerprint(tree) != before
 
 
-def test_files_that_are_no_images_do_not_count(tree: Path) -> None:
+def test_files_that_are_no_images_do_not_count(tree):
     before = fingerprint(tree)
     (tree / "README.md").write_text("about")
     (tree / "train" / "ant" / "Thumbs.db").write_text("cache")
@@ -149,20 +143,20 @@ def test_files_that_are_no_images_do_not_count(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["missing", "file"])
-def test_no_folder(tmp_path: Path, name: str) -> None:
+def test_no_folder(tmp_path, name):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=rf"dataset.path=.*{name} is not a folder: give the"):
         describe_folder(tmp_path / name, None)
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_no_part(tree: Path, part: str) -> None:
+def test_no_part(tree, part):
     shutil.rmtree(tree / part)
     with pytest.raises(ConfigError, match=rf"has no folder {part}/: images lie in train/<class>"):
         describe_folder(tree, None)
 
 
-def test_no_classes(tree: Path) -> None:
+def test_no_classes(tree):
     shutil.rmtree(tree / "train")
     (tree / "train").mkdir()
     (tree / "train" / "flat.png").write_text("not in a class folder")
@@ -170,40 +164,40 @@ def test_no_classes(tree: Path) -> None:
         describe_folder(tree, None)
 
 
-def test_no_images(tree: Path) -> None:
+def test_no_images(tree):
     (tree / "train" / "cat" / "images").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"has no images in train/cat/: put files \(\.png, "):
         describe_folder(tree, None)
 
 
-def test_class_only_in_test(tree: Path, save_image) -> None:
+def test_class_only_in_test(tree, save_image):
     save_image(tree / "test" / "cat" / "0.png")
     with pytest.raises(ConfigError, match=r"without training images \(cat\): add train/cat/ or"):
         describe_folder(tree, None)
 
 
-def test_single_training_image(tmp_path: Path, save_image) -> None:
+def test_single_training_image(tmp_path, save_image):
     save_image(tmp_path / "train" / "ant" / "0.png")
     save_image(tmp_path / "test" / "ant" / "0.png")
     with pytest.raises(ConfigError, match=r"holds 1 training image: add some"):
         describe_folder(tmp_path, None)
 
 
-def test_oblong_images(tree: Path, save_image) -> None:
+def test_oblong_images(tree, save_image):
     save_image(tree / "train" / "ant" / "00.png", size=(8, 6))
     with pytest.raises(ConfigError, match=r"00\.png is 8x6 pixels.*dataset\.image_size=32"):
         describe_folder(tree, None)
     assert describe_folder(tree, 6).image_size == 6
 
 
-def test_damaged_first_image(tree: Path) -> None:
+def test_damaged_first_image(tree):
     (tree / "train" / "ant" / "00.png").write_bytes(b"no image")
     with pytest.raises(ConfigError, match=r"ant/00\.png is not a readable image.*replace or"):
         describe_folder(tree, None)
 
 
-def test_unreadable_file(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bytes:
+def test_unreadable_file(tree, monkeypatch):
+    def refuse(path):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", refuse)

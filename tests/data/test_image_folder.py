@@ -1,7 +1,3 @@
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,19 +7,19 @@ from samsweep.config import ConfigError
 from samsweep.data import image_folder
 from samsweep.data.folder_tree import _read_tree, describe_folder, read_tree
 from samsweep.data.image_folder import load_folder
-from samsweep.data.images import ImageData, Split
+from samsweep.data.images import Split
 
 
-def splits(data: ImageData) -> tuple[Split, Split, Split]:
+def splits(data):
     return data.train, data.val, data.test
 
 
-def pixels(path: Path, mode: str = "RGB") -> bytes:
+def pixels(path, mode="RGB"):
     array = np.asarray(Image.open(path).convert(mode))
     return array.reshape(*array.shape[:2], -1).transpose(2, 0, 1).tobytes()
 
 
-def contents(*parts: Split) -> list[tuple[bytes, int]]:
+def contents(*parts: Split):
     return sorted(
         (image.numpy().tobytes(), label)
         for part in parts
@@ -31,7 +27,7 @@ def contents(*parts: Split) -> list[tuple[bytes, int]]:
     )
 
 
-def expected(tree: Path, part: str, mode: str = "RGB") -> list[tuple[bytes, int]]:
+def expected(tree, part, mode="RGB"):
     return sorted(
         (pixels(path, mode), label)
         for label, name in enumerate(("ant", "bee"))
@@ -39,7 +35,7 @@ def expected(tree: Path, part: str, mode: str = "RGB") -> list[tuple[bytes, int]
     )
 
 
-def test_holds_every_image_once_with_its_label(tree: Path, tmp_path: Path) -> None:
+def test_holds_every_image_once_with_its_label(tree, tmp_path):
     data = load_folder(tree, image_size=None, data_dir=tmp_path)
     info = describe_folder(tree, None)
     assert [len(s) for s in splits(data)] == [info.num_train, info.num_val, info.num_test]
@@ -51,14 +47,14 @@ def test_holds_every_image_once_with_its_label(tree: Path, tmp_path: Path) -> No
     assert data.train.labels.dtype == torch.int64
 
 
-def test_mean_and_sd_are_those_of_the_training_split(tree: Path, tmp_path: Path) -> None:
+def test_mean_and_sd_are_those_of_the_training_split(tree, tmp_path):
     data = load_folder(tree, image_size=None, data_dir=tmp_path)
     train = data.normalize(data.train.images)
     torch.testing.assert_close(train.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(train.std(dim=(0, 2, 3), correction=0), torch.ones(3))
 
 
-def test_the_split_is_fixed(tree: Path, tmp_path: Path) -> None:
+def test_the_split_is_fixed(tree, tmp_path):
     first = load_folder(tree, image_size=None, data_dir=tmp_path)
     torch.manual_seed(77)
     again = load_folder(tree, image_size=None, data_dir=tmp_path)
@@ -69,7 +65,7 @@ def test_the_split_is_fixed(tree: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "1"])
-def test_grayscale_images_keep_one_channel(tree: Path, tmp_path: Path, save_image, mode) -> None:
+def test_grayscale_images_keep_one_channel(tree, tmp_path, save_image, mode):
     for i, path in enumerate(sorted(tree.rglob("*.png"))):
         save_image(path, mode=mode, seed=i)
     data = load_folder(tree, image_size=None, data_dir=tmp_path)
@@ -78,17 +74,13 @@ def test_grayscale_images_keep_one_channel(tree: Path, tmp_path: Path, save_imag
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA"])
-def test_other_modes_become_rgb_beside_colour_images(
-    tree: Path, tmp_path: Path, save_image, mode: str
-) -> None:
+def test_other_modes_become_rgb_beside_colour_images(tree, tmp_path, save_image, mode):
     save_image(tree / "train" / "bee" / "05.png", mode=mode)
     data = load_folder(tree, image_size=None, data_dir=tmp_path)
     assert contents(data.train, data.val) == expected(tree, "train")
 
 
-def test_resizes_like_an_antialiased_bilinear_filter(
-    tree: Path, tmp_path: Path, save_image
-) -> None:
+def test_resizes_like_an_antialiased_bilinear_filter(tree, tmp_path, save_image):
     save_image(tree / "test" / "ant" / "0.png", size=(64, 40), seed=5)
     data = load_folder(tree, image_size=16, data_dir=tmp_path)
     with Image.open(tree / "test" / "ant" / "0.png") as image:
@@ -103,7 +95,7 @@ def test_resizes_like_an_antialiased_bilinear_filter(
 # --------------------------------------------------------------------------- file of pixels
 
 
-def test_large_data_is_mapped_from_a_file(tree: Path, tmp_path: Path) -> None:
+def test_large_data_is_mapped_from_a_file(tree, tmp_path):
     held = load_folder(tree, image_size=None, data_dir=tmp_path)
     size = 28 * 3 * 6 * 6
     folder = tmp_path / "data"
@@ -122,12 +114,10 @@ def test_large_data_is_mapped_from_a_file(tree: Path, tmp_path: Path) -> None:
     assert (folder / name).stat().st_size == size
 
 
-def test_the_file_is_written_once(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_is_written_once(tree, tmp_path, monkeypatch):
     first = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
 
-    def refuse(path: Path) -> None:
+    def refuse(path):
         raise AssertionError(f"{path} was decoded again")
 
     monkeypatch.setattr(image_folder, "_open", refuse)
@@ -135,7 +125,7 @@ def test_the_file_is_written_once(
     assert torch.equal(first.train.images, again.train.images)
 
 
-def test_writing_to_a_mapped_tensor_leaves_the_file(tree: Path, tmp_path: Path) -> None:
+def test_writing_to_a_mapped_tensor_leaves_the_file(tree, tmp_path):
     first = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
     before = first.train.images.clone()
     first.train.images.zero_()
@@ -143,14 +133,14 @@ def test_writing_to_a_mapped_tensor_leaves_the_file(tree: Path, tmp_path: Path) 
     assert torch.equal(again.train.images, before)
 
 
-def test_another_size_is_another_file(tree: Path, tmp_path: Path) -> None:
+def test_another_size_is_another_file(tree, tmp_path):
     load_folder(tree, image_size=None, data_dir=tmp_path / "d", max_bytes=0)
     data = load_folder(tree, image_size=3, data_dir=tmp_path / "d", max_bytes=0)
     assert data.train.images.shape[1:] == (3, 3, 3)
     assert len(list((tmp_path / "d").glob("*.uint8"))) == 2
 
 
-def test_a_cut_off_file_is_written_anew(tree: Path, tmp_path: Path) -> None:
+def test_a_cut_off_file_is_written_anew(tree, tmp_path):
     first = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
     (file,) = tmp_path.glob("*.uint8")
     expected_images = first.train.images.clone()
@@ -160,14 +150,14 @@ def test_a_cut_off_file_is_written_anew(tree: Path, tmp_path: Path) -> None:
     assert torch.equal(again.train.images, expected_images)
 
 
-def test_a_failed_write_leaves_no_file(tree: Path, tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tree, tmp_path):
     (tree / "train" / "bee" / "05.png").write_bytes(b"no image")
     with pytest.raises(ConfigError, match="not a readable image"):
         load_folder(tree, image_size=None, data_dir=tmp_path / "d", max_bytes=0)
     assert [file for file in (tmp_path / "d").iterdir() if not file.name.endswith(".lock")] == []
 
 
-def test_no_room_for_the_file(tree: Path, tmp_path: Path) -> None:
+def test_no_room_for_the_file(tree, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match=r"data_dir=.*cannot hold the 0\.0 GiB.*set data_dir="):
         load_folder(tree, image_size=None, data_dir=tmp_path / "file", max_bytes=0)
@@ -176,7 +166,7 @@ def test_no_room_for_the_file(tree: Path, tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- errors
 
 
-def test_images_of_two_sizes(tree: Path, tmp_path: Path, save_image) -> None:
+def test_images_of_two_sizes(tree, tmp_path, save_image):
     save_image(tree / "test" / "bee" / "1.png", size=(9, 7))
     message = r"bee/1\.png is 9x7 pixels but .*train/ant/00\.png is 6x6: set dataset\.image_size=32"
     with pytest.raises(ConfigError, match=message):
@@ -185,14 +175,14 @@ def test_images_of_two_sizes(tree: Path, tmp_path: Path, save_image) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 40, 90])
-def test_damaged_image(tree: Path, tmp_path: Path, keep: int) -> None:
+def test_damaged_image(tree, tmp_path, keep):
     path = tree / "train" / "bee" / "05.png"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ConfigError, match=r"bee/05\.png is not a readable image.*replace or"):
         load_folder(tree, image_size=None, data_dir=tmp_path)
 
 
-def test_image_removed_after_it_was_listed(tree: Path, tmp_path: Path) -> None:
+def test_image_removed_after_it_was_listed(tree, tmp_path):
     read_tree(tree)
     (tree / "train" / "bee" / "05.png").unlink()
     with pytest.raises(ConfigError, match=r"bee/05\.png is not a readable image"):
@@ -200,14 +190,14 @@ def test_image_removed_after_it_was_listed(tree: Path, tmp_path: Path) -> None:
     _read_tree.cache_clear()
 
 
-def test_colour_among_grayscale(tree: Path, tmp_path: Path, save_image) -> None:
+def test_colour_among_grayscale(tree, tmp_path, save_image):
     save_image(tree / "train" / "ant" / "00.png", mode="L")
     message = r"\.png is in colour \(mode RGB\) but .*train/ant/00\.png is grayscale: convert all"
     with pytest.raises(ConfigError, match=message):
         load_folder(tree, image_size=None, data_dir=tmp_path)
 
 
-def test_sixteen_bits(tree: Path, tmp_path: Path) -> None:
+def test_sixteen_bits(tree, tmp_path):
     deep = np.full((6, 6), 40_000, dtype=np.uint16)
     Image.fromarray(deep).save(tree / "train" / "bee" / "05.png")
     with pytest.raises(ConfigError, match=r"bee/05\.png has more than 8 bits per pixel"):
@@ -217,7 +207,7 @@ def test_sixteen_bits(tree: Path, tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- real images
 
 
-def test_real_images(cifar100_mini: Path, tmp_path: Path) -> None:
+def test_real_images(cifar100_mini, tmp_path):
     info = describe_folder(cifar100_mini, None)
     assert (info.num_classes, info.channels, info.image_size) == (100, 3, 32)
     assert (info.num_train, info.num_val, info.num_test) == (9_000, 1_000, 2_000)

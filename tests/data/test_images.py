@@ -1,18 +1,15 @@
-from __future__ import annotations
-
 import pytest
 import torch
-from torch import Tensor
 
 from samsweep.data.images import ImageData, Split, channel_moments, normalize, partition
 
 
-def random_images(*shape: int, seed: int = 0) -> Tensor:
+def random_images(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(256, shape, dtype=torch.uint8, generator=generator)
 
 
-def test_moments_equal_those_of_float64_pixels() -> None:
+def test_moments_equal_those_of_float64_pixels():
     images = random_images(30, 3, 7, 7)
     mean, std = channel_moments(images)
     pixels = images.double()
@@ -20,7 +17,7 @@ def test_moments_equal_those_of_float64_pixels() -> None:
     torch.testing.assert_close(std, pixels.std(dim=(0, 2, 3), correction=0).float())
 
 
-def test_moments_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_moments_do_not_depend_on_chunks(monkeypatch):
     images = random_images(30, 3, 7, 7)
     whole = channel_moments(images)
     monkeypatch.setattr("samsweep.data.images._CHUNK", 7)
@@ -28,14 +25,14 @@ def test_moments_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
         assert torch.equal(a, b)
 
 
-def test_constant_channel_is_normalised_to_zero() -> None:
+def test_constant_channel_is_normalised_to_zero():
     images = torch.full((4, 1, 5, 5), 9, dtype=torch.uint8)
     mean, std = channel_moments(images)
     assert std.tolist() == [1.0]
     assert torch.equal(normalize(images, mean, std), torch.zeros(4, 1, 5, 5))
 
 
-def test_normalize_leaves_raw_pixels_as_they_are() -> None:
+def test_normalize_leaves_raw_pixels_as_they_are():
     images = random_images(4, 3, 5, 5)
     before = images.clone()
     mean, std = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 5.0, 6.0])
@@ -44,7 +41,7 @@ def test_normalize_leaves_raw_pixels_as_they_are() -> None:
     assert torch.equal(images, before)
 
 
-def test_partition_uses_every_image_once_and_keeps_labels_beside_images() -> None:
+def test_partition_uses_every_image_once_and_keeps_labels_beside_images():
     images = torch.arange(50, dtype=torch.uint8).view(50, 1, 1, 1)
     parts = partition(Split(images=images, labels=torch.arange(50)), [30, 15, 5])
     assert [len(part) for part in parts] == [30, 15, 5]
@@ -54,7 +51,7 @@ def test_partition_uses_every_image_once_and_keeps_labels_beside_images() -> Non
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_batch_picks_images_and_labels(in_memory: bool) -> None:
+def test_batch_picks_images_and_labels(in_memory):
     images = random_images(10, 1, 4, 4)
     split = Split(images=images, labels=torch.arange(10), in_memory=in_memory)
     batch, labels = split.batch(torch.tensor([7, 2]))
@@ -62,7 +59,7 @@ def test_batch_picks_images_and_labels(in_memory: bool) -> None:
     assert labels.tolist() == [7, 2]
 
 
-def test_only_labels_of_a_memory_mapped_split_move() -> None:
+def test_only_labels_of_a_memory_mapped_split_move():
     images = random_images(10, 1, 4, 4)
     held = Split(images=images, labels=torch.arange(10)).to("meta")
     mapped = Split(images=images, labels=torch.arange(10), in_memory=False).to("meta")
@@ -71,7 +68,7 @@ def test_only_labels_of_a_memory_mapped_split_move() -> None:
     assert not mapped.in_memory
 
 
-def test_data_moves_as_a_whole() -> None:
+def test_data_moves_as_a_whole():
     split = Split(images=random_images(2, 1, 4, 4), labels=torch.arange(2))
     moments = torch.ones(1)
     data = ImageData(

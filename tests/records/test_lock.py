@@ -3,12 +3,11 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from dataclasses import asdict, replace
 
 import pytest
-from helpers import make_folder
+from helpers import make_folder, run, start
 
 from samsweep.records.lock import FolderBusy, FolderLock, Holder, LockLost
 
@@ -23,6 +22,12 @@ def leave_lock(folder, holder, *, age_s):
     file.write_text(json.dumps(asdict(holder)))
     past = time.time() - age_s
     os.utime(file, (past, past))
+
+
+def ended_process():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
 
 
 def test_a_lock_is_there_while_held_and_gone_after(folder):
@@ -49,16 +54,11 @@ def test_another_process_finds_it_busy(folder):
         "try:\n    FolderLock(Path(sys.argv[1])).__enter__()\nexcept FolderBusy:\n    print('busy')"
     )
     with FolderLock(folder):
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
-        )
-    assert done.stdout == "busy\n"
+        assert run(folder, folder, code=code).stdout == "busy\n"
 
 
 def test_a_dead_process_of_this_machine_is_taken_over_at_once(folder):
-    process = subprocess.Popen([sys.executable, "-c", "pass"])
-    process.wait()
-    leave_lock(folder, replace(Holder.here(), pid=process.pid), age_s=0)
+    leave_lock(folder, replace(Holder.here(), pid=ended_process()), age_s=0)
     with FolderLock(folder) as lock:
         lock.confirm()
 
@@ -75,9 +75,8 @@ def test_another_machines_lock_is_respected_until_its_heart_stops(folder):
 
 def test_a_process_id_of_another_container_says_nothing(folder):
     """Same host name, another space of process ids: its holder may well be alive."""
-    process = subprocess.Popen([sys.executable, "-c", "pass"])
-    process.wait()
-    leave_lock(folder, replace(Holder.here(), machine="container", pid=process.pid), age_s=10)
+    holder = replace(Holder.here(), machine="container", pid=ended_process())
+    leave_lock(folder, holder, age_s=10)
     with pytest.raises(FolderBusy), FolderLock(folder):
         pass
 
@@ -138,12 +137,7 @@ def test_of_many_takers_one_wins(folder):
         "    with FolderLock(Path(sys.argv[1])): print('took'); time.sleep(3)\n"
         "except FolderBusy: print('busy')\n"
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(12)
-    ]
+    processes = [start(folder, folder, code=code) for _ in range(12)]
     answers = [process.communicate()[0].strip() for process in processes]
     assert sorted(answers) == ["busy"] * 11 + ["took"]
 

@@ -110,6 +110,7 @@ def test_a_run_that_settles_on_a_wrong_value_is_ended(methods, problem, truth):
     assert ended.value.error == pytest.approx(wrong)
 
 
+@pytest.mark.slow
 def test_every_method_finds_the_eigenvalues_of_the_dense_hessian(methods, problem, truth):
     reaching = [m for name, m in methods.METHODS.items() if name != "eigenthings"]
     searches = [methods.Search(method, 3) for method in reaching]

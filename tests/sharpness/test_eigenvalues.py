@@ -107,6 +107,7 @@ def test_a_curvature_that_is_not_finite_is_an_error():
         lambda_max(model, torch.ones(3, 2), torch.zeros(3), loss_fn=sharp)
 
 
+@pytest.mark.slow
 def test_agrees_with_pyhessian_on_a_trained_resnet(trained):
     model, inputs, labels = trained
     with warnings.catch_warnings():
@@ -130,10 +131,9 @@ def test_few_products_on_a_trained_network(trained):
     assert one.values[0] == pytest.approx(five.values[0], rel=1e-4)
 
 
-@pytest.mark.parametrize("tolerance", [0.1, 0.03, 0.01])
-def test_five_at_a_loose_tolerance_are_the_five_largest(trained, tolerance):
+def test_five_at_a_loose_tolerance_are_the_five_largest(trained):
     true = top_eigenvalues(*trained, k=5, tolerance=1e-5).values
-    for seed in range(3):
+    for seed, tolerance in enumerate([0.1, 0.1, 0.03, 0.01]):
         found = top_eigenvalues(*trained, k=5, tolerance=tolerance, seed=seed)
         assert found.converged and found.values == pytest.approx(true, rel=2e-2)
 
@@ -155,7 +155,9 @@ def test_agrees_with_curvlinops_and_scipy_on_a_trained_resnet(trained):
     operator = curvlinops.HessianLinearOperator(
         model, nn.CrossEntropyLoss(), list(model.parameters()), [(inputs, labels)]
     )
-    expected = eigsh(operator.to_scipy(), k=3, which="LA", return_eigenvectors=False)[::-1]
+    expected = eigsh(operator.to_scipy(), k=3, which="LA", tol=1e-4, return_eigenvectors=False)[
+        ::-1
+    ]
     found = top_eigenvalues(model, inputs, labels, k=3)
     assert found.values == pytest.approx(expected, rel=2e-4)
 

@@ -84,9 +84,9 @@ def test_a_step_of_sam():
 def test_noise_raises_a_quadratic_loss_by_its_trace(adaptive):
     scale = WEIGHTS.abs() if adaptive else torch.ones(4, dtype=torch.float64)
     expected = 0.5 * 0.3**2 * (scale.square() * CURVATURE.diag()).sum().item()
-    found = point(quadratic, average_case, rho=0.3, adaptive=adaptive, num_samples=4_000)
+    found = point(quadratic, average_case, rho=0.3, adaptive=adaptive, num_samples=1_000)
     assert abs(found.value - expected) <= 4 * found.standard_error
-    assert 0 < found.standard_error < 0.04
+    assert 0 < found.standard_error < 0.08
 
 
 def test_a_flat_loss_does_not_rise():

@@ -139,3 +139,13 @@ def test_sgdhess_trains_transformers(curvature):
         optimizer.step(lambda: cross_entropy(model(inputs), labels)).loss.item() for _ in range(5)
     ]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("loss_fn", [cross_entropy, lambda o, y: cross_entropy(o.float(), y)])
+def test_two_images_that_are_fitted_all_but_exactly_are_no_wrong_derivative(fitted, loss_fn):
+    """Their curvature rounds, although that of all images does not."""
+    model, inputs, labels = fitted(1e-5)
+    outputs = model(inputs)
+    order = torch.nn.functional.cross_entropy(outputs, labels, reduction="none").argsort()
+    for size in (2, 11):
+        HessianOperator(model, inputs[order][:size], labels[order][:size], loss_fn=loss_fn)

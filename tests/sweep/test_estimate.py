@@ -7,12 +7,12 @@ from samsweep.records.identity import cell_id, wanted_measurements
 from samsweep.records.provenance import provenance
 from samsweep.records.schema import Attempt, Measurement, Progress, Record
 from samsweep.records.store import CellFolder
-from samsweep.sweep.estimate import estimate_cost
-from samsweep.sweep.local.launcher import Outlook, cost_here, look_ahead
+from samsweep.sweep.estimate import Prepared, estimate_cost
+from samsweep.sweep.local.launcher import cost_here, prepare
 from samsweep.sweep.local.process import ProcessDied
 from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.plan import Point, plan_sweep
-from samsweep.sweep.plan_table import cost_sentence, tell
+from samsweep.sweep.plan_table import cost_sentence, print_plan
 from samsweep.system.machine import Machine
 
 HERE = "cpu (some)"
@@ -108,13 +108,13 @@ def test_cells_that_share_a_gpu_take_turns(root, monkeypatch):
     machine = Machine(host="here", num_cores=8, device="cuda (some)", gpus=("0", "1"))
     monkeypatch.setattr(
         "samsweep.sweep.local.launcher.call",
-        lambda name, *arguments: machine if name.endswith(":look") else [2.0],
+        lambda name, *arguments: machine if name.endswith(":prepare_machine") else [2.0],
     )
     monkeypatch.setattr("samsweep.sweep.local.launcher.preload", lambda names: None)
     plan = plan_sweep([point(root, "opt=sam", f"seed={seed}") for seed in range(8)])
     for sharing in (1, 4):
-        outlook = look_ahead(plan, PoolSettings(cells_per_gpu=sharing))
-        assert outlook.cost.seconds_with(len(outlook.slots)) == pytest.approx(8 * 40 * 2.0 / 2)
+        prepared = prepare(plan, PoolSettings(cells_per_gpu=sharing))
+        assert prepared.cost.seconds_with(len(prepared.slots)) == pytest.approx(8 * 40 * 2.0 / 2)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_measurement_with_other_settings_tells_nothing(root, taken):
 def test_no_zeros_are_shown_for_what_nobody_knows(root, capsys):
     leave(root, "opt=sam", "seed=1", seconds=80.0)
     plan = plan_sweep([point(root, "opt=sam", "seed=1", "sharpness=lambda_max")])
-    tell(plan, Outlook(slots=None, cost=cost(root, *plan.cells[0].points)))
+    print_plan(plan, Prepared(cost=cost(root, *plan.cells[0].points)))
     told = capsys.readouterr().out
     assert "work" not in told and "0:00" not in told
     assert "Nothing is known yet of how long lambda_max takes." in told

@@ -40,7 +40,7 @@ def test_a_launch_registers_its_cells_and_says_how_each_is_set(tmp_path):
     assert not FolderLock(launch.path).alive
     assert manifest.launcher == LOCAL
     assert {name: cell.runs for name, cell in manifest.cells.items()} == {
-        cell.name: tuple(point.run for point in cell.points) for cell in found.cells
+        cell.key.cell_id: tuple(point.run for point in cell.points) for cell in found.cells
     }
     for cell in found.cells:
         record = cell.folder.read()
@@ -70,11 +70,17 @@ def test_a_cell_that_somebody_just_starts_is_left_to_them(tmp_path):
 
 
 def test_each_study_has_its_own_manifest(tmp_path):
+    """The two cells have the same id."""
     found = plan(tmp_path, ("study=one",), ("study=two",))
-    with launched(found.cells, LOCAL):
-        for study in ("one", "two"):
-            (launch,) = launch_folders(tmp_path / "multirun" / study)
-            assert [run.study for c in launch.read().cells.values() for run in c.runs] == [study]
+    with launched(found.cells, LOCAL) as folders:
+        for folder in folders:
+            folder.record_jobs({cell.key: f"of {cell.key.study}" for cell in found.cells})
+    for cell in found.cells:
+        study = cell.key.study
+        (launch,) = launch_folders(tmp_path / "multirun" / study)
+        assert [run.study for c in launch.read().cells.values() for run in c.runs] == [study]
+        assert launch.cells() == {cell.key}
+        assert launch.jobs() == {cell.key: f"of {study}"}
 
 
 def test_a_manifest_that_cannot_be_read_is_told(tmp_path):

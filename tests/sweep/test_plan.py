@@ -2,8 +2,10 @@
 
 import pytest
 from helpers import compose_run
+from hypothesis import given
+from hypothesis import strategies as st
 
-from samsweep.records.identity import cell_id, wanted_measurements
+from samsweep.records.identity import CellKey, cell_id, wanted_measurements
 from samsweep.records.lock import FolderLock
 from samsweep.records.provenance import provenance
 from samsweep.records.schema import Attempt, Measurement, Record
@@ -17,7 +19,8 @@ ATTEMPT = Attempt(
 
 def point(root, *overrides):
     run = compose_run(*overrides)
-    return Point(run=run, overrides=overrides, folder=CellFolder(root / cell_id(run.cell)))
+    folder = CellFolder(root / "multirun" / run.study / "cells" / cell_id(run.cell))
+    return Point(run=run, overrides=overrides, folder=folder)
 
 
 def leave(root, status, *overrides, **changes):
@@ -86,7 +89,6 @@ def test_a_complete_cell_with_its_measurements_has_nothing_left(tmp_path):
     leave(tmp_path, "complete")
     plan = plan_sweep([point(tmp_path, "sharpness=none"), point(tmp_path, "opt=sgd")])
     assert [c.action for c in plan.cells] == ["nothing", "train"]
-    assert [c.name for c in plan.to_do] == [plan.cells[1].folder.path.name]
     assert str(plan) == "2 cells: 1 to train, 1 already finished"
 
 
@@ -142,6 +144,38 @@ def test_measurements_that_are_there_are_not_planned_again(tmp_path):
     assert str(plan) == "1 cell of 2 points: 1 already finished"
 
 
-def test_a_study_of_another_name_is_another_folder(tmp_path):
-    plan = plan_sweep([point(tmp_path / s, f"study={s}") for s in ("one", "two")])
-    assert len(plan.cells) == 2
+def test_the_same_cell_in_two_studies_is_two_cells(tmp_path):
+    plan = plan_sweep([point(tmp_path, f"study={study}") for study in ("one", "two")])
+    assert [cell.key for cell in plan.cells] == [
+        CellKey(study=study, cell_id=cell_id(plan.cells[0].run.cell)) for study in ("one", "two")
+    ]
+
+
+@pytest.fixture(scope="module")
+def some_run():
+    return compose_run("sharpness=none")
+
+
+@given(
+    grid=st.lists(
+        st.tuples(
+            st.sampled_from(["one", "two", "three"]),
+            st.integers(0, 3),
+            st.sampled_from(["none", "lambda_max"]),
+        ),
+        max_size=20,
+    )
+)
+def test_keys_are_unique_in_any_plan(tmp_path_factory, some_run, grid):
+    root = tmp_path_factory.getbasetemp() / "nothing here"
+    points = []
+    for study, seed, measure in grid:
+        cell = some_run.cell.model_copy(update={"seed": seed})
+        measures = () if measure == "none" else (measure,)
+        sharpness = some_run.sharpness.model_copy(update={"measures": measures})
+        run = some_run.model_copy(update={"cell": cell, "study": study, "sharpness": sharpness})
+        folder = CellFolder(root / study / "cells" / cell_id(cell))
+        points.append(Point(run=run, overrides=(), folder=folder))
+    keys = [cell.key for cell in plan_sweep(points).cells]
+    assert len(set(keys)) == len(keys)
+    assert set(keys) == {CellKey(p.run.study, cell_id(p.run.cell)) for p in points}

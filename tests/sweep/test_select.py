@@ -2,6 +2,7 @@
 
 import pytest
 from helpers import compose_run
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from samsweep.config import ConfigError
 from samsweep.records.identity import cell_id
@@ -27,8 +28,14 @@ def add(study, *overrides, status="complete", **changes):
 
 
 def found(study, **filters):
-    texts = {key.replace("__", "."): str(value).split(",") for key, value in filters.items()}
-    return set(select(study, texts).complete)
+    asked = {key.replace("__", "."): typed(value) for key, value in filters.items()}
+    return set(select(study, asked).complete)
+
+
+def typed(texts):
+    """The values of a command line, as Hydra reads them."""
+    parse = OverridesParser.create().parse_override
+    return [parse(f"key={text}").value() for text in str(texts).split(",")]
 
 
 def test_all_keys_are_told_of_a_cell():
@@ -100,7 +107,7 @@ def test_values_that_no_cell_has_are_told_with_those_that_there_are(study):
     for rho in (0.2, 0.1, 10):
         add(study, "opt=sam", f"rho={rho}")
     with pytest.raises(ConfigError) as caught:
-        select(study, {"rho": ["0.1", "0.3"], "opt": ["smm"], "seed": ["0"]})
+        select(study, {"rho": [0.1, 0.3], "opt": ["smm"], "seed": [0]})
     assert caught.value.problems == (
         "rho=0.3: no cell of study mine has it; choose among 0.1, 0.2, 10.0, null.",
         "opt=smm: no cell of study mine has it; choose among sam, sgd.",
@@ -111,7 +118,7 @@ def test_values_that_no_cell_has_together_are_told(study):
     add(study, "opt=sgd", "seed=1")
     add(study, "opt=sam", "seed=2")
     with pytest.raises(ConfigError, match="No cell of study mine has opt=sgd seed=2 together"):
-        select(study, {"opt": ["sgd"], "seed": ["2"]})
+        select(study, {"opt": ["sgd"], "seed": [2]})
 
 
 def test_a_study_without_cells(study):
@@ -119,7 +126,7 @@ def test_a_study_without_cells(study):
         select(study, {})
 
 
-def test_what_cannot_be_measured_is_left_alone_and_told(study):
+def test_what_cannot_be_measured_is_skipped_and_named(study):
     trained = add(study, "seed=0")
     for seed, status in enumerate(("interrupted", "failed", "failed", "diverged"), start=1):
         add(study, f"seed={seed}", status=status)
@@ -130,9 +137,9 @@ def test_what_cannot_be_measured_is_left_alone_and_told(study):
     (study / "cells/starting").mkdir()
     selection = select(study, {})
     assert set(selection.complete) == {trained}
-    unfinished, diverged, version, unreadable = selection.left_alone()
-    assert unfinished == "3 cells are not finished and left alone: 2 failed, 1 interrupted."
-    assert diverged == "1 cell is diverged and left alone: there is nothing to measure."
-    assert version.startswith("1 cell is of another version of the training code and left alone")
-    assert f"{broken}/record.json" in unreadable
-    assert list(select(study, {"seed": ["4"]}).left_alone()) == [diverged, unreadable]
+    told = str(selection)
+    for fact in ("6 cells", "2 failed", "1 interrupted", "1 diverged", "1 of another version"):
+        assert fact in told
+    assert f"{broken}/record.json" in told
+    assert selection.skipped.total() == 5
+    assert str(select(study, {"seed": [4]})).startswith("2 cells skipped: 1 diverged, 1 unreadable")

@@ -1,22 +1,20 @@
 """Tracking: nothing by default, W&B offline without an account."""
 
-import subprocess
-import sys
-
 import pytest
 from helpers import compose_run
+from helpers import run as command
 
 from samsweep.config import TrackingConfig
 from samsweep.records.schema import Record
 from samsweep.tracking import NoTracker, start_tracker
 
 
-def test_none_imports_nothing_of_wandb():
+def test_none_imports_nothing_of_wandb(tmp_path):
     code = (
         "import sys, samsweep.training.cell, samsweep.tracking\n"
         "assert not any(name.split('.')[0] == 'wandb' for name in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    command(tmp_path, code=code)
 
 
 def test_none_keeps_quiet(tmp_path):

@@ -5,10 +5,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 
 import pytest
 from helpers import compose_run, make_folder, start, wait_until
+from helpers import run as command
 from wandb_tools import inspect, of_kind
 
 from samsweep.records.identity import cell_id
@@ -55,8 +55,17 @@ def at_step(monkeypatch):
     yield arrange
 
 
-def stop_at(at_step, step):
-    at_step(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+@pytest.fixture
+def stopped(at_step, folder):
+    """Runs the cell until a signal comes during one optimizer step."""
+
+    def run_to(step, *overrides):
+        at_step(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            run(folder, *overrides)
+        at_step(-1, None)
+
+    return run_to
 
 
 def segment_files(folder):
@@ -74,22 +83,16 @@ def steps(records):
 
 
 def sync(folder):
-    done = subprocess.run(
-        [sys.executable, "-m", "wandb", "sync", *(f.parent for f in segment_files(folder.path))],
-        capture_output=True,
-        text=True,
-    )
+    segments = [file.parent for file in segment_files(folder.path)]
+    done = command(folder.path, "sync", *segments, module="wandb", check=False)
     return done.stdout + done.stderr
 
 
 # --------------------------------------------------------------------------- offline
 
 
-def test_a_resumed_cell_continues_its_run_in_a_second_segment(folder, at_step):
-    stop_at(at_step, STEPS + 3)
-    with pytest.raises(Interrupted):
-        run(folder, "study=mine")
-    at_step(-1, None)
+def test_a_resumed_cell_continues_its_run_in_a_second_segment(folder, stopped):
+    stopped(STEPS + 3, "study=mine")
     run(folder, "study=mine")
 
     first, second = segments(folder)
@@ -105,11 +108,8 @@ def test_a_resumed_cell_continues_its_run_in_a_second_segment(folder, at_step):
     assert [end["exit_code"] for end in of_kind(second, "exit")] == [0]
 
 
-def test_rows_are_those_of_the_history_and_the_summary_is_the_record(folder, at_step):
-    stop_at(at_step, STEPS + 3)
-    with pytest.raises(Interrupted):
-        run(folder)
-    at_step(-1, None)
+def test_rows_are_those_of_the_history_and_the_summary_is_the_record(folder, stopped):
+    stopped(STEPS + 3)
     run(folder, "sharpness=lambda_max", "sharpness.num_examples=100")
 
     told = [row["item"] for records in segments(folder) for row in of_kind(records, "history")]
@@ -127,17 +127,12 @@ def test_rows_are_those_of_the_history_and_the_summary_is_the_record(folder, at_
     assert summary[f"{key}/lambda_max"] == record.measurements[key].result["lambda_max"]
 
 
-def test_an_epoch_that_is_trained_again_is_not_told_again(folder, at_step):
+def test_an_epoch_that_is_trained_again_is_not_told_again(folder, stopped):
     """The second epoch was told, and the checkpoint that came after it got lost."""
-    stop_at(at_step, STEPS + 1)
-    with pytest.raises(Interrupted):
-        run(folder)
+    stopped(STEPS + 1)
     saved = folder.checkpoint_file.read_bytes()
-    stop_at(at_step, 2 * STEPS + 3)
-    with pytest.raises(Interrupted):
-        run(folder)
+    stopped(2 * STEPS + 3)
     folder.checkpoint_file.write_bytes(saved)
-    at_step(-1, None)
     run(folder)
     assert [steps(records) for records in segments(folder)] == [[1], [2], [3]]
 
@@ -225,11 +220,8 @@ def test_a_cell_that_could_not_be_measured_is_a_failed_run(folder, monkeypatch):
 # --------------------------------------------------------------------------- upload
 
 
-def test_synced_segments_are_one_run_with_every_epoch_once(folder, at_step, server):
-    stop_at(at_step, STEPS + 3)
-    with pytest.raises(Interrupted):
-        run(folder)
-    at_step(-1, None)
+def test_synced_segments_are_one_run_with_every_epoch_once(folder, stopped, server):
+    stopped(STEPS + 3)
     run(folder)
     told = sync(folder)
     name = folder.path.name
@@ -241,13 +233,10 @@ def test_synced_segments_are_one_run_with_every_epoch_once(folder, at_step, serv
     assert server.steps(name) == [1, 2, 3]
 
 
-def test_segments_synced_one_at_a_time_are_the_same_run(folder, at_step, server):
-    stop_at(at_step, STEPS + 3)
-    with pytest.raises(Interrupted):
-        run(folder)
+def test_segments_synced_one_at_a_time_are_the_same_run(folder, stopped, server):
+    stopped(STEPS + 3)
     sync(folder)
     assert server.steps(folder.path.name) == [1]
-    at_step(-1, None)
     run(folder)
     sync(folder)
     assert server.steps(folder.path.name) == [1, 2, 3]
@@ -266,17 +255,14 @@ def test_a_segment_that_was_cut_off_is_replaced_and_uploads_whole(tmp_path, serv
 # --------------------------------------------------------------------------- online
 
 
-def test_online_a_resumed_cell_continues_what_the_server_has(folder, at_step, server):
+def test_online_a_resumed_cell_continues_what_the_server_has(folder, stopped, server):
     online = "tracking.mode=online"
-    stop_at(at_step, STEPS + 3)
-    with pytest.raises(Interrupted):
-        run(folder, online)
+    stopped(STEPS + 3, online)
     name = folder.path.name
     assert server.steps(name) == [1]
     # What the server did not get is told again.
     server.history[name].clear()
     server.summaries.clear()
-    at_step(-1, None)
     run(folder, online)
     assert server.steps(name) == [1, 2, 3]
     assert server.ends[name] == [1, 0]

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import signal
 
 import pytest
@@ -24,12 +25,29 @@ from samsweep.training.trainer import Trainer
 #: The package has a function of the module's name.
 measuring = importlib.import_module("samsweep.sharpness.measures")
 
-QUICK = ("epochs=2", "sharpness=none", "sharpness.num_examples=100")
+#: SGD takes one pass a step; what SAM does is the trainer's.
+QUICK = ("opt=sgd", "epochs=2", "sharpness=none", "sharpness.num_examples=100")
 
 
 @pytest.fixture
 def folder(tmp_path):
     return CellFolder(make_folder(tmp_path, cell_id(compose_run(*QUICK).cell)))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A complete cell that nobody may change, with a measurement."""
+    name = cell_id(compose_run(*QUICK).cell)
+    folder = CellFolder(make_folder(tmp_path_factory.mktemp("trained"), name))
+    run(folder, "sharpness=lambda_max")
+    return folder
+
+
+@pytest.fixture
+def finished(trained, folder):
+    """The same, to go on with."""
+    shutil.copytree(trained.path, folder.path, dirs_exist_ok=True)
+    return folder
 
 
 def run(folder, *overrides):
@@ -55,26 +73,47 @@ def count_steps(monkeypatch):
     return steps
 
 
-def interrupt_at(monkeypatch, step, signum=signal.SIGTERM):
-    """Send this process a signal during one optimizer step."""
-    original = Trainer.take_step
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Runs a cell and sends this process a signal during one optimizer step."""
 
-    def interrupted(self, indices):
-        if self.total_steps == step:
-            os.kill(os.getpid(), signum)
-        original(self, indices)
+    def run_to(step, folder, signum=signal.SIGTERM):
+        original = Trainer.take_step
 
-    monkeypatch.setattr(Trainer, "take_step", interrupted)
+        def interrupted(self, indices):
+            if self.total_steps == step:
+                os.kill(os.getpid(), signum)
+            original(self, indices)
+
+        with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
+            patch.setattr(Trainer, "take_step", interrupted)
+            run(folder)
+        return caught.value
+
+    return run_to
 
 
-def test_a_complete_cell_has_everything_and_nothing_more(folder):
-    accuracy = run(folder, "sharpness=lambda_max")
-    record = record_of(folder)
+@pytest.fixture
+def broken(monkeypatch):
+    """Runs a cell where a function of a module raises an error."""
+
+    def run_with(module, name, error, folder, *overrides, match):
+        def fail(*arguments, **known):
+            raise error
+
+        with monkeypatch.context() as patch, pytest.raises(CellFailed, match=match):
+            patch.setattr(module, name, fail)
+            run(folder, *overrides)
+
+    return run_with
+
+
+def test_a_complete_cell_has_everything_and_nothing_more(trained):
+    folder, record = trained, record_of(trained)
     assert record.status == "complete"
     assert record.cell_id == folder.path.name
-    assert record.formula.startswith("h, h = grad(w + epsilon)")
+    assert record.formula == "g"
     assert record.metrics is not None
-    assert accuracy == record.metrics.val_accuracy
     assert record.progress is not None and record.progress.epoch == 2
     (attempt,) = record.attempts
     assert attempt.start_step == 0
@@ -89,6 +128,7 @@ def test_a_complete_cell_has_everything_and_nothing_more(folder):
     assert measurement.result["converged"]
     history = folder.read_history()
     assert [row["epoch"] for row in history] == [1, 2]
+    assert "grad_norm" in history[0] and "amplified_share" not in history[0]
     assert record.metrics.best_val_accuracy == max(row["val_accuracy"] for row in history)
     assert record.metrics.val_accuracy == history[-1]["val_accuracy"]
     assert sorted(os.listdir(folder.path)) == [
@@ -100,14 +140,13 @@ def test_a_complete_cell_has_everything_and_nothing_more(folder):
     ]
 
 
-def test_the_recorded_accuracies_belong_to_the_weights_on_disk(folder):
+def test_the_recorded_accuracies_belong_to_the_weights_on_disk(trained):
     from samsweep.data.load import load_dataset
     from samsweep.training.checkpoint import read_weights
     from samsweep.training.evaluate import evaluate
     from samsweep.training.trainer import initial_model
 
-    run(folder)
-    config = compose_run(*QUICK)
+    folder, config = trained, compose_run(*QUICK)
     data = load_dataset(config.cell.dataset, data_dir=config.data_dir, path=None)
     metrics = record_of(folder).metrics
     model = initial_model(config.cell, data)
@@ -119,19 +158,19 @@ def test_the_recorded_accuracies_belong_to_the_weights_on_disk(folder):
     assert evaluate(model, data, data.val).accuracy == metrics.best_val_accuracy
 
 
-def test_a_finished_cell_is_not_trained_again(folder, monkeypatch, caplog):
-    first = run(folder)
+def test_a_finished_cell_is_not_trained_again(finished, monkeypatch, caplog):
+    folder = finished
     before = folder.record_file.read_bytes()
     steps = count_steps(monkeypatch)
     caplog.set_level("INFO")
-    assert run(folder) == first
+    assert run(folder) == record_of(folder).metrics.val_accuracy
     assert steps == []
     assert folder.record_file.read_bytes() == before
     assert "already complete" in caplog.text
 
 
-def test_a_new_measurement_trains_nothing_and_adds_to_the_record(folder, monkeypatch):
-    run(folder, "sharpness=lambda_max")
+def test_a_new_measurement_trains_nothing_and_adds_to_the_record(finished, monkeypatch):
+    folder = finished
     steps = count_steps(monkeypatch)
     run(folder, "sharpness=top5", "sharpness.num_examples=90")
     assert steps == []
@@ -178,14 +217,10 @@ def test_measuring_the_best_weights_uses_those(folder, monkeypatch):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 def test_a_signal_stops_at_a_step_boundary_and_the_rest_is_bit_identical(
-    folder, tmp_path, monkeypatch, signum
+    folder, trained, interrupt, monkeypatch, signum
 ):
     handler = signal.getsignal(signum)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 9, signum)
-        with pytest.raises(Interrupted) as caught:
-            run(folder)
-    assert caught.value.code == 128 + signum
+    assert interrupt(9, folder, signum).code == 128 + signum
     assert signal.getsignal(signum) is handler
     record = record_of(folder)
     assert record.status == "interrupted"
@@ -199,15 +234,13 @@ def test_a_signal_stops_at_a_step_boundary_and_the_rest_is_bit_identical(
     assert resumed.status == "complete"
     assert [a.start_step for a in resumed.attempts] == [0, 10]
 
-    straight = CellFolder(make_folder(tmp_path / "straight", folder.path.name))
-    run(straight)
-    assert folder.weights_file.read_bytes() == straight.weights_file.read_bytes()
-    assert resumed.metrics == record_of(straight).metrics
+    assert folder.weights_file.read_bytes() == trained.weights_file.read_bytes()
+    assert resumed.metrics == record_of(trained).metrics
 
     def history(of):
         return [{k: v for k, v in row.items() if k != "seconds"} for row in of.read_history()]
 
-    assert history(folder) == history(straight)
+    assert history(folder) == history(trained)
 
 
 def test_a_signal_between_two_steps_loses_none_whenever_it_comes(folder, monkeypatch):
@@ -228,42 +261,32 @@ def test_a_signal_between_two_steps_loses_none_whenever_it_comes(folder, monkeyp
     assert second.start_step == first.end_step == 11
 
 
-def test_best_weights_of_an_interrupted_attempt_are_those_of_its_checkpoint(folder, monkeypatch):
+def test_best_weights_of_an_interrupted_attempt_are_those_of_its_checkpoint(folder, interrupt):
     """Whatever a killed attempt wrote after its last checkpoint does not survive the resume."""
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 9)
-        with pytest.raises(Interrupted):
-            run(folder)
+    interrupt(9, folder)
     before = folder.best_weights_file.read_bytes()
     folder.best_weights_file.write_bytes(b"from a later epoch of the killed attempt")
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 10)
-        with pytest.raises(Interrupted):
-            run(folder)
+    interrupt(10, folder)
     assert folder.best_weights_file.read_bytes() == before
 
 
-def test_a_lost_history_starts_anew(folder, monkeypatch, caplog):
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 9)
-        with pytest.raises(Interrupted):
-            run(folder)
+def test_a_lost_history_starts_anew(folder, interrupt, caplog):
+    interrupt(9, folder)
     folder.history_file.unlink()
     run(folder)
     assert "training starts anew" in caplog.text
     assert [row["epoch"] for row in folder.read_history()] == [1, 2]
 
 
-def test_a_signal_while_measuring_ends_at_once_and_loses_nothing(folder, monkeypatch):
+def test_a_signal_while_measuring_ends_at_once_and_loses_nothing(finished, monkeypatch):
     def interrupt(*arguments, **known):
         os.kill(os.getpid(), signal.SIGTERM)
         raise AssertionError("not reached")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(measuring, "measure", interrupt)
-        with pytest.raises(Interrupted):
-            run(folder, "sharpness=lambda_max")
-    assert record_of(folder).status == "complete"
+    monkeypatch.setattr(measuring, "measure", interrupt)
+    with pytest.raises(Interrupted):
+        run(finished, "sharpness=top5")
+    assert record_of(finished).status == "complete"
 
 
 def test_a_diverged_cell_is_a_result(folder, monkeypatch):
@@ -285,13 +308,9 @@ def test_a_network_destroyed_by_its_last_step_has_diverged(folder):
     assert "weight_norm was" in record.error
 
 
-def test_what_fails_before_the_first_step_is_recorded_too(folder, monkeypatch):
-    def fail(*arguments, **keys):
-        raise OSError("the disk is gone")
-
-    monkeypatch.setattr(workspace_module, "load_dataset", fail)
-    with pytest.raises(CellFailed, match="training failed: OSError: the disk is gone"):
-        run(folder)
+def test_what_fails_before_the_first_step_is_recorded_too(folder, broken):
+    error, told = OSError("the disk is gone"), "training failed: OSError: the disk is gone"
+    broken(workspace_module, "load_dataset", error, folder, match=told)
     record = record_of(folder)
     assert record.status == "failed"
     assert record.attempts[0].start_step is None
@@ -315,14 +334,9 @@ def test_who_lost_the_lock_writes_nothing_more(folder, monkeypatch, caplog):
     assert folder.read_history() == []
 
 
-def test_a_failed_cell_keeps_its_traceback_and_can_be_run_again(folder, monkeypatch):
-    def fail(*arguments, **known):
-        raise RuntimeError("out of luck\nsecond line")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train_module, "evaluate", fail)
-        with pytest.raises(CellFailed, match="training failed: RuntimeError: out of luck$"):
-            run(folder)
+def test_a_failed_cell_keeps_its_traceback_and_can_be_run_again(folder, broken):
+    error, told = RuntimeError("out of luck\nsecond line"), "RuntimeError: out of luck$"
+    broken(train_module, "evaluate", error, folder, match=told)
     record = record_of(folder)
     assert record.status == "failed"
     assert "Traceback" in record.error and "out of luck" in record.error
@@ -331,20 +345,6 @@ def test_a_failed_cell_keeps_its_traceback_and_can_be_run_again(folder, monkeypa
     assert record.status == "complete"
     assert record.error is None
     assert len(record.attempts) == 2
-
-
-def test_a_failed_measurement_leaves_the_cell_complete(folder, monkeypatch):
-    def fail(*arguments, **known):
-        raise RuntimeError("no eigenvalue")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(measuring, "measure", fail)
-        with pytest.raises(CellFailed, match="measuring lambda_max failed: RuntimeError: no"):
-            run(folder, "sharpness=lambda_max")
-    assert record_of(folder).status == "complete"
-    assert record_of(folder).measurements == {}
-    run(folder, "sharpness=lambda_max")
-    assert len(record_of(folder).measurements) == 1
 
 
 def test_a_measure_that_fails_keeps_none_of_the_others_away(folder, monkeypatch):
@@ -361,6 +361,7 @@ def test_a_measure_that_fails_keeps_none_of_the_others_away(folder, monkeypatch)
         with pytest.raises(CellFailed, match="measuring lambda_max failed: RuntimeError: no"):
             run(folder, *measures)
     record = record_of(folder)
+    assert record.status == "complete"
     assert [m.name for m in record.measurements.values()] == ["sam_gap"]
     assert "no eigenvalue" in record.measuring_error
     run(folder, *measures)
@@ -377,11 +378,8 @@ def test_a_cell_that_runs_elsewhere_is_skipped(folder, caplog):
     assert folder.read() is None
 
 
-def test_another_number_of_threads_at_resume_is_warned_of(folder, monkeypatch, caplog):
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
-        with pytest.raises(Interrupted):
-            run(folder)
+def test_another_number_of_threads_at_resume_is_warned_of(folder, interrupt, caplog):
+    interrupt(12, folder)
     before = torch.get_num_threads()
     try:
         run(folder, f"num_threads={before + 1}")
@@ -390,11 +388,8 @@ def test_another_number_of_threads_at_resume_is_warned_of(folder, monkeypatch, c
     assert f"resumed with num_threads {before + 1} after {before}" in caplog.text
 
 
-def test_a_compiled_resume_of_another_training_is_warned_of(folder, monkeypatch, caplog):
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
-        with pytest.raises(Interrupted):
-            run(folder)
+def test_a_compiled_resume_of_another_training_is_warned_of(folder, interrupt, monkeypatch, caplog):
+    interrupt(12, folder)
     monkeypatch.setattr(torch, "compile", lambda model, **_: model)
     run(folder, "compile=true")
     assert "resumed with compiled True after False" in caplog.text
@@ -405,10 +400,3 @@ def test_checkpoints_can_be_kept(folder):
     run(folder, "keep_checkpoints=true", "checkpoint_every_steps=5")
     assert folder.checkpoint_file.exists()
     assert folder.previous_checkpoint_file.exists()
-
-
-def test_sgd_trains_through_the_same_loop(folder):
-    run(folder, "opt=sgd")
-    row = folder.read_history()[0]
-    assert "grad_norm" in row
-    assert "amplified_share" not in row

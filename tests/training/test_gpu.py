@@ -13,7 +13,7 @@ from samsweep.config import MEASURES, DataInfo
 from samsweep.data.load import load_dataset
 from samsweep.sharpness.measures import measure
 from samsweep.training.device import prepare_device
-from samsweep.training.examples import measured_examples
+from samsweep.training.measured_examples import measured_examples
 from samsweep.training.probe import _random_images
 from samsweep.training.trainer import Trainer
 

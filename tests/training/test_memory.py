@@ -1,9 +1,7 @@
 """Freed memory stays with the process."""
 
-import subprocess
-import sys
-
 import pytest
+from helpers import run
 
 from samsweep.training.memory import keep_freed_memory
 
@@ -24,7 +22,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(how):
-    done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True)
+    done = run(".", how, code=FAULTS, check=False)
     if "no glibc" in done.stderr:
         pytest.skip("this system's C library is not glibc")
     return int(done.stdout)

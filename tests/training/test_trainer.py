@@ -37,6 +37,18 @@ def nothing():
     pass
 
 
+def take_steps(*trainers):
+    for trainer in trainers:
+        trainer.model.train()
+        trainer.take_step(torch.arange(128))
+
+
+def every_step(folder, **keys):
+    """Checkpoints of a folder, due at every step."""
+    config = CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
+    return Checkpoints(CellFolder(folder), config, **keys)
+
+
 def assert_equal(left, right):
     assert left.keys() == right.keys()
     assert all(torch.equal(left[k], right[k]) for k in left)
@@ -89,8 +101,7 @@ def test_a_resumed_training_is_bit_identical(data, overrides, tmp_path):
 
     stopped = make(data, *overrides)
     train_until(stopped, 10)
-    config = CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
-    checkpoints = Checkpoints(CellFolder(tmp_path), config)
+    checkpoints = every_step(tmp_path)
     checkpoints.write(stopped.state_dict())
 
     resumed = make(data, *overrides)
@@ -146,9 +157,7 @@ def test_a_checkpoint_is_of_the_moment_it_was_asked_for(data, tmp_path):
     trainer = make(data, "opt=sam")
     trainer.take_step(torch.arange(128))
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
-    checkpoints = Checkpoints(
-        CellFolder(tmp_path), CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
-    )
+    checkpoints = every_step(tmp_path)
     writing, written = threading.Event(), checkpoints._write
 
     def write_late(state):
@@ -166,10 +175,7 @@ def test_a_checkpoint_is_of_the_moment_it_was_asked_for(data, tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path):
-    checkpoints = Checkpoints(
-        CellFolder(tmp_path / "gone"),
-        CheckpointConfig(every_steps=1, every_seconds=None, keep=False),
-    )
+    checkpoints = every_step(tmp_path / "gone")
     checkpoints.write({"step": 1})
     with pytest.raises((OSError, RuntimeError), match="gone"):
         checkpoints.write({"step": 2})
@@ -177,14 +183,11 @@ def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path):
 
 
 def test_a_checkpoint_is_written_although_the_one_before_could_not_be(tmp_path):
-    folder = CellFolder(tmp_path / "gone")
-    checkpoints = Checkpoints(
-        folder, CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
-    )
+    checkpoints = every_step(tmp_path / "gone")
     checkpoints.write({"step": 1})
     while not checkpoints._writing.done():
         time.sleep(0.01)
-    folder.path.mkdir()
+    (tmp_path / "gone").mkdir()
     with pytest.raises((OSError, RuntimeError), match="gone"):
         checkpoints.write({"step": 2})
     assert checkpoints.read() == {"step": 2}
@@ -192,10 +195,7 @@ def test_a_checkpoint_is_written_although_the_one_before_could_not_be(tmp_path):
 
 def test_the_last_checkpoint_that_cannot_be_written_is_logged(tmp_path, caplog):
     """What ends a training is not hidden by it."""
-    checkpoints = Checkpoints(
-        CellFolder(tmp_path / "gone"),
-        CheckpointConfig(every_steps=1, every_seconds=None, keep=False),
-    )
+    checkpoints = every_step(tmp_path / "gone")
     checkpoints.write({"step": 1})
     checkpoints.finish()
     assert "gone: the last checkpoint was not written: " in caplog.text
@@ -205,11 +205,7 @@ def test_a_checkpoint_takes_its_name_only_while_the_folder_is_held(tmp_path):
     def lost():
         raise LockLost("taken over")
 
-    checkpoints = Checkpoints(
-        CellFolder(tmp_path),
-        CheckpointConfig(every_steps=1, every_seconds=None, keep=False),
-        confirm=lost,
-    )
+    checkpoints = every_step(tmp_path, confirm=lost)
     checkpoints.write({"step": 1})
     with pytest.raises(LockLost, match="taken over"):
         checkpoints.write({"step": 2})
@@ -218,12 +214,11 @@ def test_a_checkpoint_takes_its_name_only_while_the_folder_is_held(tmp_path):
 
 
 @compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [["opt=sam"], ["opt=asam"]])
 def test_a_compiled_step_is_the_plain_step(data, overrides):
     plain, compiled = (make(data, *overrides, f"compile={c}") for c in ("false", "true"))
-    for trainer in (plain, compiled):
-        trainer.model.train()
-        trainer.take_step(torch.arange(128))
+    take_steps(plain, compiled)
     for (name, value), expected in zip(
         compiled.model.state_dict().items(), plain.model.state_dict().values(), strict=True
     ):
@@ -238,8 +233,7 @@ def test_every_trainer_of_a_process_is_compiled(data):
     counters.clear()
     for number, trainer in enumerate(trainers, start=1):
         make(data, "opt=sgd", "compile=true")  # as the next cell of a process does
-        trainer.model.train()
-        trainer.take_step(torch.arange(128))
+        take_steps(trainer)
         assert counters["stats"]["unique_graphs"] == number
 
 
@@ -265,9 +259,7 @@ def test_compiled_steps_are_one_graph_and_the_same_steps(data):
 
 def test_what_cannot_be_compiled_trains_without(data):
     plain, compiled = (make(data, "opt=sgdhess", f"compile={c}") for c in ("false", "true"))
-    for trainer in (plain, compiled):
-        trainer.model.train()
-        trainer.take_step(torch.arange(128))
+    take_steps(plain, compiled)
     assert_equal(plain.model.state_dict(), compiled.model.state_dict())
 
 
@@ -278,10 +270,7 @@ def test_a_missing_compiler_is_told_before_any_work(monkeypatch):
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, caplog):
-    folder = CellFolder(tmp_path)
-    checkpoints = Checkpoints(
-        folder, CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
-    )
+    folder, checkpoints = CellFolder(tmp_path), every_step(tmp_path)
     checkpoints.write({"step": 1})
     checkpoints.write({"step": 2})
     assert checkpoints.read() == {"step": 2}
@@ -299,10 +288,7 @@ def test_a_checkpoint_never_executes_what_it_reads(tmp_path, caplog):
 
     folder = CellFolder(tmp_path)
     torch.save({"step": Bomb()}, folder.checkpoint_file)
-    checkpoints = Checkpoints(
-        folder, CheckpointConfig(every_steps=1, every_seconds=None, keep=False)
-    )
-    assert checkpoints.read() is None
+    assert every_step(tmp_path).read() is None
     assert not (tmp_path / "exploded").exists()
 
 
@@ -346,8 +332,7 @@ def test_steps_from_recordings_are_the_plain_steps(data, opt, monkeypatch):
 
 def test_nothing_is_recorded_on_a_cpu(data):
     trainer = Trainer(compose_run().cell, data, diagnostics_every=2, cuda_graphs=True)
-    trainer.model.train()
-    trainer.take_step(torch.arange(128))
+    take_steps(trainer)
     assert trainer._recorded is None
 
 

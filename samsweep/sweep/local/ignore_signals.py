@@ -1,8 +1,8 @@
-"""Imported by the server of processes alone: signals that mean a pool pass it and its children by.
+"""Imported by the forkserver alone, which ignores the signals that stop a pool, with its children.
 
-A terminal, a cluster or ``kill`` may send a signal to all processes of a sweep. The pool decides
-what becomes of it; what it forks must neither die of it nor take the pool's own word for a second
-one. A cell listens while it works (:class:`samsweep.system.signals.StopRequest`).
+A terminal, a cluster or ``kill`` may send a signal to all processes of a sweep. The pool handles
+it; the processes that it forks must neither die of it nor count the pool's own SIGTERM as a second
+one. A cell handles signals while it works (:class:`samsweep.system.signals.StopRequest`).
 """
 
 from __future__ import annotations

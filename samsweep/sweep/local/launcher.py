@@ -1,4 +1,4 @@
-"""A launch on this machine: look at it, tell what it will cost, run the pool."""
+"""A launch on this machine: check it, estimate the cost, run the pool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from samsweep.config import ConfigError, RunConfig
 from samsweep.sweep.display import Display
-from samsweep.sweep.estimate import Cost, estimate_cost
+from samsweep.sweep.estimate import Cost, Prepared, estimate_cost
 from samsweep.sweep.local.pool import Pool
 from samsweep.sweep.local.process import ProcessDied, call, preload
 from samsweep.sweep.local.slots import (
@@ -26,26 +26,100 @@ from samsweep.system.machine import Machine, Slot
 log = logging.getLogger(__name__)
 
 
-def look_at_machine(plan: Plan, *, prepare: bool) -> Machine:
+@dataclass(kw_only=True)
+class LocalRunner:
+    """A :class:`~samsweep.sweep.execute.Runner`: the pool on this machine.
+
+    Args:
+        settings: Of the pool.
+        fail_fast: Whether the first failure stops the other cells.
+    """
+
+    settings: PoolSettings
+    fail_fast: bool = False
+
+    def prepare(self, plan: Plan, *, download: bool = True, estimate: bool = True) -> Prepared:
+        """See :func:`prepare`."""
+        return prepare(plan, self.settings, download=download, estimate=estimate)
+
+    def run(self, plan: Plan, prepared: Prepared) -> bool:
+        """Run the pool to its end.
+
+        Raises:
+            Interrupted: If a signal stopped it; the cells have saved their states.
+        """
+        assert prepared.slots is not None
+        cells, slots, cost = list(plan.to_do), prepared.slots, prepared.cost
+        if cost is not None:
+            # Longest first: a long cell that starts last would keep all others waiting.
+            cells.sort(key=lambda cell: -cost.cells[cell.key])
+        # The settings and what followed from them: a retry has the same workers and threads.
+        resources = {"workers": len(slots), "num_threads": slots[0].num_threads}
+        launcher = Launcher(
+            name="local", settings=self.settings.model_dump(mode="json") | resources
+        )
+        keys = [cell.key for cell in (*cells, *plan.elsewhere)]
+        with launched(cells, launcher), Display(keys) as display:
+            if cells:
+                display.print(f"{describe_slots(slots)}.")
+            Pool(slots, display, fail_fast=self.fail_fast).run(cells, plan.elsewhere)
+        return True
+
+    def print_scripts(self, plan: Plan) -> None:
+        """There are none."""
+
+
+def prepare(
+    plan: Plan, settings: PoolSettings | None, *, download: bool = True, estimate: bool = True
+) -> Prepared:
+    """Make sure that the cells can run on this machine, and estimate the cost.
+
+    Args:
+        plan: Of which at least one cell is not finished.
+        settings: Of the pool; None if another launcher divides the machine.
+        download: Whether to download data sets that are missing.
+        estimate: Whether to estimate the cost.
+
+    Raises:
+        ConfigError: If the device, a GPU or a data set is not available.
+    """
+    machine = prepare_machine(plan, download=download)
+    slots = None if settings is None else slots_of(plan, machine, settings)
+    threads, sharing = plan.cells[0].run.num_threads or machine.num_cores, 1
+    if slots is not None:
+        threads, sharing = slots[0].num_threads, most_on_one_gpu(slots[: len(plan.to_do)])
+    cost = None
+    if estimate:
+        cost = cost_here(plan, machine, num_threads=threads, cells_per_gpu=sharing)
+    return Prepared(slots=slots, cost=cost)
+
+
+def prepare_machine(plan: Plan, *, download: bool) -> Machine:
     """What this machine has for the cells of a plan.
 
     Args:
-        plan: Of which at least one cell is to be worked on.
-        prepare: Whether to get the data sets ready, downloading them if need be.
+        plan: Of which at least one cell is not finished.
+        download: Whether to download data sets that are missing.
 
     Raises:
-        ConfigError: If the device, a compiler or a data set cannot be had.
+        ConfigError: If the device, a compiler or a data set is not available.
     """
     device = common_device([cell.run for cell in plan.cells])
-    datasets = _preload_for(plan)
+    datasets = preload_datasets(plan)
     compiles = any(cell.run.compiles for cell in plan.cells)
-    found = call("samsweep.training.worker:look", device, datasets if prepare else (), compiles)
-    assert isinstance(found, Machine)
-    return found
+    machine = call(
+        "samsweep.training.worker:prepare_machine", device, datasets if download else (), compiles
+    )
+    assert isinstance(machine, Machine)
+    return machine
 
 
-def _preload_for(plan: Plan) -> tuple[tuple[str, Path], ...]:
-    """Have processes import what a plan's data sets need; returns them, each with its folder."""
+def preload_datasets(plan: Plan) -> tuple[tuple[str, Path], ...]:
+    """Have processes import what a plan's data sets need.
+
+    Returns:
+        The data sets, each with the folder that it is downloaded to.
+    """
     runs = [cell.run for cell in plan.cells]
     datasets = dict.fromkeys((run.cell.dataset.name, run.data_dir) for run in runs)
     preload({name for name, _ in datasets})
@@ -73,14 +147,17 @@ def slots_of(plan: Plan, machine: Machine, settings: PoolSettings) -> tuple[Slot
 def cost_here(
     plan: Plan, machine: Machine, *, num_threads: int, cells_per_gpu: int = 1
 ) -> Cost | None:
-    """What the plan will cost on this machine; None if there is no record and no probe ends well.
+    """Estimate the cost on this machine.
 
     Args:
-        plan: Of which at least one cell is to be worked on.
+        plan: Of which at least one cell is not finished.
         machine: This one.
         num_threads: CPU threads of a cell.
         cells_per_gpu: Cells that share a GPU, which are taken to run in turns. Records are taken
             as they are.
+
+    Returns:
+        None if steps would have to be timed and could not be.
     """
 
     def probe(runs: Sequence[RunConfig]) -> Sequence[float]:
@@ -95,97 +172,8 @@ def cost_here(
             plan, root, device=machine.device, num_threads=num_threads, probe=probe
         )
     except ProcessDied:
-        # Killed, most likely for want of memory: the cells will tell.
+        # Killed, most likely for want of memory; the cells will show.
         return None
     except (RuntimeError, MemoryError) as error:
         log.warning("No estimate, since steps could not be timed: %s", error)
         return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outlook:
-    """What is known of a launch before it starts.
-
-    Args:
-        slots: How the machine is divided; None if the launcher is not ours.
-        cost: What is to be expected; None if that cannot be told.
-    """
-
-    slots: tuple[Slot, ...] | None
-    cost: Cost | None
-
-
-def look_ahead(
-    plan: Plan, settings: PoolSettings | None, *, prepare: bool = True, estimate: bool = True
-) -> Outlook:
-    """Make sure that the cells can run here, and tell what they will cost.
-
-    Args:
-        plan: Of which at least one cell is not finished.
-        settings: Of the pool; None if the launcher is not ours.
-        prepare: Whether to get the data sets ready, downloading them if need be.
-        estimate: Whether to estimate the cost.
-
-    Raises:
-        ConfigError: If the device, a GPU or a data set cannot be had.
-    """
-    machine = look_at_machine(plan, prepare=prepare)
-    slots = None if settings is None else slots_of(plan, machine, settings)
-    threads, sharing = plan.cells[0].run.num_threads or machine.num_cores, 1
-    if slots is not None:
-        threads, sharing = slots[0].num_threads, most_on_one_gpu(slots[: len(plan.to_do)])
-    cost = None
-    if estimate:
-        cost = cost_here(plan, machine, num_threads=threads, cells_per_gpu=sharing)
-    return Outlook(slots=slots, cost=cost)
-
-
-def look_from_afar(plan: Plan, *, prepare: bool, estimate: bool) -> Outlook:
-    """Get data sets ready for cells that run on other machines, and tell what records know.
-
-    Args:
-        plan: Of which at least one cell is not finished.
-        prepare: Whether to get the data sets ready, downloading them if need be.
-        estimate: Whether to estimate the cost.
-
-    Raises:
-        ConfigError: If a data set cannot be had.
-    """
-    datasets = _preload_for(plan)
-    for name, data_dir in datasets if prepare else ():
-        call("samsweep.data.load:prepare", name, data_dir)
-    cost = None
-    if estimate:
-        root = study_folder(plan.cells[0].folder).parent
-        cost = estimate_cost(plan, root, device=None, num_threads=None, probe=None)
-    return Outlook(slots=None, cost=cost)
-
-
-def run_pool(
-    plan: Plan, outlook: Outlook, settings: PoolSettings, *, fail_fast: bool = False
-) -> None:
-    """Work on everything that is not finished; how that went is in the records.
-
-    Args:
-        plan: What there is to do.
-        outlook: What :func:`look_ahead` said with these settings.
-        settings: Of the pool.
-        fail_fast: Whether the first failure stops the others.
-
-    Raises:
-        Interrupted: If a signal stopped it; the cells have saved their states.
-    """
-    assert outlook.slots is not None
-    cells, cost = list(plan.to_do), outlook.cost
-    if cost is not None:
-        # Longest first: a long cell that starts last would keep all others waiting.
-        cells.sort(key=lambda cell: -cost.cells[cell.folder])
-    # What was asked for, and what came of it, for whoever takes a cell up again.
-    resources = {"workers": len(outlook.slots), "num_threads": outlook.slots[0].num_threads}
-    launcher = Launcher(name="local", settings=settings.model_dump(mode="json") | resources)
-    num_cells = len(cells) + len(plan.elsewhere)
-    with launched(cells, launcher), Display(num_cells) as display:
-        if cells:
-            display.say(f"{describe_slots(outlook.slots)}.")
-        pool = Pool(outlook.slots, display, fail_fast=fail_fast)
-        pool.run(cells, plan.elsewhere)

@@ -1,4 +1,4 @@
-"""A pool: cells in processes of their own, so many at a time, none of which can harm another."""
+"""A pool: cells in processes of their own, a number at a time, isolated from each other."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ from samsweep.system.text import duration
 #: What a process of the pool runs.
 _WORK = "samsweep.training.worker:work"
 
-#: Seconds between two looks at signals, and at cells that run elsewhere.
+#: Seconds between two checks of signals, and of cells that run elsewhere.
 _TICK_S = 0.2
-_LOOK_ELSEWHERE_S = 1.0
-_TELL_AGAIN_S = 1.0
+_CHECK_ELSEWHERE_S = 1.0
+#: Seconds between two SIGTERMs to a process.
+_TERMINATE_AGAIN_S = 1.0
 
 #: Signals after which everything ends at once.
 _AT_ONCE = 2
 
-#: Exit statuses, without their signs, of a process that was told to stop.
+#: Exit statuses, without their signs, of a process that was stopped by SIGTERM.
 _STOPPED = (signal.SIGTERM, 128 + signal.SIGTERM)
 
 
@@ -46,8 +47,8 @@ class _Worker:
     process: ForkServerProcess
     reports: Connection
     started: float = field(default_factory=time.monotonic)
-    #: The sentence of an unforeseen end.
-    reason: str | None = None
+    #: The error with which it ended, if it sent one.
+    error: str | None = None
 
 
 class Pool:
@@ -58,7 +59,7 @@ class Pool:
 
     Args:
         slots: One for each cell that may run at a time.
-        display: What tells the user.
+        display: Where progress is shown.
         fail_fast: Whether the first failure stops the others, in an orderly way.
         wait_for_others: Whether to wait for cells that other processes work on.
         work: What a process runs, ``module:function``; see :func:`samsweep.training.worker.work`.
@@ -82,11 +83,11 @@ class Pool:
         self._elsewhere: list[PlannedCell] = []
         self._workers: list[_Worker] = []
         self._stopping = False
-        self._looked_at = time.monotonic()
-        self._told_at = 0.0
+        self._checked_at = time.monotonic()
+        self._terminated_at = 0.0
 
     def run(self, cells: Iterable[PlannedCell], elsewhere: Iterable[PlannedCell] = ()) -> None:
-        """Work on all cells; how that went is in their records.
+        """Run all cells; the results are in their records.
 
         Args:
             cells: In the order to start them.
@@ -98,13 +99,13 @@ class Pool:
         """
         self._waiting.extend(cells)
         for cell in elsewhere:
-            self._leave(cell)
+            self._defer(cell)
         with StopRequest(patient=True) as stop, stop.deferred():
             try:
                 while (self._workers or self._is_open) and stop.times < _AT_ONCE:
                     self._step(stop)
             except Exception:
-                self._stop("An error of samsweep's own: each cell saves its state and stops.")
+                self._stop("An error in samsweep: each cell saves its state and stops.")
                 while self._workers and stop.times < _AT_ONCE:
                     self._step(stop)
                 raise
@@ -126,11 +127,11 @@ class Pool:
         while self._waiting and self._free and not self._stopping:
             self._start(self._waiting.popleft())
         if self._stopping:
-            self._tell_to_stop()
-        self._listen()
+            self._terminate_workers()
+        self._receive_all()
         for worker in [w for w in self._workers if not w.process.is_alive()]:
             self._end(worker)
-        self._look_elsewhere()
+        self._check_elsewhere()
 
     # ------------------------------------------------------------------ processes
 
@@ -139,36 +140,36 @@ class Pool:
         runs = tuple(point.run for point in cell.points)
         process, reports = start(self._work, cell.folder.path, runs, slot, cell.num_attempts)
         self._workers.append(_Worker(cell=cell, slot=slot, process=process, reports=reports))
-        self._display.started(cell.name, slot)
+        self._display.started(cell.key, slot)
 
-    def _listen(self) -> None:
-        """Wait for news, and pass them on."""
+    def _receive_all(self) -> None:
+        """Wait for reports or ends, and show the reports."""
         by_reports = {worker.reports: worker for worker in self._workers}
         sentinels = [worker.process.sentinel for worker in self._workers]
         ready = wait([*by_reports, *sentinels], timeout=_TICK_S)
         for reports, worker in by_reports.items():
             if reports in ready:
-                self._hear(worker)
+                self._receive(worker)
 
-    def _hear(self, worker: _Worker) -> None:
-        """Take what a process has sent; of several snapshots the latest counts."""
+    def _receive(self, worker: _Worker) -> None:
+        """Read the reports of a process; of several snapshots the latest counts."""
         latest = None
         try:
             while worker.reports.poll():
                 report = worker.reports.recv()
                 if isinstance(report, str):
-                    worker.reason = report
+                    worker.error = report
                 else:
                     latest = report
         except (EOFError, OSError):
-            # It has ended, perhaps in the middle of a word, and its sentinel says so.
+            # It has ended, perhaps in the middle of a report; its sentinel is ready too.
             worker.process.join(_TICK_S)
         if latest is not None:
-            self._display.moved(worker.cell.name, latest)
+            self._display.progress(worker.cell.key, latest)
 
     def _end(self, worker: _Worker) -> None:
-        """Tell how a process ended, and free its slot."""
-        self._hear(worker)
+        """Show how a process ended, and free its slot."""
+        self._receive(worker)
         worker.process.join()
         exitcode = worker.process.exitcode or os.EX_OK
         worker.process.close()
@@ -177,74 +178,74 @@ class Pool:
         self._free.append(worker.slot)
         cell = worker.cell
         if exitcode == os.EX_TEMPFAIL:
-            self._leave(cell)
+            self._defer(cell)
             return
         problem = self._problem(worker, exitcode)
         stopped = self._stopping or abs(exitcode) in _STOPPED
         if problem is not None:
             problem = _close(cell, "interrupted" if stopped else "failed", problem)
-        self._display.ended(cell.name, _outcome(worker, problem))
+        self._display.ended(cell.key, _outcome(worker, problem))
         if exitcode != 0 and not stopped and self._fail_fast:
             self._stop("fail_fast=true: the other cells save their states and stop.")
 
     def _problem(self, worker: _Worker, exitcode: int) -> str | None:
-        """What is to be said of an end that the cell could not speak of itself."""
+        """Why a process ended, where its cell could not write that into the record."""
         if exitcode < 0:
             name = signal.Signals(-exitcode).name
             if exitcode == -signal.SIGKILL and self._stopping:
-                return "it was stopped at once, and goes on at its last checkpoint"
+                return "it was stopped at once, and resumes at its last checkpoint"
             if exitcode == -signal.SIGKILL:
                 return (
                     f"its process was killed ({name}): out of memory? Fewer cells at a time take "
                     "less, hydra.launcher.workers=1; its log is run.log"
                 )
             return f"its process ended with {name}; its log is run.log"
-        return worker.reason
+        return worker.error
 
     # ------------------------------------------------------------------ cells of others
 
-    def _leave(self, cell: PlannedCell) -> None:
-        """Another process works on it: come back to it later."""
+    def _defer(self, cell: PlannedCell) -> None:
+        """Another process works on it: check again later."""
         holder = FolderLock(cell.folder.path).holder()
-        self._display.left(cell.name)
+        self._display.removed(cell.key)
         where = f"runs elsewhere ({holder or 'unknown'})"
         if self._wait_for_others:
-            self._display.say(f"{cell.name}  {where}; waiting for it")
+            self._display.print(f"{where}; waiting for it", cell.key)
             self._elsewhere.append(cell)
         else:
-            self._display.ended(cell.name, where)
+            self._display.ended(cell.key, where)
 
-    def _look_elsewhere(self) -> None:
-        if time.monotonic() - self._looked_at < _LOOK_ELSEWHERE_S:
+    def _check_elsewhere(self) -> None:
+        if time.monotonic() - self._checked_at < _CHECK_ELSEWHERE_S:
             return
-        self._looked_at = time.monotonic()
+        self._checked_at = time.monotonic()
         for cell in [c for c in self._elsewhere if not FolderLock(c.folder.path).alive]:
             self._elsewhere.remove(cell)
             if _is_left_unfinished(cell):
-                self._display.say(f"{cell.name}  was left unfinished elsewhere; taken over")
+                self._display.print("was left unfinished elsewhere; resumed here", cell.key)
                 self._waiting.append(cell)
             else:
-                self._display.ended(cell.name, f"{cell.summary()}, elsewhere")
+                self._display.ended(cell.key, f"{cell.summary()}, elsewhere")
 
     # ------------------------------------------------------------------ stopping
 
     def _stop(self, why: str) -> None:
         self._stopping = True
-        self._display.say(why)
+        self._display.print(why)
 
-    def _tell_to_stop(self) -> None:
-        """Again and again, since a process that is just starting does not listen yet.
+    def _terminate_workers(self) -> None:
+        """Send SIGTERM again and again: a process that is just starting does not handle it yet.
 
-        One that does hears the first time, and no other.
+        One that does ignores all but the first.
         """
-        if time.monotonic() - self._told_at < _TELL_AGAIN_S:
+        if time.monotonic() - self._terminated_at < _TERMINATE_AGAIN_S:
             return
-        self._told_at = time.monotonic()
+        self._terminated_at = time.monotonic()
         for worker in self._workers:
             worker.process.terminate()
 
     def _kill(self) -> None:
-        """End what still runs: after a second signal, or an error of our own."""
+        """End what still runs: after a second signal, or an error in samsweep."""
         self._stopping = True
         for worker in self._workers:
             worker.process.kill()
@@ -253,9 +254,9 @@ class Pool:
 
 
 def _is_left_unfinished(cell: PlannedCell) -> bool:
-    """Whether a cell that ran elsewhere is to be taken over; one that failed there has had its try.
+    """Whether a cell that ran elsewhere is to be resumed here; one that failed there is not.
 
-    An unreadable record is told by the process that takes the cell over.
+    An unreadable record is reported by the process that resumes the cell.
     """
     try:
         record = cell.folder.read()
@@ -267,7 +268,7 @@ def _is_left_unfinished(cell: PlannedCell) -> bool:
 
 
 def _close(cell: PlannedCell, status: Status, problem: str) -> str:
-    """Write a problem into the cell's record; returns it, with what kept it from being written."""
+    """Write a problem into the cell's record; returns it, and why if it could not be written."""
     try:
         close_abandoned(cell.folder, status, problem)
     except (RecordError, OSError) as error:

@@ -1,6 +1,6 @@
 """Processes that start quickly: forked from a server that has the heavy imports behind it.
 
-What they run is given by name, ``module:function``, since whoever launches is free of torch.
+What they run is given by name, ``module:function``, since the launching process is free of torch.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any
 
 from samsweep.system.signals import when_parent_ends
 
-#: What every process needs: what the command imports, which each process reads anew, everything
-#: that works on a cell, and what that imports only when it is used.
+#: What every process needs: everything that works on a cell, and what that imports only when it is
+#: used.
 _PRELOADED = (
     "samsweep.sweep.local.ignore_signals",
-    "samsweep.cli.endings",
     "samsweep.training.worker",
     "samsweep.models.resnet",
 )
@@ -30,7 +29,7 @@ _context = multiprocessing.get_context("forkserver")
 
 
 def preload(datasets: Iterable[str]) -> None:
-    """Say what the server is to import; to be called before its first process.
+    """Choose what the server imports; to be called before its first process.
 
     Args:
         datasets: Names of the data sets that cells will be trained on.
@@ -47,10 +46,10 @@ def start(name: str, *arguments: Any) -> tuple[ForkServerProcess, Connection]:
         arguments: Of the function, pickled through a pipe; a connection to send to follows them.
 
     Returns:
-        The process, and the end of the connection that hears it.
+        The process, and the receiving end of the connection.
     """
     reports, sender = _context.Pipe(duplex=False)
-    # Daemonic: if we end without a word, it is told to stop.
+    # Daemonic: it gets SIGTERM when this process ends.
     process = _context.Process(target=_run, args=(name, (*arguments, sender)), daemon=True)
     process.start()
     sender.close()
@@ -89,7 +88,7 @@ def call(name: str, *arguments: Any) -> Any:
 
 
 def _answer(name: str, arguments: tuple[Any, ...], answers: Connection) -> None:
-    # Then nobody waits for the answer any more.
+    # Then no process waits for the answer.
     when_parent_ends(lambda: os._exit(1))
     answer: tuple[Any, Exception | None]
     try:

@@ -34,13 +34,13 @@ def divide(
     """The slots of a pool; their number is how many cells run at a time.
 
     The share of threads follows from the size of the whole sweep, not from what is left of it:
-    a sweep that is taken up again gives a cell the same threads, and so the same bits.
+    a sweep that is resumed gives a cell the same threads, and so the same bits.
 
     Args:
         machine: The machine.
-        settings: The user's wishes.
+        settings: What the user asks for.
         num_cells: Cells of the sweep, finished ones included.
-        num_threads: CPU threads of a cell, if the user says so.
+        num_threads: CPU threads of a cell, if the user gives them.
 
     Raises:
         ConfigError: If a GPU is asked for that is not there.

@@ -46,14 +46,16 @@ class Array:
 def arrays_of(
     cells: Sequence[PlannedCell], settings: ArraySettings, *, max_array_size: int
 ) -> list[Array]:
-    """Pack cells of one model's resources into jobs, and jobs into arrays that Slurm takes.
+    """Pack cells of the same study and resources into jobs, and jobs into arrays that Slurm takes.
+
+    A job has cells of one study, so that cancelling a study reaches no other.
 
     Slurm limits the jobs at a time of one array only. The limit of the sweep is dealt out among its
-    arrays; where there are more arrays than that, they stand in lanes.
+    arrays; more arrays than that form lanes, in which one waits for the other.
 
     Args:
         cells: In the order to start them.
-        settings: The user's wishes.
+        settings: How to pack them.
         max_array_size: Slurm's limit; the largest index is one less.
     """
     packed = [
@@ -89,19 +91,20 @@ def deal(total: int, sizes: Sequence[int]) -> list[int]:
     """
     shares = [1] * len(sizes)
     for _ in range(total - len(sizes)):
-        hungry = [i for i, size in enumerate(sizes) if shares[i] < size]
-        if not hungry:
+        below = [i for i, size in enumerate(sizes) if shares[i] < size]
+        if not below:
             break
-        neediest = max(hungry, key=lambda i: sizes[i] / shares[i])
-        shares[neediest] += 1
+        smallest = max(below, key=lambda i: sizes[i] / shares[i])
+        shares[smallest] += 1
     return shares
 
 
 def _by_resources(
     cells: Iterable[PlannedCell], settings: ArraySettings
 ) -> Iterable[tuple[Mapping[str, Any], list[PlannedCell]]]:
-    groups: dict[str, tuple[Mapping[str, Any], list[PlannedCell]]] = {}
+    groups: dict[tuple[str, str], tuple[Mapping[str, Any], list[PlannedCell]]] = {}
     for cell in cells:
         resources = settings.per_model.get(cell.run.cell.model.name, {})
-        groups.setdefault(canonical_json(resources), (resources, []))[1].append(cell)
+        group = (cell.key.study, canonical_json(resources))
+        groups.setdefault(group, (resources, []))[1].append(cell)
     return groups.values()

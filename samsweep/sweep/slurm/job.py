@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 from samsweep.config import RunConfig
 from samsweep.records.provenance import code_fingerprint
+from samsweep.records.remaining_work import work_left
 from samsweep.records.schema import CellFailed, Status
 from samsweep.records.store import CellFolder, RecordError
 from samsweep.records.transitions import close_abandoned
-from samsweep.records.work import work_left
 from samsweep.sweep.display import Display
-from samsweep.sweep.local.launcher import look_at_machine, slots_of
+from samsweep.sweep.local.launcher import prepare_machine, slots_of
 from samsweep.sweep.local.pool import Pool
 from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.plan import Plan, Point, describe_states, plan_sweep
@@ -38,7 +38,7 @@ class CellJob:
         cells: Folder and runs of each cell.
         settings: How the job divides its machine.
         code: Fingerprint of samsweep's source at submission.
-        on_code_change: What to do if it is another one now.
+        on_code_change: What to do if the source has changed since.
         fail_fast: Whether the first failure stops the job's other cells.
     """
 
@@ -49,18 +49,18 @@ class CellJob:
     fail_fast: bool = False
 
     def __call__(self) -> None:
-        """Bring the cells to where their runs want them.
+        """Train and measure the cells as their runs ask.
 
         Raises:
             CellFailed: If some are not finished, so that Slurm calls the job failed as well.
             Interrupted: If a signal stopped it; the cells have saved their states.
         """
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-        # Comes with a preemption, and means nothing. Submitit's handler of it logs, which may break
-        # into another call of the same logger.
+        # Sent with a preemption, and without meaning here. Submitit's handler logs, which is not
+        # safe in the middle of another call of the same logger.
         signal.signal(signal.SIGCONT, signal.SIG_DFL)
         try:
-            # Slurm ends the job if that takes too long; no second signal hastens it.
+            # If that takes too long Slurm kills the job; a second signal changes nothing.
             with StopRequest(patient=True) as stop, stop.deferred():
                 self._work(stop)
         except Interrupted as stopped:
@@ -69,7 +69,7 @@ class CellJob:
         self._check_finished()
 
     def checkpoint(self) -> Any:
-        """What submitit submits again after a preemption or a timeout: the same job."""
+        """What submitit requeues after a preemption or a timeout: the same job."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self)
@@ -81,7 +81,7 @@ class CellJob:
             if plan.to_do:
                 self._run(plan, stop)
         except Exception:
-            # Before any cell could: their records say so, whoever is there to see the job fail.
+            # No cell has started: the error goes to their records, where status finds it.
             self._close_cells("failed", traceback.format_exc())
             raise
 
@@ -94,20 +94,20 @@ class CellJob:
         return plan_sweep(self._points())
 
     def _run(self, plan: Plan, stop: StopRequest) -> None:
-        machine = look_at_machine(plan, prepare=False)
+        machine = prepare_machine(plan, download=False)
         slots = slots_of(plan, machine, self.settings)
         stop.check()
-        with Display(len(plan.to_do)) as display:
+        with Display([cell.key for cell in plan.to_do]) as display:
             pool = Pool(slots, display, fail_fast=self.fail_fast, wait_for_others=False)
             pool.run(plan.to_do)
 
     def _hand_over(self, stopped: Interrupted) -> None:
-        """After Slurm's warning of the end, let submitit have the job queued again.
+        """After Slurm's warning of the time limit, let submitit requeue the job.
 
-        Its handler is in place again; on SIGTERM Slurm itself queues a preempted job again.
+        Its handler is installed again; a preempted job (SIGTERM) is requeued by Slurm itself.
 
         Raises:
-            CellFailed: If the job has run into its limit too often.
+            CellFailed: If the job has reached its limit too often.
         """
         if stopped.signum != signal.SIGUSR2 or not self._plan().to_do:
             return
@@ -118,13 +118,13 @@ class CellJob:
         except UncompletedJobError as error:
             sentence = (
                 f"{error} Its cells are saved: raise timeout_min or max_num_timeout of "
-                "hydra.launcher, and the same command goes on here"
+                "hydra.launcher, and the same command resumes them"
             )
             self._close_cells("interrupted", sentence)
             raise CellFailed(sentence) from error
 
     def _close_cells(self, status: Status, error: str) -> None:
-        """Say in the records of unfinished cells why they are so, where that can be said."""
+        """Write into the records of unfinished cells why they are unfinished, where possible."""
         for folder, runs in self.cells:
             with suppress(RecordError, OSError):
                 record = CellFolder(folder).read()
@@ -140,8 +140,8 @@ class CellJob:
         log.warning("%s: its cells run on the source as it is now", sentence)
 
     def _check_finished(self) -> None:
-        """Let Slurm know."""
+        """Fail the job if a cell is not finished, so that Slurm shows it."""
         left = self._plan()
         if left.to_do:
-            told = describe_states(left.to_do)
-            raise CellFailed(f"{len(left.to_do)} of {len(left.cells)} cells not finished: {told}")
+            states = describe_states(left.to_do)
+            raise CellFailed(f"{len(left.to_do)} of {len(left.cells)} cells not finished: {states}")

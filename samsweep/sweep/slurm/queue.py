@@ -1,14 +1,17 @@
-"""Which cells of a study are in the queue of a cluster, by the manifests of its launches."""
+"""Which cells are in the queue of a cluster, by the manifests of their studies' launches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from samsweep.config import RunConfig
-from samsweep.sweep.manifest import launch_folders, readable_manifests
-from samsweep.sweep.slurm.scheduler import JobState, job_states
+from samsweep.config import ConfigError, RunConfig
+from samsweep.records.identity import CellKey, wanted_measurements
+from samsweep.records.remaining_work import missing_measurements
+from samsweep.records.store import CellFolder
+from samsweep.sweep.manifest import launch_folders, readable_manifests, study_folder
+from samsweep.sweep.plan import Plan, PlannedCell
+from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable, job_states
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +26,11 @@ class QueuedCell:
 
     job_id: str
     state: JobState
-    mates: tuple[str, ...]
+    mates: tuple[CellKey, ...]
 
 
-def queued_cells(study: Path) -> dict[str, QueuedCell]:
-    """The cells whose jobs wait or run, by id; of two jobs of a cell the one launched last.
+def queued_cells(study: Path) -> dict[CellKey, QueuedCell]:
+    """The cells whose jobs wait or run; of two jobs of a cell the one launched last.
 
     Args:
         study: ``multirun/<study>``.
@@ -35,29 +38,60 @@ def queued_cells(study: Path) -> dict[str, QueuedCell]:
     Raises:
         SlurmUnavailable: If the controller does not answer.
     """
-    cells_of_job: dict[str, list[str]] = {}
+    cells_of_job: dict[str, list[CellKey]] = {}
     for launch in launch_folders(study):
-        for name, job_id in launch.jobs().items():
-            cells_of_job.setdefault(job_id, []).append(name)
+        for cell, job_id in launch.jobs().items():
+            cells_of_job.setdefault(job_id, []).append(cell)
     states = job_states(cells_of_job) if cells_of_job else {}
-    return _by_cell(states, cells_of_job)
-
-
-def _by_cell(
-    states: Mapping[str, JobState], cells_of_job: Mapping[str, Iterable[str]]
-) -> dict[str, QueuedCell]:
     return {
-        name: QueuedCell(job_id=job_id, state=state, mates=tuple(names))
-        for job_id, names in cells_of_job.items()
-        if (state := states.get(job_id)) is not None
-        for name in names
+        cell: QueuedCell(job_id=job_id, state=states[job_id], mates=tuple(mates))
+        for job_id, mates in cells_of_job.items()
+        if job_id in states
+        for cell in mates
     }
 
 
-def asked_of_job(study: Path, name: str, job_id: str) -> tuple[RunConfig, ...]:
-    """How a cell is to run in a job; empty if no manifest that can be read says so."""
-    for manifest in readable_manifests(study):
-        cell = manifest.cells.get(name)
-        if cell is not None and cell.job_id == job_id:
-            return cell.runs
+def queued_jobs(plan: Plan) -> dict[str, tuple[PlannedCell, ...]]:
+    """The cells of a plan whose jobs wait or run, and will finish them, by job.
+
+    Raises:
+        ConfigError: If the controller does not answer.
+    """
+    planned = {cell.key: cell for cell in plan.cells}
+    jobs: dict[str, list[PlannedCell]] = {}
+    for study in dict.fromkeys(study_folder(cell.folder) for cell in plan.cells):
+        try:
+            found = queued_cells(study)
+        except SlurmUnavailable as error:
+            raise ConfigError(
+                f"Slurm does not say which cells of {study.name} are in its queue ({error}): "
+                "nothing was submitted; try again on a login node."
+            ) from None
+        for key, queued in found.items():
+            if key in planned and _will_finish(queued.job_id, planned[key]):
+                jobs.setdefault(queued.job_id, []).append(planned[key])
+    return {job_id: tuple(cells) for job_id, cells in jobs.items()}
+
+
+def _will_finish(job_id: str, cell: PlannedCell) -> bool:
+    """Whether a job does everything that is asked of a cell.
+
+    One that is shared stays in the queue after this cell is trained, and takes only the
+    measurements with which it was submitted.
+    """
+    if cell.action != "measure" or cell.record is None:
+        return True
+    runs = _runs_of_job(cell.folder, job_id)
+    asked = {key for run in runs for key in wanted_measurements(run.sharpness)}
+    return all(
+        missing_measurements(point.run, cell.record).keys() <= asked for point in cell.points
+    )
+
+
+def _runs_of_job(cell: CellFolder, job_id: str) -> tuple[RunConfig, ...]:
+    """How a cell is to run in a job; empty if no readable manifest says so."""
+    for manifest in readable_manifests(study_folder(cell)):
+        launched = manifest.cells.get(cell.key.cell_id)
+        if launched is not None and launched.job_id == job_id:
+            return launched.runs
     return ()

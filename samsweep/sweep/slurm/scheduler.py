@@ -1,4 +1,4 @@
-"""What Slurm says of itself and of jobs, with and without accounting."""
+"""Ask Slurm about itself and about jobs, with and without accounting; cancel jobs."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def max_array_size() -> int:
         ConfigError: If there is no Slurm here.
     """
     try:
-        told = _ask("scontrol", "show", "config")
+        answer = _run("scontrol", "show", "config")
     except SlurmUnavailable as error:
         raise ConfigError(
             f"hydra/launcher=slurm: Slurm does not answer here ({error}); "
             "run this on a login node, or use hydra/launcher=local."
         ) from None
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", told, flags=re.MULTILINE)
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer, flags=re.MULTILINE)
     return int(found[1]) if found else _DEFAULT_MAX_ARRAY_SIZE
 
 
@@ -88,9 +88,11 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     found: dict[str, JobState] = {}
     for chunk in chunks(arrays, _CHUNK):
         # -r gives each element of an array a line; an unknown id alone would be an error.
-        told = _ask("squeue", "-r", "-h", "-o", "%i|%T|%R", "-j", ",".join(chunk), about_jobs=True)
-        for line in told.splitlines():
-            # Administrators have wrappers that print more than was asked for.
+        answer = _run(
+            "squeue", "-r", "-h", "-o", "%i|%T|%R", "-j", ",".join(chunk), about_jobs=True
+        )
+        for line in answer.splitlines():
+            # Some clusters wrap squeue, and print more lines.
             job_id, *about = line.split("|", 2)
             if job_id in wanted and len(about) == len(("state", "reason")):
                 state, reason = about
@@ -99,31 +101,31 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
 
 
 def end_of_job(job_id: str) -> str:
-    """How an ended job ended, in Slurm's words; empty if nobody remembers.
+    """How an ended job ended, in Slurm's words; empty if Slurm does not remember.
 
-    ``scontrol`` remembers for some minutes, accounting for ever, where there is any.
+    ``scontrol`` remembers for some minutes, accounting for ever where the cluster has it.
     """
     try:
-        told = _ask("scontrol", "-o", "show", "job", job_id, about_jobs=True)
-        found = re.search(r"JobState=(\S+)", told)
+        answer = _run("scontrol", "-o", "show", "job", job_id, about_jobs=True)
+        found = re.search(r"JobState=(\S+)", answer)
         if found:
-            code = re.search(r"ExitCode=(\S+)", told)
+            code = re.search(r"ExitCode=(\S+)", answer)
             return f"{found[1]}, exit code {code[1]}" if code else found[1]
-        told = _ask("sacct", "-X", "-n", "-P", "-o", "State,ExitCode", "-j", job_id)
+        answer = _run("sacct", "-X", "-n", "-P", "-o", "State,ExitCode", "-j", job_id)
     except SlurmUnavailable:
         return ""
-    lines = told.splitlines()
+    lines = answer.splitlines()
     return lines[-1].replace("|", ", exit code ") if lines else ""
 
 
 def cancel_jobs(job_ids: Sequence[str]) -> None:
-    """Take jobs from the queue; those that run are told to stop, and killed after a while.
+    """Cancel jobs; those that run get SIGTERM, and are killed after ``KillWait``.
 
     Raises:
         SlurmUnavailable: If the controller does not answer.
     """
     for chunk in chunks(job_ids, _CHUNK):
-        _ask("scancel", *chunk, about_jobs=True)
+        _run("scancel", *chunk, about_jobs=True)
 
 
 def chunks(items: Sequence[T], size: int) -> Iterable[tuple[T, ...]]:
@@ -131,12 +133,15 @@ def chunks(items: Sequence[T], size: int) -> Iterable[tuple[T, ...]]:
     return (tuple(items[start : start + size]) for start in range(0, len(items), size))
 
 
-def _ask(*command: str, about_jobs: bool = False) -> str:
-    """What a command prints.
+def _run(*command: str, about_jobs: bool = False) -> str:
+    """Run a command of Slurm's.
 
     Args:
         command: With its arguments.
-        about_jobs: Whether a job that Slurm does not know is an answer, and an empty one.
+        about_jobs: Whether the error that a job is unknown counts as an empty answer.
+
+    Returns:
+        What it prints.
 
     Raises:
         SlurmUnavailable: If the command is not there, or has no answer.
@@ -147,23 +152,50 @@ def _ask(*command: str, about_jobs: bool = False) -> str:
         raise SlurmUnavailable(f"{command[0]}: {error}") from None
     if done.returncode == 0:
         return done.stdout
-    complaints = done.stderr.strip().splitlines()
-    if about_jobs and complaints and all(map(_is_about_a_job_gone, complaints)):
+    errors = done.stderr.strip().splitlines()
+    if about_jobs and errors and all(map(_is_unknown_job, errors)):
         return done.stdout
-    raise SlurmUnavailable(complaints[0] if complaints else command[0])
+    raise SlurmUnavailable(errors[0] if errors else command[0])
 
 
-def _is_about_a_job_gone(complaint: str) -> bool:
-    """Whether Slurm says no more than that a job has left it; anything else is no answer."""
-    return "Invalid job id" in complaint or "already completing or completed" in complaint
+def _is_unknown_job(error: str) -> bool:
+    """Whether an error says only that a job is gone."""
+    return "Invalid job id" in error or "already completing or completed" in error
 
 
 def describe_jobs(states: Mapping[str, JobState]) -> str:
     """Counts of states, with the reasons that jobs wait for."""
     counts: Counter[str] = Counter()
     for state in states.values():
-        told = state.state.lower()
+        words = state.state.lower()
         if state.state == "PENDING" and state.reason not in ("", "None"):
-            told += f" ({state.reason})"
-        counts[told] += 1
-    return ", ".join(f"{number} {told}" for told, number in sorted(counts.items()))
+            words += f" ({state.reason})"
+        counts[words] += 1
+    return ", ".join(f"{number} {words}" for words, number in sorted(counts.items()))
+
+
+def describe_job_ids(job_ids: Iterable[str]) -> str:
+    """Job ids, arrays as ranges.
+
+    >>> describe_job_ids(["40_0", "40_1", "40_2", "40_5", "41", "42_3"])
+    '40_[0-2,5], 41, 42_[3]'
+    """
+    arrays: dict[str, list[str]] = {}
+    for job_id in job_ids:
+        array, _, index = job_id.partition("_")
+        arrays.setdefault(array, []).append(index)
+    return ", ".join(
+        array if indices == [""] else f"{array}_[{_ranges(map(int, indices))}]"
+        for array, indices in arrays.items()
+    )
+
+
+def _ranges(indices: Iterable[int]) -> str:
+    """Numbers as Slurm writes them, such as ``0-2,5``."""
+    runs: list[tuple[int, int]] = []
+    for index in sorted(indices):
+        if runs and index == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], index)
+        else:
+            runs.append((index, index))
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

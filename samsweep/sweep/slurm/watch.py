@@ -1,4 +1,4 @@
-"""Waiting for jobs of a cluster: the records on the shared disk are the truth, Slurm is asked."""
+"""Wait for jobs of a cluster: Slurm says which are in its queue, records say how cells ended."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from samsweep.sweep.slurm.scheduler import (
 )
 from samsweep.system.signals import StopRequest
 
-#: Seconds between two questions to Slurm.
-_ASK_EVERY_S = 5.0
-#: Questions for which a job may be missing from the queue: a requeued one is for a moment.
+#: Seconds between two requests to Slurm.
+_POLL_EVERY_S = 5.0
+#: Answers without a job after which it is gone: a requeued one is missing for a moment.
 _MISSING_TIMES = 2
 _TICK_S = 0.5
 
-#: Ends of a job after which its cells were stopped rather than failed.
-_STOPPED = ("CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "DEADLINE")
+#: Final states of a job whose cells are interrupted; those of others have failed.
+_INTERRUPTED = ("CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "DEADLINE")
 
 
 class JobWatch:
-    """Waits until every job has left the queue and every cell has been accounted for.
+    """Waits until every job has left the queue and the record of every cell says how it ended.
 
     Args:
         jobs: Cells by the job that they are in.
-        display: What tells the user.
+        display: Where progress is shown.
     """
 
     def __init__(self, jobs: Mapping[str, tuple[PlannedCell, ...]], display: Display) -> None:
         self._jobs = dict(jobs)
         self._display = display
         self._missing: dict[str, int] = {}
-        self._told = ""
+        self._printed = ""
 
     def wait(self) -> None:
         """Until the last job is gone.
@@ -53,29 +53,30 @@ class JobWatch:
         """
         with StopRequest() as stop, stop.deferred():
             while self._jobs:
-                self._look()
-                until = time.monotonic() + _ASK_EVERY_S
+                self._poll()
+                until = time.monotonic() + _POLL_EVERY_S
                 while self._jobs and time.monotonic() < until:
                     stop.check()
                     time.sleep(_TICK_S)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         try:
             states = job_states(self._jobs)
         except SlurmUnavailable as error:
-            self._tell(f"Slurm does not answer ({error}); asking again")
+            self._print(f"Slurm does not answer ({error}); asking again")
             return
-        self._tell(describe_jobs(states))
+        self._print(describe_jobs(states))
         for job_id in list(self._jobs):
             self._settle(job_id, states.get(job_id))
 
-    def _tell(self, news: str) -> None:
-        if news and news != self._told:
-            self._display.say(f"jobs: {news}")
-            self._told = news
+    def _print(self, line: str) -> None:
+        """Unless it is what was printed last."""
+        if line and line != self._printed:
+            self._display.print(f"jobs: {line}")
+            self._printed = line
 
     def _settle(self, job_id: str, state: JobState | None) -> None:
-        """Take a job that is gone off the list, and say what became of its cells."""
+        """Close the cells of a job that is gone."""
         cells = self._jobs[job_id]
         if state is not None:
             self._missing.pop(job_id, None)
@@ -88,12 +89,12 @@ class JobWatch:
         for cell in cells:
             if cell in unfinished:
                 _settle_cell(cell, job_id, end)
-            self._display.ended(cell.name, cell.summary())
+            self._display.ended(cell.key, cell.summary())
         del self._jobs[job_id]
 
 
 def _is_unfinished(cell: PlannedCell) -> bool:
-    """By its record; one that cannot be read says nothing of being finished."""
+    """By its record; a cell whose record cannot be read is not finished."""
     try:
         return cell.is_unfinished_in(cell.folder.read())
     except RecordError:
@@ -101,24 +102,24 @@ def _is_unfinished(cell: PlannedCell) -> bool:
 
 
 def _settle_cell(cell: PlannedCell, job_id: str, end: str) -> None:
-    """Say in the record of a cell whose job is gone what became of it, unless it says so itself."""
-    if FolderLock(cell.folder.path).alive or _says_why_it_is_not_measured(cell, end):
+    """Write how its job ended into the record of a cell, unless that says why it ended."""
+    if FolderLock(cell.folder.path).alive or _has_measuring_error(cell, end):
         return
-    status: Status = "interrupted" if end.startswith(_STOPPED) else "failed"
-    told = end or "and Slurm does not remember how"
+    status: Status = "interrupted" if end.startswith(_INTERRUPTED) else "failed"
+    how = end or "and Slurm does not remember how"
     with suppress(RecordError):
-        close_abandoned(cell.folder, status, f"its job {job_id} ended: {told}")
+        close_abandoned(cell.folder, status, f"its job {job_id} ended: {how}")
 
 
-def _says_why_it_is_not_measured(cell: PlannedCell, end: str) -> bool:
-    """Whether a failed measurement is told in the record already, and not from an earlier attempt.
+def _has_measuring_error(cell: PlannedCell, end: str) -> bool:
+    """Whether the record has the error of a failed measurement, of this job and not an earlier one.
 
-    A job that was not killed has ended as its cells did.
+    A job that FAILED was not killed: its cells wrote their errors themselves.
     """
     before = None if cell.record is None else cell.record.measuring_error
     try:
         record = cell.folder.read()
     except RecordError:
         return False
-    told = None if record is None else record.measuring_error
-    return told is not None and (told != before or end.startswith("FAILED"))
+    error = None if record is None else record.measuring_error
+    return error is not None and (error != before or end.startswith("FAILED"))

@@ -80,8 +80,8 @@ def test_an_offline_run_has_tables_html_and_figures(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     small_grid.add(cell(variant("sam", 0.1), seed=1, model="resnet20"), 95.0)
     out = tmp_path / "out"
-    arguments = ["--root", str(root), "--out", str(out), "--quiet"]
-    assert main([*arguments, "--wandb", "--wandb-project", "mine"]) == 0
+    arguments = [f"root={root}", f"out={out}", "--quiet"]
+    assert main([*arguments, "--wandb", "wandb_project=mine"]) == 0
     assert "wandb sync" in capsys.readouterr().out
 
     run, logged, summary = _read_back(out / "default")
@@ -123,7 +123,7 @@ def test_a_refusal_is_told_in_one_sentence(
         raise wandb.errors.UsageError("api_key not configured (no-tty).")
 
     monkeypatch.setattr(wandb, "init", refuse)
-    arguments = ["--root", str(root), "--out", str(tmp_path), "--quiet", "--wandb", "online"]
+    arguments = [f"root={root}", f"out={tmp_path}", "--quiet", "wandb=online"]
     assert main(arguments) == 1
     assert "W&B did not take the tables: api_key not configured" in capsys.readouterr().err
     assert (tmp_path / "default" / "accuracy.md").exists()

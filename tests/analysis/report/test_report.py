@@ -44,14 +44,13 @@ def report_of(root: Path, pictures: Iterable[Picture] | None = None, *extra: Pag
     return report_html(read, drawn, extra)
 
 
-def launch(folder: Path, cells: Iterable[str], *overrides: str) -> None:
+def launch(folder: Path, cells: Iterable[str], overrides: str) -> None:
     """A launch of cells, as its manifest records it."""
     path = folder / "launches" / "20250101T000000Z"
     path.mkdir(parents=True)
     manifest = {
         "started": "2025-01-01T00:00:00+00:00",
-        "command": "python -m samsweep.run -m --config-dir mine opt=sam",
-        "overrides": overrides,
+        "command": f"python -m samsweep.run -m {overrides}",
         "git_commit": None,
         "git_dirty": None,
         "launcher": {"name": "local"},
@@ -67,7 +66,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     broken = study.folder / "cells" / "x" / "record.json"
     broken.parent.mkdir()
     broken.write_text("{")
-    launch(study.folder, [study.written[-2].cell_id], "opt=sam", "rho=0.1,0.2")
+    launch(study.folder, [study.written[-2].cell_id], "opt=sam rho=0.1,0.2")
     return report_of(study.folder.parent)
 
 

@@ -315,8 +315,8 @@ def test_evil_names_reach_every_format_and_do_nothing(
 
     _changed(good, 1, change)
     good.add(cell(variant("sgdhess", 1.0)), 91.0, measurement(3.0, name=EVIL, weights=EVIL))
-    arguments = ["--root", str(root), "--out", "out", "--export", "frames"]
-    assert main([*arguments, "--reference", "empirical_sam"]) == 0
+    arguments = [f"root={root}", "out=out", "export=frames"]
+    assert main([*arguments, "reference=empirical_sam"]) == 0
     printed = capsys.readouterr().out
     assert "\x1b" not in printed and "<script" not in printed and "\n# x" not in printed
     files: dict[str, list[str]] = {}

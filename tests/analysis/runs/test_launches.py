@@ -39,12 +39,12 @@ def test_only_launches_with_unfinished_cells_are_named_latest_first(study: Study
     done = study.add(cell(variant("sgd")), 90.0).cell_id
     lost = study.add(cell(variant("sam", 0.1)), status="diverged").cell_id
     waiting = study.add(cell(variant("sam", 0.2))).cell_id
-    launch(study, "1", done, lost, overrides=["opt=sgd"])
-    launch(study, "2", done, waiting, overrides=["opt=sam", "rho=range(1,3)"])
+    quoted = "python -m samsweep.run -m opt=sam 'rho=range(1,3)'"
+    launch(study, "1", done, lost, command="python -m samsweep.run -m opt=adam")
+    launch(study, "2", done, waiting, command=quoted)
     launch(study, "3", waiting)
     launch(study, "4", waiting)
     found, skipped = commands(study)
-    quoted = "python -m samsweep.run -m opt=sam 'rho=range(1,3)'"
     assert found == ["python -m samsweep.run -m opt=sgd", quoted] and not skipped
 
 
@@ -59,7 +59,7 @@ def test_manifests_are_read_with_caution(study: Study, tmp_path: Path) -> None:
     launch(study, "2", waiting, schema_version=99)
     elsewhere = launch(study, "3", waiting).rename(tmp_path / "elsewhere.json")
     (study.folder / "launches/3/manifest.json").symlink_to(elsewhere)
-    launch(study, "4", waiting, overrides=["opt=\x1b[2J"])
+    launch(study, "4", waiting, command="python opt=\x1b[2J")
     found, skipped = commands(study)
-    assert found == ["python -m samsweep.run -m 'opt=\\x1b[2J'"]
+    assert found == ["python opt=\\x1b[2J"]
     assert len(skipped) == 3 and "link" in skipped[0].reason

@@ -1,6 +1,7 @@
 """The pool, with stand-ins for the work and for the devices."""
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -31,19 +32,18 @@ class Sweep:
         self.root = root
         self.out = io.StringIO()
 
-    def plan(self, *seeds, sharpness=("none",)):
+    def plan(self, *seeds, sharpness=("none",), studies=("study",)):
         points = []
-        for seed in seeds:
-            for name in sharpness:
-                run = compose_run(f"seed={seed}", f"sharpness={name}")
-                folder = CellFolder(self.root / "study/cells" / cell_id(run.cell))
-                register(folder, run)
-                points.append(Point(run=run, overrides=(), folder=folder))
+        for study, seed, name in itertools.product(studies, seeds, sharpness):
+            run = compose_run(f"seed={seed}", f"sharpness={name}")
+            folder = CellFolder(self.root / study / "cells" / cell_id(run.cell))
+            register(folder, run)
+            points.append(Point(run=run, overrides=(), folder=folder))
         return plan_sweep(points)
 
     def run(self, plan, work, slots=TWO, **keys):
         console = Console(file=self.out, width=200)
-        with Display(len(plan.cells), console) as display:
+        with Display([cell.key for cell in plan.cells], console) as display:
             pool = Pool(slots, display, work=f"pool_work:{work}", **keys)
             pool.run(plan.to_do, plan.elsewhere)
 
@@ -118,6 +118,15 @@ def test_cells_are_bound_to_the_gpus_of_their_slots(sweep):
         assert len(mine) >= 2
         assert most_at_once(mine) <= 2
     assert "started, GPU a" in sweep.out.getvalue()
+
+
+def test_a_sweep_may_span_studies_with_equal_cells(sweep):
+    plan = sweep.plan(6, 7, studies=("one", "two"))
+    sweep.run(plan, "note")
+    assert sweep.statuses(plan) == ["complete"] * 4
+    lines = sweep.out.getvalue().splitlines()
+    for cell in plan.cells:
+        assert any("started" in line and "/".join(cell.key) in line for line in lines)
 
 
 def test_measurements_of_one_cell_are_one_process_in_order(sweep):
@@ -217,14 +226,14 @@ def test_cells_that_run_elsewhere_are_waited_for(sweep, later):
     assert "started" not in sweep.out.getvalue()
 
 
-def test_a_cell_whose_owner_dies_is_taken_over(sweep, later):
+def test_a_cell_whose_owner_dies_is_resumed(sweep, later):
     plan = sweep.plan(7)
     (cell,) = plan.cells
     with FolderLock(cell.folder.path):
         elsewhere = sweep.plan(7)
         later(sweep.waits, lock_of(cell).unlink)
         sweep.run(elsewhere, "by_seed")
-    assert "taken over" in sweep.out.getvalue()
+    assert "resumed here" in sweep.out.getvalue()
     assert sweep.statuses(plan) == ["complete"]
 
 

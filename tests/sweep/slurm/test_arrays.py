@@ -13,18 +13,18 @@ from samsweep.sweep.slurm.arrays import ArraySettings, arrays_of, deal
 MODELS = {name: compose_run(f"model={name}") for name in ("resnet8", "resnet20", "resnet18")}
 
 
-def cells(tmp_path, *models):
+def cells(tmp_path, *models, study="default"):
     """One cell per name, in order."""
     found = []
     for number, model in enumerate(models):
-        folder = CellFolder(tmp_path / f"{model}-{number}")
+        folder = CellFolder(tmp_path / study / "cells" / f"{model}-{number}")
         point = Point(run=MODELS[model], overrides=(), folder=folder)
         found.append(PlannedCell(folder=folder, points=(point,), record=None, action="train"))
     return found
 
 
 def names(array):
-    return [[cell.name for cell in job] for job in array.jobs]
+    return [[cell.key.cell_id for cell in job] for job in array.jobs]
 
 
 def test_a_job_per_cell_in_the_order_to_start_them(tmp_path):
@@ -38,6 +38,13 @@ def test_cells_share_jobs(tmp_path):
     settings = ArraySettings(cells_per_job=4)
     (array,) = arrays_of(cells(tmp_path, *["resnet8"] * 9), settings, max_array_size=1001)
     assert [len(job) for job in array.jobs] == [4, 4, 1]
+
+
+def test_a_job_has_cells_of_one_study(tmp_path):
+    found = [cell for study in ("one", "two") for cell in cells(tmp_path, "resnet8", study=study)]
+    arrays = arrays_of(found, ArraySettings(cells_per_job=2), max_array_size=1001)
+    jobs = [[cell.key.study for cell in job] for array in arrays for job in array.jobs]
+    assert jobs == [["one"], ["two"]]
 
 
 def test_no_array_is_larger_than_slurm_takes(tmp_path):
@@ -93,8 +100,8 @@ def test_no_more_jobs_at_a_time_than_the_limit_and_no_cell_left_out(
         cells_per_job=per_job, max_parallel=limit, per_model={"resnet18": {"mem_gb": 1}}
     )
     arrays = arrays_of(found, settings, max_array_size=size)
-    placed = [cell.name for array in arrays for job in array.jobs for cell in job]
-    assert sorted(placed) == sorted(cell.name for cell in found)
+    placed = [cell.key for array in arrays for job in array.jobs for cell in job]
+    assert sorted(placed) == sorted(cell.key for cell in found)
     assert all(len(array.jobs) <= size for array in arrays)
     # Lanes run at the same time, the arrays of a lane one after the other.
     lanes = {}

@@ -1,5 +1,6 @@
-"""What ``hydra/launcher=slurm`` submits; sbatch and the queue are stood in for."""
+"""What ``hydra/launcher=slurm`` submits, with stand-ins for sbatch and the queue."""
 
+import json
 import os
 import pickle
 import stat
@@ -8,16 +9,17 @@ import pytest
 from helpers import compose_run
 from omegaconf import OmegaConf
 
-import hydra_plugins.samsweep_slurm as plugin
 from hydra_plugins.samsweep_slurm import SlurmLauncher
 from samsweep.config import ConfigError, conf_dir
 from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder
+from samsweep.sweep.estimate import Prepared
 from samsweep.sweep.manifest import launch_folders
 from samsweep.sweep.plan import Point, plan_sweep
-from samsweep.sweep.slurm import queue
+from samsweep.sweep.slurm import queue, submit
 from samsweep.sweep.slurm import scheduler as slurm
 from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
+from samsweep.sweep.slurm.submit import SlurmRunner
 
 #: Keeps what it is handed, and answers as Slurm does; every submission has the next number.
 SBATCH = """#!/bin/sh
@@ -36,16 +38,13 @@ exit 1
 @pytest.fixture(autouse=True)
 def cluster(tmp_path, monkeypatch):
     """Slurm's commands on the path, and the folder of what was submitted."""
-    # Hydra loads its plugins anew when it is first used, without what is patched here. It makes
-    # them no attributes of their package, so that their names do not lead there in every order.
-    compose_run()
     submitted = tmp_path / "submitted"
     submitted.mkdir()
     monkeypatch.setenv("FAKE_SLURM", str(submitted))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     command(tmp_path, "srun", "#!/bin/sh\n")
     command(tmp_path, "sbatch", SBATCH)
-    monkeypatch.setattr(plugin, "max_array_size", lambda: 1001)
+    monkeypatch.setattr(submit, "max_array_size", lambda: 1001)
     monkeypatch.setattr(queue, "job_states", lambda job_ids: {})
     monkeypatch.chdir(tmp_path)
     return submitted
@@ -58,13 +57,13 @@ def command(root, name, text):
     file.chmod(file.stat().st_mode | stat.S_IXUSR)
 
 
-def launcher(**changes):
+def runner(**changes):
     """As the YAML of the option sets it, and some keys beside."""
     options = OmegaConf.load(conf_dir() / "hydra/launcher/slurm.yaml")
     values = OmegaConf.to_container(options, resolve=False)
     values |= {"detach": True, "on_code_change": "warn", **changes}
     values.pop("_target_")
-    return SlurmLauncher(**values)
+    return SlurmRunner(values)
 
 
 def plan(root, num_cells, *overrides):
@@ -92,7 +91,7 @@ def scripts(submitted):
 
 
 def test_the_script_asks_for_what_the_option_says(cluster, tmp_path):
-    launcher(
+    runner(
         partition="gpu",
         account="us",
         qos="long",
@@ -102,7 +101,7 @@ def test_the_script_asks_for_what_the_option_says(cluster, tmp_path):
         mem_gb=16,
         setup=["module load cuda"],
         additional_parameters={"mail-type": "END"},
-    ).launch_plan(plan(tmp_path, 3), None)
+    ).run(plan(tmp_path, 3), Prepared())
     (script,) = scripts(cluster)
     found = options(script)
     assert found["partition"] == "gpu"
@@ -123,8 +122,8 @@ def test_the_script_asks_for_what_the_option_says(cluster, tmp_path):
     assert share < next(i for i, line in enumerate(lines) if line.startswith("srun"))
 
 
-def test_nothing_is_asked_for_that_nobody_wished(cluster, tmp_path):
-    launcher().launch_plan(plan(tmp_path, 2), None)
+def test_nothing_is_asked_for_by_default(cluster, tmp_path):
+    runner().run(plan(tmp_path, 2), Prepared())
     (script,) = scripts(cluster)
     unset = {"partition", "account", "qos", "cpus-per-task", "gpus-per-node", "gres", "mem"}
     assert not unset & options(script).keys()
@@ -132,20 +131,20 @@ def test_nothing_is_asked_for_that_nobody_wished(cluster, tmp_path):
 
 
 def test_a_limit_of_jobs_at_a_time_is_that_of_the_array(cluster, tmp_path):
-    launcher(max_parallel=2).launch_plan(plan(tmp_path, 5), None)
+    runner(max_parallel=2).run(plan(tmp_path, 5), Prepared())
     (script,) = scripts(cluster)
     assert options(script)["array"] == "0-4%2"
 
 
 def test_without_a_limit_there_is_none(cluster, tmp_path):
-    launcher().launch_plan(plan(tmp_path, 300), None)
+    runner().run(plan(tmp_path, 300), Prepared())
     (script,) = scripts(cluster)
     assert options(script)["array"] in ("0-299", "0-299%300")
 
 
 def test_arrays_of_a_lane_wait_for_each_other(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(plugin, "max_array_size", lambda: 2)
-    launcher(max_parallel=1).launch_plan(plan(tmp_path, 5), None)
+    monkeypatch.setattr(submit, "max_array_size", lambda: 2)
+    runner(max_parallel=1).run(plan(tmp_path, 5), Prepared())
     found = [options(script) for script in scripts(cluster)]
     assert [script.get("dependency") for script in found] == [None, "afterany:40", "afterany:41"]
     # One job alone is no array.
@@ -155,19 +154,18 @@ def test_arrays_of_a_lane_wait_for_each_other(cluster, tmp_path, monkeypatch):
 def test_a_model_gets_resources_of_its_own(cluster, tmp_path):
     per_model = {"resnet18": {"timeout_min": 600, "mem_gb": 32}}
     cells = [*plan(tmp_path, 2).cells, *plan(tmp_path, 2, "model=resnet18").cells]
-    launcher(per_model=per_model).launch_plan(
-        plan_sweep(point for cell in cells for point in cell.points), None
-    )
+    found = plan_sweep(point for cell in cells for point in cell.points)
+    runner(per_model=per_model).run(found, Prepared())
     small, large = (options(script) for script in scripts(cluster))
     assert (small["time"], small.get("mem")) == ("60", None)
     assert (large["time"], large.get("mem")) == ("600", "32GB")
 
 
-def test_a_job_inside_of_a_job_has_no_wishes_of_the_outer_one(cluster, tmp_path, monkeypatch):
+def test_a_job_inside_of_a_job_has_no_options_of_the_outer_one(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "64")
     monkeypatch.setenv("SBATCH_PARTITION", "other")
     monkeypatch.setenv("SLURM_CONF", "/etc/ours.conf")
-    launcher().launch_plan(plan(tmp_path, 1), None)
+    runner().run(plan(tmp_path, 1), Prepared())
     (file,) = cluster.glob("*.env")
     seen = dict(line.partition("=")[::2] for line in file.read_text().splitlines())
     assert {name for name in seen if name.startswith(("SLURM_", "SBATCH_"))} == {"SLURM_CONF"}
@@ -180,11 +178,13 @@ def test_a_job_inside_of_a_job_has_no_wishes_of_the_outer_one(cluster, tmp_path,
 
 def test_jobs_carry_their_cells_with_every_value(cluster, tmp_path):
     found = plan(tmp_path, 5)
-    launcher(cells_per_job=2, workers=2, cells_per_gpu=2).launch_plan(found, None)
+    runner(cells_per_job=2, workers=2, cells_per_gpu=2).run(found, Prepared())
     (launch,) = launch_folders(tmp_path / "multirun/default")
     jobs = [pickle.loads(f.read_bytes()) for f in launch.path.glob("jobs/*_submitted.pkl")]
     carried = {folder.name: runs for job in jobs for folder, runs in job.function.cells}
-    assert carried == {cell.name: tuple(point.run for point in cell.points) for cell in found.cells}
+    assert carried == {
+        cell.key.cell_id: tuple(point.run for point in cell.points) for cell in found.cells
+    }
     assert sorted(len(job.function.cells) for job in jobs) == [1, 2, 2]
     assert {job.function.settings.workers for job in jobs} == {2}
     assert {job.function.on_code_change for job in jobs} == {"warn"}
@@ -194,23 +194,40 @@ def test_jobs_carry_their_cells_with_every_value(cluster, tmp_path):
 
 def test_the_manifest_knows_the_job_of_each_cell(cluster, tmp_path):
     found = plan(tmp_path, 3)
-    launcher(cells_per_job=2).launch_plan(found, None)
+    runner(cells_per_job=2).run(found, Prepared())
     (launch,) = launch_folders(tmp_path / "multirun/default")
-    first, second, third = (cell.name for cell in found.cells)
+    first, second, third = (cell.key for cell in found.cells)
     assert launch.jobs() == {first: "40_0", second: "40_0", third: "40_1"}
     manifest = launch.read()
     assert manifest.launcher.name == "slurm"
-    # From its settings the same launcher can be made again, to take up what stopped.
-    again = SlurmLauncher(**manifest.launcher.settings)
-    assert (again.arrays, again.pool, again.params) == (
-        launcher(cells_per_job=2).arrays,
-        launcher(cells_per_job=2).pool,
-        launcher(cells_per_job=2).params,
-    )
+    # A retry has the same runner, which waits.
+    again = SlurmRunner(manifest.launcher.settings)
+    assert again.values == runner(cells_per_job=2).values
+    assert not again.detach
 
 
-def test_detached_it_tells_how_to_follow(cluster, tmp_path, capsys):
-    assert launcher().launch_plan(plan(tmp_path, 3), None) is False
+def test_the_same_cell_of_two_studies_is_submitted_for_each(cluster, tmp_path, monkeypatch, capsys):
+    both = [plan(tmp_path, 1, f"study={study}").cells[0] for study in ("one", "two")]
+    found = plan_sweep(point for cell in both for point in cell.points)
+    runner(cells_per_job=2).run(found, Prepared())
+    jobs = {}
+    for study in ("one", "two"):
+        (launch,) = launch_folders(tmp_path / "multirun" / study)
+        jobs |= launch.jobs()
+    assert jobs == {both[0].key: "40", both[1].key: "41"}
+
+    # One study's cell in the queue keeps only that one from being submitted again.
+    states = {"40": JobState(state="PENDING")}
+    monkeypatch.setattr(queue, "job_states", lambda job_ids: states)
+    capsys.readouterr()
+    runner().run(found, Prepared())
+    told = capsys.readouterr().out
+    assert "1 cell in the queue already: 40." in told and "Submitted 1 job: 42." in told
+    assert launch_folders(tmp_path / "multirun/two")[-1].jobs() == {both[1].key: "42"}
+
+
+def test_detached_it_prints_how_to_watch_and_cancel(cluster, tmp_path, capsys):
+    assert runner().run(plan(tmp_path, 3), Prepared()) is False
     told = capsys.readouterr().out
     assert "Submitted 3 jobs: 40_[0-2]." in told
     assert "python -m samsweep.status study=default --watch" in told
@@ -225,57 +242,55 @@ def test_attached_it_waits_for_the_jobs(cluster, tmp_path, monkeypatch):
             self.jobs = jobs
 
         def wait(self):
-            waited.append({job: [cell.name for cell in cells] for job, cells in self.jobs.items()})
+            waited.append({job: [cell.key for cell in cells] for job, cells in self.jobs.items()})
 
-    monkeypatch.setattr(plugin, "JobWatch", Watch)
+    monkeypatch.setattr(submit, "JobWatch", Watch)
     found = plan(tmp_path, 2)
-    assert launcher(detach=False).launch_plan(found, None) is True
-    assert waited == [{f"40_{i}": [cell.name] for i, cell in enumerate(found.cells)}]
+    assert runner(detach=False).run(found, Prepared()) is True
+    assert waited == [{f"40_{i}": [cell.key] for i, cell in enumerate(found.cells)}]
 
 
 def test_a_cell_in_the_queue_is_not_submitted_again(cluster, tmp_path, monkeypatch, capsys):
-    launcher().launch_plan(plan(tmp_path, 2), None)
+    runner().run(plan(tmp_path, 2), Prepared())
     states = {"40_1": JobState(state="PENDING", reason="Resources")}
     monkeypatch.setattr(queue, "job_states", lambda job_ids: states)
     capsys.readouterr()
-    launcher().launch_plan(plan(tmp_path, 3), None)
+    runner().run(plan(tmp_path, 3), Prepared())
     told = capsys.readouterr().out
     assert "1 cell in the queue already: 40_[1]." in told
     assert "Submitted 2 jobs: 41_[0-1]." in told
     latest = launch_folders(tmp_path / "multirun/default")[-1]
     cells = plan(tmp_path, 3).cells
-    assert latest.read().cells.keys() == {cells[0].name, cells[2].name}
+    assert latest.cells() == {cells[0].key, cells[2].key}
 
 
 def test_a_trained_cell_of_a_job_that_goes_on_is_measured_in_another(
     cluster, tmp_path, monkeypatch, capsys
 ):
     """The job is still at its other cell, and was asked for another measurement."""
-    launcher(cells_per_job=2).launch_plan(plan(tmp_path, 2, "sharpness=top5"), None)
+    runner(cells_per_job=2).run(plan(tmp_path, 2, "sharpness=top5"), Prepared())
     states = {"40": JobState(state="RUNNING")}
     monkeypatch.setattr(queue, "job_states", lambda job_ids: states)
     trained = plan(tmp_path, 1).cells[0].folder
     trained.write(trained.read().model_copy(update={"status": "complete"}))
     capsys.readouterr()
-    launcher().launch_plan(plan(tmp_path, 1, "sharpness=top5"), None)
+    runner().run(plan(tmp_path, 1, "sharpness=top5"), Prepared())
     assert "1 cell in the queue already: 40." in capsys.readouterr().out
     states["41"] = JobState(state="PENDING")
     for told in ("Submitted 1 job: 41.", "1 cell in the queue already: 41."):
-        launcher().launch_plan(plan(tmp_path, 1, "sharpness=lambda_max"), None)
+        runner().run(plan(tmp_path, 1, "sharpness=lambda_max"), Prepared())
         assert told in capsys.readouterr().out
     assert len(scripts(cluster)) == 2
 
 
-def test_nothing_is_submitted_while_nobody_knows_what_is_in_the_queue(
-    cluster, tmp_path, monkeypatch
-):
+def test_nothing_is_submitted_while_the_queue_is_unknown(cluster, tmp_path, monkeypatch):
     def no_answer(job_ids):
         raise SlurmUnavailable("Connection refused")
 
-    launcher().launch_plan(plan(tmp_path, 1), None)
+    runner().run(plan(tmp_path, 1), Prepared())
     monkeypatch.setattr(queue, "job_states", no_answer)
     with pytest.raises(ConfigError, match=r"Connection refused.*nothing was submitted"):
-        launcher().launch_plan(plan(tmp_path, 2), None)
+        runner().run(plan(tmp_path, 2), Prepared())
     assert len(scripts(cluster)) == 1
 
 
@@ -285,7 +300,7 @@ def test_nothing_is_submitted_while_nobody_knows_what_is_in_the_queue(
 def test_what_sbatch_refuses_is_one_sentence(cluster, tmp_path):
     command(tmp_path, "sbatch", REFUSING)
     with pytest.raises(ConfigError, match="sbatch refused the jobs: .*Invalid account") as told:
-        launcher().launch_plan(plan(tmp_path, 2), None)
+        runner().run(plan(tmp_path, 2), Prepared())
     assert "\n" not in str(told.value)
 
 
@@ -299,7 +314,7 @@ def test_what_sbatch_refuses_is_one_sentence(cluster, tmp_path):
 )
 def test_values_that_cannot_be_are_refused(changes, problem):
     with pytest.raises(ConfigError, match=problem):
-        launcher(**changes)
+        runner(**changes)
 
 
 @pytest.mark.parametrize(
@@ -318,18 +333,20 @@ def test_values_that_cannot_be_are_refused(changes, problem):
 )
 def test_what_does_not_exist_is_refused(changes, problem):
     with pytest.raises(ConfigError, match=problem):
-        launcher(**changes)
+        runner(**changes)
 
 
-def test_jobs_of_gaps_in_an_array_are_named_as_slurm_does():
-    assert plugin._shown(["40_0", "40_1", "40_2", "40_5", "41", "42_3"]) == "40_[0-2,5], 41, 42_[3]"
+def test_hydra_makes_the_runner_from_its_own_containers():
+    launcher = SlurmLauncher(**OmegaConf.create({"per_model": {"resnet8": {"setup": ["a"]}}}))
+    assert launcher.runner.arrays.per_model == {"resnet8": {"setup": ["a"]}}
+    assert json.dumps(launcher.runner.values)
 
 
 # --------------------------------------------------------------------------- dry run
 
 
 def test_a_dry_run_prints_scripts_and_does_nothing(cluster, tmp_path, capsys):
-    launcher(partition="gpu", cells_per_job=2).show(plan(tmp_path, 5))
+    runner(partition="gpu", cells_per_job=2).print_scripts(plan(tmp_path, 5))
     found = options(capsys.readouterr().out)
     assert found["partition"] == "gpu"
     assert "requeue" in found
@@ -338,12 +355,12 @@ def test_a_dry_run_prints_scripts_and_does_nothing(cluster, tmp_path, capsys):
 
 
 def test_a_dry_run_shows_the_array(cluster, tmp_path, capsys):
-    launcher(max_parallel=2).show(plan(tmp_path, 5))
+    runner(max_parallel=2).print_scripts(plan(tmp_path, 5))
     assert options(capsys.readouterr().out)["array"] == "0-4%2"
 
 
 def test_without_slurm_a_dry_run_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(plugin, "max_array_size", slurm.max_array_size)
+    monkeypatch.setattr(submit, "max_array_size", slurm.max_array_size)
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(ConfigError, match="Slurm does not answer here"):
-        launcher().show(plan(tmp_path, 1))
+        runner().print_scripts(plan(tmp_path, 1))

@@ -29,16 +29,16 @@ class FakeDisplay:
         self.said = []
         self.ends = {}
 
-    def say(self, text):
+    def print(self, text):
         self.said.append(text)
 
-    def ended(self, name, summary):
-        self.ends[name] = summary
+    def ended(self, cell, summary):
+        self.ends[cell] = summary
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(wait, "_ASK_EVERY_S", 0.0)
+    monkeypatch.setattr(wait, "_POLL_EVERY_S", 0.0)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_job_that_is_gone_with_a_finished_cell(monkeypatch, cell):
     display = watch(monkeypatch, {"41": (cell,)}, script, end="COMPLETED, exit code 0:0")
     assert cell.folder.read().status == "complete"
     assert display.said == ["jobs: 1 pending (BeginTime)", "jobs: 1 running"]
-    assert display.ends == {cell.name: "complete"}
+    assert display.ends == {cell.key: "complete"}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_job_that_is_gone_without_a_word_is_accounted_for(monkeypatch, cell, e
     assert record.status == status
     assert "its job 41 ended" in record.error
     assert (end or "does not remember how") in record.error
-    assert cell.name in display.ends
+    assert cell.key in display.ends
 
 
 def test_a_cell_that_was_stopped_stays_so_and_learns_how_its_job_ended(monkeypatch, cell):
@@ -145,7 +145,7 @@ def test_a_requeued_job_is_missing_for_a_moment_and_waited_for(monkeypatch, cell
         {},
     ]
     display = watch(monkeypatch, {"41": (cell,)}, script)
-    assert display.ends == {cell.name: "complete"}
+    assert display.ends == {cell.key: "complete"}
 
 
 def test_a_controller_that_is_down_for_a_while_loses_nothing(monkeypatch, cell):
@@ -156,7 +156,7 @@ def test_a_controller_that_is_down_for_a_while_loses_nothing(monkeypatch, cell):
         "jobs: Slurm does not answer (Unable to contact slurm controller); asking again",
         "jobs: 1 running",
     ]
-    assert display.ends == {cell.name: "complete"}
+    assert display.ends == {cell.key: "complete"}
 
 
 def test_an_answer_that_does_not_come_is_no_missing_job(monkeypatch, cell):
@@ -184,7 +184,7 @@ def test_each_job_is_settled_when_it_is_gone(monkeypatch, tmp_path):
         "complete",
     ]
     assert "its job 41_0 ended: FAILED of 41_0" in second.folder.read().error
-    assert display.ends.keys() == {first.name, second.name, third.name}
+    assert display.ends.keys() == {first.key, second.key, third.key}
 
 
 def test_a_cell_that_somebody_works_on_is_left_to_them(monkeypatch, cell):
@@ -199,7 +199,7 @@ def test_a_signal_ends_the_waiting_and_not_the_jobs(monkeypatch, cell):
         os.kill(os.getpid(), signal.SIGINT)
         threading.Event().wait(0.05)
 
-    monkeypatch.setattr(wait, "_ASK_EVERY_S", 30.0)
+    monkeypatch.setattr(wait, "_POLL_EVERY_S", 30.0)
     with pytest.raises(Interrupted) as stop:
         watch(monkeypatch, {"41": (cell,)}, [interrupt, {"41": RUNNING}])
     assert stop.value.signum == signal.SIGINT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -15,8 +15,11 @@ from samsweep.system.signals import end_on_sigterm
 
 
 @contextmanager
-def ends_in_sentences() -> Iterator[None]:
+def ends_in_sentences(arguments: Sequence[str] = ()) -> Iterator[None]:
     """A whole command: what cannot be run ends it in one sentence and exit status 2.
+
+    Args:
+        arguments: Its command line, to name what is wrong there.
 
     ``HYDRA_FULL_ERROR=1`` in the environment shows tracebacks in place of sentences.
 
@@ -40,7 +43,7 @@ def ends_in_sentences() -> Iterator[None]:
             # Its traceback has been logged, and is in the record.
             _end(str(error), status=1)
         if is_refusal(error):
-            _end(explain(error), status=2)
+            _end(explain(error, arguments), status=2)
         if isinstance(error, OSError) and error.filename is not None:
             _end(f"{error.filename}: {error.strerror}.", status=2)
         raise

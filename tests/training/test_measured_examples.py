@@ -3,7 +3,7 @@
 import torch
 
 from samsweep.data.load import load_dataset
-from samsweep.training.examples import measured_examples
+from samsweep.training.measured_examples import measured_examples
 from tests.helpers import compose_run
 
 

@@ -93,7 +93,7 @@ def _precision_settings() -> list[tuple[Any, str, str | bool]]:
 
     Reading the older ``allow_tf32`` is an error once the newer ``fp32_precision`` was used, so
     that only the newer is touched where it exists. Both cuDNN settings move together, because
-    the older one cannot tell them apart.
+    the older one cannot distinguish them.
     """
     if torch.__version__ < "2.9":
         return [

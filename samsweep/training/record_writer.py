@@ -1,4 +1,4 @@
-"""A cell's record while a process works on the cell: each change is on disk before work goes on."""
+"""Keep a cell's record while it is worked on: each change is on disk before the work continues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 _BIT_IDENTITY = ("num_threads", "device", "compiled", "versions")
 
 
-class Journal:
+class RecordWriter:
     """Keeps the record of one cell, in its folder, under its lock.
 
     Args:

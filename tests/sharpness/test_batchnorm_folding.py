@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from samsweep.config import ResNetSpec, WideResNetSpec
 from samsweep.models import build_model
 from samsweep.sharpness import Folding, HessianOperator, double_backward, find_folding
-from samsweep.sharpness.conditions import evaluation_mode
+from samsweep.sharpness.measuring_mode import evaluation_mode
 
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
@@ -140,8 +140,8 @@ def test_every_kind_of_network_of_ours(name, monkeypatch):
     expected = plain.matvec(v)
     for size in (2, 3):
         operator = HessianOperator(model, inputs, labels, physical_batch_size=size)
-        assert operator.way.keeps_graph == (size == 3)
-        assert operator.way.folding.pairs == folding.pairs
+        assert operator.method.keeps_graph == (size == 3)
+        assert operator.method.folding.pairs == folding.pairs
         error = torch.linalg.vector_norm(operator.matvec(v) - expected)
         assert error <= 1e-9 * torch.linalg.vector_norm(expected)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from samsweep.numerics.vectors import Vector
 
 
-def signs(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+def rademacher(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
     """Independent signs, +1 or -1 (Rademacher), of the type and device of ``like``."""
     return (2.0 * torch.randint(2, shape, generator=generator) - 1.0).to(like)
 

@@ -1,0 +1,93 @@
+"""The command ``samsweep``: finds the command that is meant; imports nothing that takes time."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+#: What each command does. Its module in samsweep.cli has a ``main``.
+COMMANDS = {
+    "run": "train and measure one cell, or with -m a grid of cells",
+    "measure": "measure trained cells from their weights",
+    "status": "list the cells of a study; watch, cancel and retry them",
+    "tables": "print and write the tables of a study",
+    "report": "write the tables, figures and one report.html of a study",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the first word names.
+
+    Args:
+        arguments: The words of the command line; those of the process by default.
+
+    Returns:
+        The exit status.
+    """
+    command, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or [""]
+    if command in COMMANDS:
+        return run_command(command, rest)
+    if command == "--complete" and rest:
+        from samsweep.cli.complete import completions
+
+        print("\n".join(completions(rest[0])))
+        return 0
+    if command == "--completion":
+        from samsweep.cli.complete import SCRIPTS
+
+        shell = rest[0] if rest else "bash"
+        if shell not in SCRIPTS:
+            return _refuse(f"--completion {shell}: choose one of {', '.join(SCRIPTS)}.")
+        print(SCRIPTS[shell])
+        return 0
+    if command in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if not command:
+        return _refuse(_usage())
+    near = difflib.get_close_matches(command, COMMANDS, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return _refuse(f"command {command!r} is unknown: {hint}choose one of {', '.join(COMMANDS)}.")
+
+
+def run_command(command: str, arguments: Sequence[str]) -> int:
+    """Run one of :data:`COMMANDS`.
+
+    Args:
+        command: Its name.
+        arguments: The words that follow it.
+
+    Returns:
+        The exit status.
+    """
+    if command == "run" and _sweeps(arguments):
+        print("planning ...", file=sys.stderr, flush=True)
+    # As `python -m samsweep.COMMAND` has it: what Hydra reads, and what records call the command.
+    sys.argv = [str(Path(__file__).parents[1] / f"{command}.py"), *arguments]
+    return int(importlib.import_module(f"samsweep.cli.{command}").main(list(arguments)) or 0)
+
+
+def _sweeps(arguments: Sequence[str]) -> bool:
+    """Whether a command trains a grid, rather than print something."""
+    prints = ("-h", "--help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
+    asked = {word.partition("=")[0] for word in arguments}
+    return not asked.isdisjoint(("-m", "--multirun", "+experiment")) and asked.isdisjoint(
+        (*prints, "--hydra-help")
+    )
+
+
+def _usage() -> str:
+    listed = "\n".join(f"  {name:8} {does}" for name, does in COMMANDS.items())
+    return (
+        f"usage: samsweep COMMAND [KEY=VALUE ...]\n\n{listed}\n\n"
+        "samsweep COMMAND --help explains every key. Tab completion in bash or zsh:\n"
+        '  eval "$(samsweep --completion bash)"'
+    )
+
+
+def _refuse(text: str) -> int:
+    print(text, file=sys.stderr)
+    return 2

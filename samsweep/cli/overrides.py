@@ -1,0 +1,72 @@
+"""The command lines that Hydra composes: their overrides, and the options that ``conf/`` has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from samsweep.config import ConfigError, conf_dir
+
+#: Hydra's flags that take the next word.
+_WITH_VALUE = frozenset(
+    "--config-dir -cd --config-path -cp --config-name -cn --package -p --cfg -c".split()
+)
+_FLAGS = _WITH_VALUE | frozenset(
+    "-m --multirun -r --run -h --help --hydra-help --version -sc --shell-completion "
+    "-i --info --resolve --experimental-rerun".split()
+)
+#: What --info may be followed by.
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags with their values, and the overrides, in whatever order they were typed.
+
+    Raises:
+        ConfigError: With a sentence for every word that is neither.
+    """
+    flags: list[str] = []
+    overrides: list[str] = []
+    problems = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        name, equals, value = word.partition("=")
+        if name in _FLAGS:
+            flags.append(word)
+            takes_word = name in _WITH_VALUE or (
+                name in ("-i", "--info") and "=" not in "".join(words[:1])
+            )
+            if takes_word and not equals and words:
+                flags.append(words.pop(0))
+        elif word.startswith("--"):
+            if not equals and words and "=" not in words[0] and not words[0].startswith("-"):
+                value = words.pop(0)
+            problems.append(f"{word}: write {name.removeprefix('--')}={value or 'VALUE'}.")
+        elif equals or word.startswith("~"):
+            overrides.append(word)
+        else:
+            problems.append(f"{word}: write KEY=VALUE, such as study={word}.")
+    if problems:
+        raise ConfigError(*problems)
+    return flags, overrides
+
+
+def config_dir_of(arguments: Sequence[str]) -> str | None:
+    """The folder that ``--config-dir`` names, if it does."""
+    for index, word in enumerate(arguments):
+        name, equals, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            return value if equals else "".join(arguments[index + 1 : index + 2])
+    return None
+
+
+def options_of(group: str, config_dir: str | None = None) -> list[str]:
+    """The options of a group; none if it is no group.
+
+    Args:
+        group: Such as ``opt`` or ``hydra/launcher``.
+        config_dir: A folder of options beside ``conf/``.
+    """
+    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})

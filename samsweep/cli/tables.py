@@ -1,0 +1,94 @@
+"""``samsweep tables``: print and write the tables of a study."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from samsweep.config import ConfigError, Frozen, described, unknown_name
+from samsweep.config.arguments import help_of_keys, parse_arguments
+from samsweep.config.fields import StudyName
+
+_HELP = """\
+usage: {command} [study=NAME] [KEY=VALUE ...]
+
+Write the tables of a study: test accuracy (last epoch, and at best validation), sharpness by every
+measure that was taken, SGD beside SGDHESS, the share of amplified elements, and the effects of
+direction and magnitude with a verdict on each, per model and training recipe, as Markdown, CSV,
+LaTeX and HTML. The tables are also printed, with the verdicts, the cells without a result and the
+commands that run these. Only records, histories and manifests are read, also while cells train.
+
+  {command} study=cifar100
+  {command} study=cifar100 reference=empirical_sam out=results
+  {command} study=cifar100 export=frames quiet=true
+  {command} study=cifar100 wandb=offline
+
+In a table, `96.52 ± 0.31 (n=3)` is mean and standard deviation over 3 seeds, `??` a cell without a
+result, `diverged` one whose loss became NaN or inf. Exit status 1: there is nothing to
+tabulate, or W&B refused.
+"""
+
+
+class TablesOptions(Frozen):
+    """The command line.
+
+    Args:
+        study: Name of the study.
+        root: Folder of the studies.
+        out: Folder of the tables, which go to OUT/STUDY/.
+        reference: Published values to show beside the study's, in a table of their own.
+        report: Whether to write figures and one self-contained report.html.
+        export: Folder for the frames of runs, measurements and history, as CSV and Parquet.
+        wandb: Mode of a W&B run that tables and figures are pushed to; null is no run.
+        wandb_project: W&B project.
+        quiet: Whether to print no tables.
+        config_dir: Folder of options beside conf/, whose presets name confirmatory tests too.
+    """
+
+    study: StudyName = "default"
+    root: Path = Path("multirun")
+    out: Path = Path("tables")
+    reference: str | None = None
+    report: bool = False
+    export: Path | None = None
+    wandb: Literal["offline", "online"] | None = None
+    wandb_project: str = "samsweep"
+    quiet: bool = False
+    config_dir: Path | None = None
+
+
+def main(arguments: Sequence[str], *, command: str = "samsweep tables") -> int:
+    """The command; returns its exit status.
+
+    Args:
+        arguments: ``key=value`` each.
+        command: As the help is to call it.
+    """
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        print(_HELP.format(command=command))
+        print(help_of_keys(described(TablesOptions)))
+        print(f"\nreference is one of {', '.join(reference_names())}.")
+        return 0
+    try:
+        options = parse_arguments(
+            TablesOptions, arguments, options={"wandb": "offline", "config_dir": ""}
+        )
+        if options.reference is not None and options.reference not in reference_names():
+            raise ConfigError(unknown_name("reference", options.reference, reference_names()))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    # Late: pandas takes a second to import.
+    from multirun_analysis.__main__ import write_tables
+
+    return write_tables(options)
+
+
+def reference_names() -> list[str]:
+    """The references that there are, without importing the analysis."""
+    spec = importlib.util.find_spec("multirun_analysis")
+    assert spec is not None and spec.origin is not None
+    return sorted(file.stem for file in Path(spec.origin).parent.glob("references/*.yaml"))

@@ -1,0 +1,70 @@
+"""Launchers that run a plan: what Hydra calls, in front of a runner that knows no Hydra."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from samsweep.hydra_config.compose import Composer
+from samsweep.records.schema import CellFailed
+from samsweep.sweep.execute import Runner
+from samsweep.sweep.plan import Point, plan_sweep
+
+
+class PlanLauncher(Launcher):
+    """A launcher whose runner takes the plans of samsweep's own sweeper and of ``measure``.
+
+    Other sweepers pass it overrides, as they do with any launcher; it makes a plan of them.
+    """
+
+    runner: Runner
+    composer: Composer | None = None
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Hydra's call before the first launch."""
+        self.composer = Composer(hydra_context.config_loader, config)
+        self.runner.fail_fast = bool(config.fail_fast)
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run the points that another sweeper proposes.
+
+        Returns:
+            For each point the validation accuracy in percent: 0 for a cell that diverged, NaN for
+            one that was not run to its end, the error of one that failed.
+        """
+        assert self.composer is not None
+        points = self.composer.points(job_overrides)
+        plan = plan_sweep(points)
+        if plan.to_do or plan.elsewhere:
+            self.runner.run(plan, self.runner.prepare(plan, estimate=False))
+        return [_job_return(point) for point in points]
+
+
+def _job_return(point: Point) -> JobReturn:
+    record = point.folder.read()
+    result = JobReturn(
+        overrides=list(point.overrides),
+        working_dir=str(Path.cwd()),
+        task_name="samsweep",
+        status=JobStatus.COMPLETED,
+    )
+    if record is not None and record.status == "failed":
+        result.status = JobStatus.FAILED
+        result.return_value = CellFailed(f"{record.cell_id}: {record.summary}")
+    elif record is not None and record.status == "diverged":
+        result.return_value = 0.0
+    elif record is None or record.metrics is None:
+        result.return_value = math.nan
+    else:
+        result.return_value = record.metrics.val_accuracy
+    return result

@@ -1,0 +1,167 @@
+"""The command ``samsweep``: its five commands, their help, their words and tab completion."""
+
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers import run
+
+from samsweep.cli.complete import completions
+from samsweep.cli.main import COMMANDS, main
+from samsweep.cli.overrides import split_overrides
+from samsweep.cli.status import StatusOptions
+from samsweep.cli.tables import TablesOptions
+from samsweep.config import ConfigError, Options, described
+
+# ------------------------------------------------------------------ the commands
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["stats"]])
+def test_the_commands_are_named(capsys, arguments):
+    assert main(arguments) == (0 if "--help" in arguments else 2)
+    told = "".join(capsys.readouterr())
+    assert all(command in told for command in COMMANDS)
+    assert ("did you mean 'status'" in told) == ("stats" in arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["--study", "demo", "opt=sam"], "study=demo"),
+        (["--study=demo"], "study=demo"),
+        (["opt=sam", "demo"], "study=demo"),
+    ],
+)
+def test_a_word_that_is_no_override_is_answered_with_the_remedy(arguments, remedy):
+    with pytest.raises(ConfigError, match=remedy):
+        split_overrides(arguments)
+
+
+def test_flags_may_stand_anywhere():
+    flags, overrides = split_overrides(
+        ["a=1", "-m", "b=2", "--config-dir", "mine", "~c", "--cfg=job"]
+    )
+    assert flags == ["-m", "--config-dir", "mine", "--cfg=job"]
+    assert overrides == ["a=1", "b=2", "~c"]
+
+
+@pytest.mark.parametrize("command", ["tables", "report"])
+def test_tables_take_the_same_style_of_argument(capsys, command):
+    assert main([command, "--study", "demo"]) == 2
+    assert "study=demo" in capsys.readouterr().err
+    assert main([command, "refrence=empirical_sam"]) == 2
+    assert "did you mean 'reference'" in capsys.readouterr().err
+
+
+def test_a_sweep_says_so_at_once(tmp_path):
+    """Long before it could have imported Hydra: here it ends with an empty grid."""
+    command = [sys.executable, "-u", "-m", "samsweep", "run", "-m", "seed=range(0,0)"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    first = process.stderr.readline()
+    at = time.monotonic()
+    _, rest = process.communicate()
+    assert first == "planning ...\n"
+    assert "This grid is empty" in rest
+    assert time.monotonic() - at > 0.1, "the line came with the end"
+
+
+# ------------------------------------------------------------------ help
+
+
+@pytest.mark.parametrize("schema", [Options, StatusOptions, TablesOptions])
+def test_every_key_has_a_meaning_and_says_what_it_can_be(schema):
+    keys = list(described(schema))
+    assert [key.name for key in keys if not key.meaning] == []
+    sections = {key.name.rpartition(".")[0] for key in keys}
+    groups = {"model", "opt", "dataset", "sharpness", "tracking"}
+    plain = [key for key in keys if key.name not in sections | groups]
+    assert [key.name for key in plain if not key.values and "confirmatory" not in key.name] == []
+
+
+def test_help_of_run_explains_every_key_with_the_chosen_defaults(tmp_path):
+    told = run(tmp_path, "run", "dataset=cifar100", "--help", module="samsweep").stdout
+    sections = {key.name.rpartition(".")[0] for key in described(Options)}
+    for key in described(Options):
+        if key.name not in sections and not key.name.endswith(".name"):
+            assert f"  {key.name}=" in told and key.meaning.split()[0] in told
+    assert "epochs=200  integer >= 1" in told
+    assert "granularity=element  element, tensor or global" in told
+    assert "asam, hybrid, sam, samdirection" in told
+    assert "hydra.launcher.workers=null" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["status", "tables", "report"])
+def test_help_of_the_others_explains_every_key(capsys, command):
+    assert main([command, "--help"]) == 0
+    told = capsys.readouterr().out
+    for key in described(StatusOptions if command == "status" else TablesOptions):
+        assert f"  {key.name}=" in told
+
+
+# ------------------------------------------------------------------ tab completion
+
+
+@pytest.fixture
+def studies(tmp_path, monkeypatch):
+    for name in ("demo", "digits"):
+        (tmp_path / "multirun" / name / "cells").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("samsweep st", ["status"]),
+        ("samsweep run mod", ["model="]),
+        ("samsweep run -m opt=sgd,samd", ["opt=sgd,samdirection"]),
+        ("samsweep run hydra/launcher=s", ["hydra/launcher=slurm"]),
+        ("samsweep run +experiment=de", ["+experiment=demo"]),
+        ("samsweep run dataset.augment.f", ["dataset.augment.flip="]),
+        ("samsweep run granularity=", ["element", "tensor", "global"]),
+        ("samsweep run dry_run=t", ["dry_run=true"]),
+        ("samsweep measure study=d", ["study=demo", "study=digits"]),
+        ("samsweep status study=de", ["study=demo"]),
+        ("samsweep status --re", ["--retry"]),
+        ("samsweep tables study=di", ["study=digits"]),
+        ("samsweep report quiet=f", ["quiet=false"]),
+        ("samsweep nothing o", []),
+    ],
+)
+def test_words_are_completed(studies, line, found):
+    prefix = "granularity=" if line.endswith("granularity=") else ""
+    assert completions(line) == [f"{prefix}{word}" for word in found]
+
+
+def test_options_of_ones_own_are_completed(studies):
+    (studies / "mine/opt").mkdir(parents=True)
+    (studies / "mine/opt/zeus.yaml").write_text("name: sgd")
+    assert completions("samsweep run --config-dir mine opt=z") == ["opt=zeus"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize(
+    ("line", "last"),
+    [("samsweep run opt=samd", "samdirection"), ("samsweep status study=de", "demo")],
+)
+def test_bash_completes_a_group_and_a_study(studies, line, last):
+    """Bash splits words at the equals sign, and replaces the part after it."""
+    script = f"""
+        samsweep() {{ {sys.executable} -m samsweep "$@"; }}
+        eval "$(samsweep --completion bash)"
+        COMP_LINE='{line}' COMP_POINT={len(line)}
+        _samsweep
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [last]
+
+
+def test_zsh_has_a_script_and_other_shells_are_refused(capsys):
+    assert main(["--completion", "zsh"]) == 0
+    assert "compdef _samsweep samsweep" in capsys.readouterr().out
+    assert main(["--completion", "fish"]) == 2
+    assert "bash, zsh" in capsys.readouterr().err
