@@ -30,7 +30,8 @@ Norm = Literal["l2", "linf"]
 _REACH = 2.5
 
 #: A rise may be so many times as wrong as the loss: an error of the gradient turns the step, and
-#: the loss rises exponentially with its length. Measured on networks that fit: up to 12.
+#: the loss rises exponentially with its length. Rises that stay in float32 for it were off by no
+#: more than 5e-5 (``benchmarks/fit.py``).
 _AMPLIFIED = 20
 
 
