@@ -37,7 +37,7 @@ def short_hash(values: Mapping[str, Any]) -> str:
 
 
 def cell_id(cell: CellConfig) -> str:
-    """The cell's id, ``<slug>-<10 hex>``; the name of its folder and of its W&B run."""
+    """The cell's id, ``<slug>-<10 hex>``; the name of its folder."""
     hashed = {"results_version": RESULTS_VERSION, "cell": cell.identity()}
     return f"{slug(cell)}-{short_hash(hashed)}"
 

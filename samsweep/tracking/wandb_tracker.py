@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per cell, under the cell's id, over all processes that work on it."""
+"""Weights & Biases: one run per cell of a study, over all processes that work on it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import wandb
 
 from samsweep.config import TrackingConfig
+from samsweep.records.identity import CellKey, short_hash
 from samsweep.records.schema import Record
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,9 @@ _FINISH_TIMEOUT_S = 60.0
 
 #: Marks a segment that was closed; holds the last epoch that it, or one before it, has.
 _CLOSED = "closed"
+
+#: Characters of a run's id that W&B takes.
+_LONGEST_ID = 128
 
 
 class WandbTracker:
@@ -45,12 +49,14 @@ class WandbTracker:
     """
 
     def __init__(self, config: TrackingConfig, record: Record, folder: Path) -> None:
+        # Before the segments that tell are removed.
+        run_id = _id_in(folder, CellKey(study=record.study, cell_id=record.cell_id))
         logged = _remove_cut_segments(folder)
         self._run = _init(
             config.mode,
             project=config.project,
             entity=config.entity,
-            id=record.cell_id,
+            id=run_id,
             name=record.cell_id.rpartition("-")[0],
             group=record.study,
             config={**record.identity.identity(), "formula": record.formula},
@@ -84,6 +90,32 @@ class WandbTracker:
         self._run.finish(exit_code=0 if done else 1)
         closed = Path(self._run.dir).parent / _CLOSED
         closed.write_text(f"{self._next_step - 1}\n", encoding="utf-8")
+
+
+def run_id(cell: CellKey) -> str:
+    """The id of a cell's run: equal cells of two studies are two runs of a project.
+
+    >>> run_id(CellKey(study="demo", cell_id="resnet8-sgd-digits-seed0-0123456789"))
+    'demo.resnet8-sgd-digits-seed0-0123456789'
+    """
+    plain = f"{cell.study}.{cell.cell_id}"
+    if len(plain) <= _LONGEST_ID:
+        return plain
+    hashed = short_hash({"study": cell.study, "cell": cell.cell_id})
+    return f"{plain[: _LONGEST_ID - len(hashed) - 1]}-{hashed}"
+
+
+def _id_in(folder: Path, cell: CellKey) -> str:
+    """The id of a cell's run; the cell's own where an earlier version began the run under it.
+
+    Of such a run there is a segment that may have been uploaded, or will be: one that was closed,
+    that has been synced, or that was written online.
+    """
+    for segment in folder.glob(f"wandb/*run-*-{cell.cell_id}"):
+        synced = any(segment.glob("*.synced"))
+        if synced or (segment / _CLOSED).exists() or not segment.name.startswith("offline-"):
+            return cell.cell_id
+    return run_id(cell)
 
 
 def _remove_cut_segments(folder: Path) -> int:

@@ -55,7 +55,7 @@ def test_wandb_is_told_id_group_and_epochs(tmp_path, monkeypatch):
     tracker = start_tracker(run.tracking, record, tmp_path)
     tracker.log_epoch({"epoch": 1, "train_loss": 2.0, "layer_cosines": {"fc": 0.5}})
     tracker.finish(record)
-    assert seen["id"] == record.cell_id
+    assert seen["id"] == f"mine.{record.cell_id}"
     assert seen["group"] == "mine"
     assert seen["mode"] == "offline"
     assert seen["resume"] == "allow"

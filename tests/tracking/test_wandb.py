@@ -11,7 +11,7 @@ from helpers import compose_run, make_folder, start, wait_until
 from helpers import run as command
 from wandb_tools import inspect, of_kind
 
-from samsweep.records.identity import cell_id
+from samsweep.records.identity import CellKey, cell_id
 from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder
 from samsweep.system.signals import Interrupted
@@ -101,7 +101,7 @@ def test_a_resumed_cell_continues_its_run_in_a_second_segment(folder, stopped):
     assert [len(found) for found in runs] == [1, 1]
     for key in ("run_id", "run_group", "project", "display_name", "resume", "config"):
         assert runs[0][0][key] == runs[1][0][key]
-    assert runs[0][0]["run_id"] == folder.path.name
+    assert runs[0][0]["run_id"] == f"mine.{folder.path.name}"
     assert runs[0][0]["run_group"] == "mine"
     assert [end["exit_code"] for end in of_kind(first, "exit")] == [1]
     assert len(of_kind(first, "preempting")) == 1
@@ -224,7 +224,7 @@ def test_synced_segments_are_one_run_with_every_epoch_once(folder, stopped, serv
     stopped(STEPS + 3)
     run(folder)
     told = sync(folder)
-    name = folder.path.name
+    name = f"default.{folder.path.name}"
     assert server.steps(name) == [1, 2, 3], told
     assert server.groups == {name: {"default"}}
     assert server.ends[name] == [1, 0]
@@ -236,10 +236,10 @@ def test_synced_segments_are_one_run_with_every_epoch_once(folder, stopped, serv
 def test_segments_synced_one_at_a_time_are_the_same_run(folder, stopped, server):
     stopped(STEPS + 3)
     sync(folder)
-    assert server.steps(folder.path.name) == [1]
+    assert server.steps(f"default.{folder.path.name}") == [1]
     run(folder)
     sync(folder)
-    assert server.steps(folder.path.name) == [1, 2, 3]
+    assert server.steps(f"default.{folder.path.name}") == [1, 2, 3]
 
 
 def test_a_segment_that_was_cut_off_is_replaced_and_uploads_whole(tmp_path, server):
@@ -249,7 +249,7 @@ def test_a_segment_that_was_cut_off_is_replaced_and_uploads_whole(tmp_path, serv
     (file.parent / "closed").unlink()
     made_up_run(tmp_path, range(1, 45))
     sync(CellFolder(tmp_path))
-    assert server.steps(record.cell_id) == list(range(1, 45))
+    assert server.steps(f"default.{record.cell_id}") == list(range(1, 45))
 
 
 # --------------------------------------------------------------------------- online
@@ -258,7 +258,7 @@ def test_a_segment_that_was_cut_off_is_replaced_and_uploads_whole(tmp_path, serv
 def test_online_a_resumed_cell_continues_what_the_server_has(folder, stopped, server):
     online = "tracking.mode=online"
     stopped(STEPS + 3, online)
-    name = folder.path.name
+    name = f"default.{folder.path.name}"
     assert server.steps(name) == [1]
     # What the server did not get is told again.
     server.history[name].clear()
@@ -266,6 +266,15 @@ def test_online_a_resumed_cell_continues_what_the_server_has(folder, stopped, se
     run(folder, online)
     assert server.steps(name) == [1, 2, 3]
     assert server.ends[name] == [1, 0]
+
+
+def test_equal_cells_of_two_studies_are_two_runs(tmp_path, server):
+    for study in ("first", "second"):
+        record, _ = made_up_run(tmp_path / study, [1, 2], 0, "tracking.mode=online", study=study)
+    names = [f"{study}.{record.cell_id}" for study in ("first", "second")]
+    assert list(server.history) == names
+    assert [server.steps(name) for name in names] == [[1, 2], [1, 2]]
+    assert server.groups == {names[0]: {"first"}, names[1]: {"second"}}
 
 
 def test_without_network_a_run_is_written_for_later(folder, monkeypatch, caplog):
@@ -317,9 +326,10 @@ def test_a_w_and_b_that_dies_on_the_way_is_told_once_and_done_without(tmp_path):
 # --------------------------------------------------------------------------- files
 
 
-def made_up_run(folder, epochs, padding=1000):
+def made_up_run(folder, epochs, padding=1000, *overrides, study="default"):
     """A cell's run that told some epochs, in a folder."""
-    run_config = compose_run("tracking=wandb")
+    folder.mkdir(exist_ok=True)
+    run_config = compose_run("tracking=wandb", f"study={study}", *overrides)
     record = Record.planned(run_config)
     tracker = start_tracker(run_config.tracking, record, folder)
     rows = [{"epoch": epoch, "train_loss": 1.0 / epoch, "pad": "x" * padding} for epoch in epochs]
@@ -338,6 +348,27 @@ def test_a_segment_that_was_not_closed_is_replaced(tmp_path):
     made_up_run(tmp_path, range(1, 60))
     (file,) = segment_files(tmp_path)
     assert steps(inspect(file)) == list(range(1, 60))
+
+
+@pytest.mark.parametrize("left", ["closed", "run.wandb.synced", None])
+def test_a_run_that_began_under_the_id_of_the_cell_alone_goes_on_under_it(tmp_path, left):
+    """So did runs of earlier versions; of one that left nothing to upload there is no such run."""
+    id_alone = Record.planned(compose_run("tracking=wandb")).cell_id
+    began = tmp_path / f"wandb/offline-run-20250101_000000-{id_alone}"
+    began.mkdir(parents=True)
+    if left is not None:
+        (began / left).touch()
+    made_up_run(tmp_path, [1])
+    (file,) = segment_files(tmp_path)
+    expected = f"default.{id_alone}" if left is None else id_alone
+    assert file.name == f"run-{expected}.wandb"
+
+
+def test_an_id_is_never_longer_than_w_and_b_takes():
+    from samsweep.tracking.wandb_tracker import run_id
+
+    ids = {run_id(CellKey(study="s" * 100, cell_id=f"{'c' * 60}{end}")) for end in "ab"}
+    assert {len(each) for each in ids} == {128} and len(ids) == 2
 
 
 def test_an_uploaded_segment_is_kept(tmp_path):
