@@ -14,12 +14,12 @@ from multirun_analysis.runs.reading import Skipped
 from multirun_analysis.stats.effects import estimate_effects
 from multirun_analysis.stats.families import confirmatory_of
 from multirun_analysis.stats.matched import matched_effects
-from samsweep.config import Confirmatory, unknown_name
-from samsweep.records.store import study_names
+from samsweep.config import Confirmatory
+from samsweep.records.store import find_study
 
 
 class StudyError(ValueError):
-    """A study of which no table can be made: its name, and how to get there."""
+    """A study of which no table can be made: where its records should be, and how to get them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +82,11 @@ def open_study(name: str, runs_root: Path | str, config_dir: Path | str | None =
         config_dir: A folder of options beside ``conf/``, whose presets may be of the study.
 
     Raises:
-        ConfigError: If the study's preset names its tests in a form that cannot be read.
-        StudyError: If there is no such study, or no record in it that can be read.
+        ConfigError: If there is no such study, or its preset names its tests in a form that cannot
+            be read.
+        StudyError: If there is no record in it that can be read.
     """
-    folder = _study_folder(name, Path(runs_root))
+    folder = find_study(Path(runs_root), name)
     runs, measurements, skipped = read_frames(folder)
     if runs.empty:
         raise StudyError(_no_records(name, folder, skipped))
@@ -97,18 +98,6 @@ def open_study(name: str, runs_root: Path | str, config_dir: Path | str | None =
         skipped=tuple(skipped),
         confirmatory=confirmatory_of(name, config_dir),
     )
-
-
-def _study_folder(study: str, runs_root: Path) -> Path:
-    folder = runs_root / study
-    found = study_names(runs_root)
-    if Path(study).name != study or study in ("", ".."):
-        raise StudyError(f"study {study!r} is no name: give that of a folder in {runs_root}/.")
-    if not folder.is_dir():
-        if found:
-            raise StudyError(f"No folder {folder}/: {unknown_name('study', study, found)}")
-        raise StudyError(f"There is no study in {runs_root}/: {_how_to_fill(study)}")
-    return folder
 
 
 def _no_records(study: str, folder: Path, skipped: list[Skipped]) -> str:

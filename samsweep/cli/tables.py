@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from samsweep.config import ConfigError, Frozen, described, unknown_name
-from samsweep.config.arguments import help_of_keys, parse_arguments
+from samsweep.config.arguments import help_of_keys, parse_arguments, written
 from samsweep.config.fields import StudyName
 
 _HELP = """\
@@ -60,31 +60,41 @@ class TablesOptions(Frozen):
     config_dir: Path | None = None
 
 
-def main(arguments: Sequence[str], *, command: str = "samsweep tables") -> int:
+def main(
+    arguments: Sequence[str],
+    *,
+    command: str = "samsweep tables",
+    text: str = _HELP,
+    defaults: Mapping[str, bool] | None = None,
+) -> int:
     """The command; returns its exit status.
 
     Args:
         arguments: ``key=value`` each.
         command: As the help is to call it.
+        text: What the help says before the keys.
+        defaults: Of keys, where the command has others.
     """
     if not {"-h", "--help"}.isdisjoint(arguments):
-        print(_HELP.format(command=command))
-        print(help_of_keys(described(TablesOptions)))
+        print(text.format(command=command))
+        print(help_of_keys(described(TablesOptions), defaults))
         print(f"\nreference is one of {', '.join(reference_names())}.")
         return 0
+    words = [*(f"{key}={written(value)}" for key, value in (defaults or {}).items()), *arguments]
     try:
         options = parse_arguments(
-            TablesOptions, arguments, options={"wandb": "offline", "config_dir": ""}
+            TablesOptions, words, options={"wandb": "offline", "config_dir": ""}
         )
         if options.reference is not None and options.reference not in reference_names():
             raise ConfigError(unknown_name("reference", options.reference, reference_names()))
+        print(f"reading study {options.study} ...", file=sys.stderr, flush=True)
+        # Late: pandas takes a second to import.
+        from multirun_analysis.report.write import write_tables
+
+        return write_tables(**dict(options))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    # Late: pandas takes a second to import.
-    from multirun_analysis.__main__ import write_tables
-
-    return write_tables(options)
 
 
 def reference_names() -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from multirun_analysis.__main__ import main
+from samsweep.cli.main import main as samsweep
 
 from .conftest import Study
 
@@ -22,6 +23,17 @@ def test_a_study_without_records_says_how_to_fill_it(
     assert str(root / "mine" / "cells") in message
     assert "python -m samsweep.run -m study=mine" in message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["defalt", "mine"])
+def test_a_missing_study_is_told_as_every_command_tells_it(
+    small_grid: Study, root: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    statuses = [samsweep([word, f"study={name}", f"root={root}"]) for word in ("tables", "status")]
+    assert statuses == [2, 2]
+    reading, *told = capsys.readouterr().err.splitlines()
+    assert reading == f"reading study {name} ..."
+    assert len(told) == 2 and len(set(told)) == 1 and f"study '{name}' is unknown" in told[0]
 
 
 def test_the_command_prints_and_writes(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from multirun_analysis.study import StudyError, open_study
+from samsweep.config import ConfigError
 
 from .conftest import Study, cell, variant
 
@@ -29,18 +30,18 @@ def test_problems_of_records_and_histories_come_together(study: Study, root: Pat
 
 
 def test_an_unknown_study_names_those_there_are(small_grid: Study, root: Path) -> None:
-    with pytest.raises(StudyError, match=r"'defalt' is unknown: did you mean 'default'\?"):
+    with pytest.raises(ConfigError, match=r"'defalt' is unknown: did you mean 'default'\?"):
         open_study("defalt", root)
 
 
 def test_no_study_at_all(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="There is no study in .*study=default"):
+    with pytest.raises(ConfigError, match="There is no study in .*: train some cells"):
         open_study("default", tmp_path / "multirun")
 
 
 @pytest.mark.parametrize("name", ["", "..", "../default", "/tmp", "default/cells"])
 def test_a_study_is_a_name_not_a_path(small_grid: Study, root: Path, name: str) -> None:
-    with pytest.raises(StudyError, match="is no name"):
+    with pytest.raises(ConfigError, match=r"is unknown: (did you mean .*)?choose one of default"):
         open_study(name, root)
 
 
