@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from samsweep.config import Count, Frozen
+from samsweep.config.fields import Listed, NonNegativeInt
 from samsweep.records.identity import canonical_json
 from samsweep.sweep.plan import PlannedCell
 from samsweep.sweep.slurm.scheduler import chunks
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+#: A text that a command line may take for a number, such as account=4711.
+_Word = Annotated[str, BeforeValidator(_text)]
 
 
 class ArraySettings(Frozen):
@@ -24,6 +35,49 @@ class ArraySettings(Frozen):
     cells_per_job: Count = 1
     max_parallel: Count | None = None
     per_model: Mapping[str, Mapping[str, Any]] = {}
+
+
+class SubmissionSettings(Frozen):
+    """The values of ``hydra/launcher=slurm`` that say what each job asks Slurm for.
+
+    Args:
+        name: Name of the jobs, as squeue shows it.
+        partition: Partition, or several with commas; None is the cluster's default.
+        account: Account that the time is charged to; None is your default.
+        qos: Quality of service; None is that of the account or partition.
+        timeout_min: Time limit of a job, in minutes.
+        cpus_per_task: CPU cores of a job; None is the cluster's default, mostly one.
+        gpus_per_node: GPUs of a job, or TYPE:NUMBER; None is none.
+        gres: Generic resources in place of gpus_per_node, such as gpu:a100:1; None is none.
+        mem_gb: Memory of a job, in GB; None is the cluster's default.
+        constraint: Features that the node must have, such as a100; None is any node.
+        exclude: Nodes not to use, with commas; None excludes none.
+        nodelist: Nodes that a job must have, with commas; None is any.
+        comment: Comment that Slurm keeps with the jobs; None is none.
+        setup: Lines of the batch script before the job, such as ["module load cuda"]; None is none.
+        additional_parameters: Any other option of sbatch by its long name, such as
+            {mail-type: END}.
+        signal_delay_s: How long before the time limit cells save their states, in seconds.
+        max_num_timeout: How often a job that ran into its time limit is queued again.
+    """
+
+    name: _Word = "samsweep"
+    partition: _Word | None = None
+    account: _Word | None = None
+    qos: _Word | None = None
+    timeout_min: Count = 60
+    cpus_per_task: Count | None = None
+    gpus_per_node: _Word | None = None
+    gres: _Word | None = None
+    mem_gb: Count | None = None
+    constraint: _Word | None = None
+    exclude: _Word | None = None
+    nodelist: _Word | None = None
+    comment: _Word | None = None
+    setup: Annotated[tuple[str, ...], Listed] | None = None
+    additional_parameters: Mapping[str, Any] = {}
+    signal_delay_s: NonNegativeInt = 120
+    max_num_timeout: NonNegativeInt = 10
 
 
 @dataclass(frozen=True, kw_only=True)

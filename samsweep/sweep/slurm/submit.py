@@ -17,7 +17,7 @@ from samsweep.sweep.local.process import call
 from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.manifest import Launcher, launched, study_folder
 from samsweep.sweep.plan import Plan, PlannedCell
-from samsweep.sweep.slurm.arrays import Array, ArraySettings, arrays_of
+from samsweep.sweep.slurm.arrays import Array, ArraySettings, SubmissionSettings, arrays_of
 from samsweep.sweep.slurm.job import CellJob
 from samsweep.sweep.slurm.queue import queued_jobs
 from samsweep.sweep.slurm.scheduler import describe_job_ids, max_array_size
@@ -63,6 +63,7 @@ class SlurmRunner:
         #: What submitit and sbatch are given.
         self.params = params
         _check_keys(params, self.arrays.per_model)
+        _check_values(params, self.arrays.per_model)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -235,6 +236,27 @@ def _check_keys(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, 
             problems.append(unknown_name(f"{where}.{model}", key, valid))
     if problems:
         raise ConfigError(*sorted(problems))
+
+
+def _check_values(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse values that cannot be, of the keys that have a meaning here; submitit has more.
+
+    Raises:
+        ConfigError: With a sentence for each.
+    """
+    keys = SubmissionSettings.model_fields.keys()
+    problems: list[str] = []
+    for where, values in {
+        "": params,
+        **{f"per_model.{m}.": v for m, v in per_model.items()},
+    }.items():
+        known = {key: value for key, value in values.items() if key in keys}
+        try:
+            SubmissionSettings.parse(known, prefix=f"hydra.launcher.{where}")
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
 
 
 @contextmanager

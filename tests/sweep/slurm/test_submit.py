@@ -10,7 +10,7 @@ from helpers import compose_run
 from omegaconf import OmegaConf
 
 from hydra_plugins.samsweep_slurm import SlurmLauncher
-from samsweep.config import ConfigError, conf_dir
+from samsweep.config import ConfigError, conf_dir, described
 from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder
 from samsweep.sweep.estimate import Prepared
@@ -18,6 +18,7 @@ from samsweep.sweep.manifest import launch_folders
 from samsweep.sweep.plan import Point, plan_sweep
 from samsweep.sweep.slurm import queue, submit
 from samsweep.sweep.slurm import scheduler as slurm
+from samsweep.sweep.slurm.arrays import ArraySettings, SubmissionSettings
 from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
 from samsweep.sweep.slurm.submit import SlurmRunner
 
@@ -310,6 +311,14 @@ def test_what_sbatch_refuses_is_one_sentence(cluster, tmp_path):
         ({"cells_per_job": 0}, r"hydra\.launcher\.cells_per_job"),
         ({"max_parallel": 0}, r"hydra\.launcher\.max_parallel"),
         ({"workers": 0}, r"hydra\.launcher\.workers"),
+        ({"timeout_min": "1h"}, r"hydra\.launcher\.timeout_min=1h: should be a valid integer"),
+        ({"account": [1]}, r"hydra\.launcher\.account=\[1\]: should be a valid string"),
+        ({"mem_gb": 0}, r"hydra\.launcher\.mem_gb=0: should be greater"),
+        ({"signal_delay_s": -1}, r"hydra\.launcher\.signal_delay_s=-1: should be greater"),
+        (
+            {"per_model": {"resnet8": {"mem_gb": 0}}},
+            r"hydra\.launcher\.per_model\.resnet8\.mem_gb=0: should be greater",
+        ),
     ],
 )
 def test_values_that_cannot_be_are_refused(changes, problem):
@@ -334,6 +343,18 @@ def test_values_that_cannot_be_are_refused(changes, problem):
 def test_what_does_not_exist_is_refused(changes, problem):
     with pytest.raises(ConfigError, match=problem):
         runner(**changes)
+
+
+def test_every_key_of_the_option_has_a_meaning_and_its_default():
+    option = OmegaConf.to_container(OmegaConf.load(conf_dir() / "hydra/launcher/slurm.yaml"))
+    for schema in (ArraySettings, SubmissionSettings):
+        for key in described(schema):
+            assert key.meaning and option.pop(key.name) == key.default, key.name
+    assert option.keys() == {"_target_", "workers", "cells_per_gpu", "detach", "on_code_change"}
+
+
+def test_a_name_may_be_a_number():
+    assert runner(account=4711, gpus_per_node="a100:2").params["account"] == 4711
 
 
 def test_hydra_makes_the_runner_from_its_own_containers():
