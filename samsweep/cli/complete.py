@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from samsweep.cli.main import COMMANDS
 from samsweep.cli.overrides import config_dir_of, options_of
 from samsweep.config import Key, Options, described
-from samsweep.records.store import study_names
+from samsweep.records.store import cell_folders, study_names
 
 #: What a shell evaluates, by its name. Bash splits words at = and : and completes the last part.
 SCRIPTS = {
@@ -35,8 +35,13 @@ _FLAGS = {
     "tables": ("--help",),
     "report": ("--help",),
 }
-#: Keys beside those of conf/config.yaml.
-_HYDRA = ("+experiment", "hydra/launcher", "hydra/sweeper")
+#: Options of status that the start of a cell's id may follow.
+_TAKING_CELLS = ("--logs", "--cancel", "--retry")
+#: Groups of conf/ beside the keys of a command.
+_HYDRA = {
+    "run": ("+experiment", "hydra/launcher", "hydra/sweeper"),
+    "measure": ("hydra/launcher",),
+}
 
 
 def completions(line: str) -> list[str]:
@@ -52,18 +57,20 @@ def completions(line: str) -> list[str]:
     command = words[0]
     if command not in COMMANDS:
         return []
-    if word.startswith("-"):
+    if words[-1] in _TAKING_CELLS and not word.startswith("-") and "=" not in word:
+        return _starting_with(word, _cells(words))
+    if word.startswith("-") and "=" not in word:
         return _starting_with(word, _FLAGS[command])
     keys = {key.name: key for key in _keys(command)}
     key, equals, value = word.partition("=")
     if not equals:
-        found = [name for name in (*keys, *_HYDRA) if name.startswith(word)]
+        found = [name for name in (*keys, *_HYDRA.get(command, ())) if name.startswith(word)]
         # Values of a group once its name is written out.
         deep = "." in word
         return [f"{name}=" for name in found if deep or "." not in name]
     # Of several values the last is completed.
     first, comma, last = value.rpartition(",")
-    choices = _values(key, keys, words)
+    choices = _values(command, key, keys, words)
     return [f"{key}={first}{comma}{found}" for found in _starting_with(last, choices)]
 
 
@@ -80,12 +87,39 @@ def _keys(command: str) -> Iterable[Key]:
         from samsweep.cli.tables import TablesOptions
 
         return described(TablesOptions)
+    if command == "measure":
+        from samsweep.cli.measure_keys import PATH, filters, measured_settings
+
+        path = (key for key in described(Options) if key.name == PATH)
+        return (*filters(), *path, *measured_settings())
     return described(Options)
 
 
-def _values(name: str, keys: dict[str, Key], words: list[str]) -> Iterable[str]:
+def _values(command: str, name: str, keys: Mapping[str, Key], words: list[str]) -> Iterable[str]:
     if name == "study":
-        roots = [word.partition("=")[2] for word in words if word.startswith("root=")]
-        return study_names(Path(roots[-1] if roots else "multirun"))
+        return study_names(_root(words))
+    if command == "status" and f"--{name.removeprefix('--')}" in _TAKING_CELLS:
+        return _cells(words)
+    if name == "reference" and name in keys:
+        from samsweep.cli.tables import reference_names
+
+        return (*reference_names(), *keys[name].choices)
+    if name not in keys and name not in _HYDRA.get(command, ()):
+        return ()
     group = name.removeprefix("+")
     return options_of(group, config_dir_of(words)) or (keys[name].choices if name in keys else ())
+
+
+def _root(words: list[str]) -> Path:
+    return Path(_last("root", words) or "multirun")
+
+
+def _cells(words: list[str]) -> list[str]:
+    study = _last("study", words) or "default"
+    return [folder.path.name for folder in cell_folders(_root(words) / study)]
+
+
+def _last(key: str, words: list[str]) -> str:
+    """The value that a command line gives to a key; empty if none."""
+    given = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    return given[-1] if given else ""

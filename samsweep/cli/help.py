@@ -13,7 +13,7 @@ from samsweep.config import Key, Options, described
 from samsweep.config.arguments import help_of_keys
 from samsweep.hydra_config import composition
 from samsweep.sweep.local.slots import PoolSettings
-from samsweep.sweep.slurm.arrays import ArraySettings
+from samsweep.sweep.slurm.arrays import ArraySettings, SubmissionSettings
 
 _RUN = """\
 usage: samsweep run [-m] [KEY=VALUE ...] [--config-dir FOLDER]
@@ -33,15 +33,18 @@ Each key stands with its default, that of the options given beside --help:
 
 def help_of_run(arguments: Sequence[str]) -> str:
     """The help of ``samsweep run``, with the values that the overrides choose."""
-    return "\n".join([_RUN, *help_of_options(list(described(Options)), arguments)])
+    return "\n".join([_RUN, *help_of_options(list(described(Options)), arguments, presets=True)])
 
 
-def help_of_options(keys: Sequence[Key], arguments: Sequence[str]) -> Iterator[str]:
+def help_of_options(
+    keys: Sequence[Key], arguments: Sequence[str], *, presets: bool
+) -> Iterator[str]:
     """The groups and values of ``conf/`` with their defaults, and those of the launcher.
 
     Args:
         keys: Of :class:`~samsweep.config.Options`.
         arguments: The command line.
+        presets: Whether the command takes ``+experiment=``.
     """
     overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
     config_dir = config_dir_of(arguments)
@@ -52,10 +55,10 @@ def help_of_options(keys: Sequence[Key], arguments: Sequence[str]) -> Iterator[s
         for key in groups:
             group = replace(key, values=", ".join(options_of(key.name, config_dir)))
             yield help_of_keys([group], {key.name: chosen[key.name]})
-        if len(groups) > 1:
-            presets = ", ".join(options_of("experiment", config_dir))
+        if presets:
+            values = ", ".join(options_of("experiment", config_dir))
             meaning = "A preset: options, values and a grid."
-            yield help_of_keys([Key(name="+experiment", values=presets, meaning=meaning)])
+            yield help_of_keys([Key(name="+experiment", values=values, meaning=meaning)])
         sections = {key.name.partition(".")[0] for key in keys if "." in key.name}
         yield "\nValues, KEY=VALUE:\n"
         yield _help_of((k for k in keys if "." not in k.name and k.name not in sections), config)
@@ -78,7 +81,7 @@ def _leaves(keys: Sequence[Key]) -> list[Key]:
 def _keys_of_launcher(config: DictConfig) -> Iterator[Key]:
     known = {
         key.name: key
-        for schema in (PoolSettings, ArraySettings)
+        for schema in (PoolSettings, ArraySettings, SubmissionSettings)
         for key in described(schema, "hydra.launcher.")
     }
     for name in config.hydra.launcher:

@@ -17,6 +17,11 @@ COMMANDS = {
     "report": "write the tables, figures and one report.html of a study",
 }
 
+#: Flags of words that print something in place of the command.
+_PRINTING = frozenset(
+    "-h --help -c --cfg -i --info -sc --shell-completion --hydra-help --version".split()
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first word names.
@@ -63,20 +68,25 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    if command == "run" and _sweeps(arguments):
-        print("planning ...", file=sys.stderr, flush=True)
+    at_once = _said_at_once(command, arguments)
+    if at_once is not None:
+        print(at_once, file=sys.stderr, flush=True)
     # As `python -m samsweep.COMMAND` has it: what Hydra reads, and what records call the command.
     sys.argv = [str(Path(__file__).parents[1] / f"{command}.py"), *arguments]
     return int(importlib.import_module(f"samsweep.cli.{command}").main(list(arguments)) or 0)
 
 
-def _sweeps(arguments: Sequence[str]) -> bool:
-    """Whether a command trains a grid, rather than print something."""
-    prints = ("-h", "--help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion")
+def _said_at_once(command: str, arguments: Sequence[str]) -> str | None:
+    """What a command does in its first seconds; None if it is quick, says so itself, or prints."""
     asked = {word.partition("=")[0] for word in arguments}
-    return not asked.isdisjoint(("-m", "--multirun", "+experiment")) and asked.isdisjoint(
-        (*prints, "--hydra-help")
-    )
+    if not asked.isdisjoint(_PRINTING):
+        return None
+    if command == "measure":
+        return "selecting cells ..."
+    if command == "run":
+        grid = not asked.isdisjoint(("-m", "--multirun", "+experiment"))
+        return "planning ..." if grid or "hydra.mode=MULTIRUN" in arguments else "preparing ..."
+    return None
 
 
 def _usage() -> str:

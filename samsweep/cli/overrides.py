@@ -35,7 +35,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if name in _FLAGS:
             flags.append(word)
             takes_word = name in _WITH_VALUE or (
-                name in ("-i", "--info") and "=" not in "".join(words[:1])
+                name in ("-i", "--info") and "".join(words[:1]) in _INFO
             )
             if takes_word and not equals and words:
                 flags.append(words.pop(0))

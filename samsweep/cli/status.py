@@ -70,7 +70,8 @@ class StatusOptions(Frozen):
     Args:
         study: Name of the study.
         root: Folder of the studies.
-        watch: Whether to look again every two seconds, from before the study is there; --watch.
+        watch: Refresh every two seconds until Ctrl-C; waits for a study that does not exist yet.
+            Also --watch.
         failed: Whether to print the tracebacks of failed cells; --failed.
         logs: Cell whose log to print; --logs CELL.
         cancel: Cell to stop at its next step, or all that run; --cancel, --cancel CELL.

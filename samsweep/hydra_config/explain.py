@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from samsweep.config import (
@@ -45,7 +45,7 @@ def explain(error: BaseException, arguments: Sequence[str] = ()) -> str:
     overrides = _parsed(arguments)
     for link in chain:
         if isinstance(link, ConfigAttributeError | ConfigKeyError) and link.full_key:
-            return _nothing_to_replace(str(link.full_key), overrides)
+            return _nothing_to_replace(str(link.full_key), link, overrides)
     sweeps = not {"-m", "--multirun"}.isdisjoint(arguments) or any(
         override.key_or_group in ("experiment", "hydra.mode") for override in overrides
     )
@@ -70,7 +70,9 @@ def _parsed(arguments: Iterable[str]) -> list[Override]:
     return OverridesParser.create().parse_overrides(words)
 
 
-def _nothing_to_replace(key: str, overrides: Iterable[Override]) -> str:
+def _nothing_to_replace(
+    key: str, error: OmegaConfBaseException, overrides: Iterable[Override]
+) -> str:
     """A key that is unknown, or that the chosen options do not have."""
     if any(key.startswith(f"{override.key_or_group}.") for override in overrides):
         return f"{key} is not there to be replaced: write +{key}=VALUE."
@@ -78,15 +80,15 @@ def _nothing_to_replace(key: str, overrides: Iterable[Override]) -> str:
     if key in valid:
         return f"{key} is not among the chosen options' own values: write +{key}=VALUE."
     if key.startswith("hydra.launcher."):
-        valid = sorted(_launcher_keys())
+        valid = _keys_beside(key, error)
     return unknown_name("key", key, valid)
 
 
-def _launcher_keys() -> set[str]:
-    """What can be set of the launchers that conf/ describes."""
-    files = (conf_dir() / "hydra/launcher").glob("*.yaml")
-    keys = {str(key) for file in files for key in OmegaConf.load(file)}
-    return {f"hydra.launcher.{key}" for key in keys - {"_target_", "defaults"}}
+def _keys_beside(key: str, error: OmegaConfBaseException) -> list[str]:
+    """The keys that are where the dotted ``key`` is not, such as those of the chosen launcher."""
+    parent = error.parent_node
+    names = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+    return [f"{key.rpartition('.')[0]}.{name}" for name in names if not name.startswith("_")]
 
 
 def _refused_by_hydra(overrides: Iterable[Override], *, sweeps: bool) -> Iterator[str]:

@@ -34,6 +34,6 @@ def refused(here, tmp_path, monkeypatch, capsys):
         assert ended.value.code == 2
         told = capsys.readouterr().err
         assert "Traceback" not in told
-        return told.removeprefix("planning ...\n")
+        return told.removeprefix("planning ...\n").removeprefix("preparing ...\n")
 
     return refused

@@ -1,9 +1,11 @@
 """The command ``samsweep``: its five commands, their help, their words and tab completion."""
 
+import importlib
 import shutil
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from helpers import run
@@ -45,6 +47,9 @@ def test_flags_may_stand_anywhere():
     )
     assert flags == ["-m", "--config-dir", "mine", "--cfg=job"]
     assert overrides == ["a=1", "b=2", "~c"]
+    assert split_overrides(["--info", "defaults", "a=1"]) == (["--info", "defaults"], ["a=1"])
+    with pytest.raises(ConfigError, match="study=demo"):
+        split_overrides(["--info", "demo"])
 
 
 @pytest.mark.parametrize("command", ["tables", "report"])
@@ -53,6 +58,35 @@ def test_tables_take_the_same_style_of_argument(capsys, command):
     assert "study=demo" in capsys.readouterr().err
     assert main([command, "refrence=empirical_sam"]) == 2
     assert "did you mean 'reference'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("run -m opt=sgd,sam", "planning ...\n"),
+        ("run +experiment=demo", "planning ...\n"),
+        ("run hydra.mode=MULTIRUN", "planning ...\n"),
+        ("run opt=sam", "preparing ...\n"),
+        ("measure study=demo", "selecting cells ...\n"),
+        ("run --help", ""),
+        ("run -m --cfg=job", ""),
+        ("run --info defaults", ""),
+        ("measure -h", ""),
+    ],
+)
+def test_a_command_says_at_once_what_it_does_unless_it_prints(monkeypatch, capsys, line, said):
+    command, *arguments = line.split()
+    told = []
+    module = types.SimpleNamespace(main=lambda _: told.append(capsys.readouterr().err))
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(importlib, "import_module", lambda _: module)
+    assert main([command, *arguments]) == 0
+    assert told == [said]
+
+
+def test_tables_say_at_once_what_they_read(tmp_path, capsys):
+    assert main(["report", "study=demo", f"root={tmp_path}"]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == "reading study demo ..."
 
 
 def test_a_sweep_says_so_at_once(tmp_path):
@@ -101,6 +135,30 @@ def test_help_of_the_others_explains_every_key(capsys, command):
         assert f"  {key.name}=" in told
 
 
+def test_help_of_report_is_its_own(capsys):
+    main(["report", "--help"])
+    told = capsys.readouterr().out
+    assert told.startswith("usage: samsweep report ") and "report.html that holds all" in told
+    assert "  report=true " in told and "  quiet=true " in told
+    main(["tables", "--help"])
+    told = capsys.readouterr().out
+    assert "  report=false " in told and "  quiet=false " in told
+
+
+def test_help_explains_what_a_slurm_job_asks_for(tmp_path):
+    told = run(tmp_path, "run", "hydra/launcher=slurm", "--help", module="samsweep").stdout
+    assert (
+        "  hydra.launcher.timeout_min=60  integer >= 1\n      Time limit of a job, in minutes."
+        in told
+    )
+    assert "man sbatch" not in told
+
+
+def test_help_of_measure_lists_what_it_takes(tmp_path):
+    told = run(tmp_path, "measure", "--help", module="samsweep").stdout
+    assert "  sharpness=" in told and "+experiment" not in told and "epochs=" in told
+
+
 # ------------------------------------------------------------------ tab completion
 
 
@@ -108,6 +166,7 @@ def test_help_of_the_others_explains_every_key(capsys, command):
 def studies(tmp_path, monkeypatch):
     for name in ("demo", "digits"):
         (tmp_path / "multirun" / name / "cells").mkdir(parents=True)
+    (tmp_path / "multirun/demo/cells/resnet8-sam").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -128,6 +187,20 @@ def studies(tmp_path, monkeypatch):
         ("samsweep status --re", ["--retry"]),
         ("samsweep tables study=di", ["study=digits"]),
         ("samsweep report quiet=f", ["quiet=false"]),
+        ("samsweep tables reference=emp", ["reference=empirical_sam"]),
+        ("samsweep tables +", []),
+        ("samsweep status hydra", []),
+        ("samsweep measure +", []),
+        ("samsweep measure hydra", ["hydra/launcher="]),
+        ("samsweep measure keep", []),
+        ("samsweep measure rh", ["rho="]),
+        ("samsweep measure dataset.p", ["dataset.path="]),
+        ("samsweep measure sharpness=to", ["sharpness=top5"]),
+        ("samsweep status study=demo --logs r", ["resnet8-sam"]),
+        ("samsweep status --retry= study=demo --cancel=r", ["--cancel=resnet8-sam"]),
+        ("samsweep status study=demo retry=", ["retry=resnet8-sam"]),
+        ("samsweep status --cancel study=d", ["study=demo", "study=digits"]),
+        ("samsweep status --logs r", []),
         ("samsweep nothing o", []),
     ],
 )

@@ -209,7 +209,9 @@ def test_private_settings_from_a_folder_of_ones_own(trained):
         (["study=demo", "sharpness=top6"], "sharpness 'top6' is unknown: did you mean 'top5'?"),
         (["study=demo", "sharpness.max_hvp=3"], "did you mean 'sharpness.max_hvps'?"),
         (["study=demo", "sharpness.max_hvps=0"], "sharpness.max_hvps=0: should be greater"),
-        (["study=demo", "sharpness=none"], "Nothing is asked for that could be measured"),
+        (["study=demo", "sharpness=none"], "sharpness=none measures nothing: choose one of "),
+        (["study=s1", "study=s2"], "study=s1 study=s2: give study once"),
+        (["rho=0.1", "rho=0.2"], "rho=0.1 rho=0.2: give rho once, several values with commas."),
         (["study=demo,other"], "study=demo,other: give one value for all cells."),
         (
             ["study=demo", "keep_checkpoints=true"],
@@ -243,8 +245,9 @@ def test_what_cannot_be_measured_ends_in_one_sentence(
 def test_a_refusal_of_the_command_is_all_that_it_prints(swept):
     done = command(swept, "study=demo", "device=cuda:99", check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("device=cuda:99: this machine has")
-    assert len(done.stderr.splitlines()) == 1 and done.stdout == ""
+    selecting, *told = done.stderr.splitlines()
+    assert selecting == "selecting cells ..." and done.stdout == ""
+    assert len(told) == 1 and told[0].startswith("device=cuda:99: this machine has")
 
 
 def test_help_tells_what_can_be_chosen(tmp_path):

@@ -48,6 +48,15 @@ from safetensors.torch import load_file
         (["-m", "+experiment=demo,accuracy"], "each preset brings a grid of its own"),
         (["-m", "hydra.launcher.wokers=2"], "did you mean 'hydra.launcher.workers'?"),
         (
+            ["-m", "hydra.launcher.nope=2"],
+            "choose one of hydra.launcher.cells_per_gpu, hydra.launcher.gpus, "
+            "hydra.launcher.workers.",
+        ),
+        (
+            ["-m", "hydra/launcher=slurm", "hydra.launcher.parition=2"],
+            "did you mean 'hydra.launcher.partition'?",
+        ),
+        (
             ["-m", "hydra/launcher=slurm", "hydra.launcher.per_model={resnet8: {mem_gb: 1}}"],
             "hydra.launcher.per_model.resnet8 is not there to be replaced: write +hydra.launcher",
         ),
@@ -66,7 +75,7 @@ def test_what_cannot_run_ends_in_one_sentence_and_leaves_nothing(
 def test_a_refusal_of_the_command_is_its_exit_status_and_all_that_it_prints(tmp_path):
     done = run(tmp_path, "opt=smm", check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("opt 'smm' is unknown: did you mean 'sam'?")
+    assert done.stderr.startswith("preparing ...\nopt 'smm' is unknown: did you mean 'sam'?")
 
 
 def test_a_sweep_tells_every_problem_once(refused):
