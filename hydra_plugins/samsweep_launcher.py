@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from samsweep.hydra_config.launcher import PlanLauncher
-from samsweep.sweep.local.launcher import LocalRunner
+from samsweep.sweep.local.runner import LocalRunner
 from samsweep.sweep.local.slots import PoolSettings
 
 

@@ -44,7 +44,7 @@ PRELOADED = (
     "samsweep.cli.errors",
     "samsweep.hydra_config",
     "samsweep.models.resnet",
-    "samsweep.sweep.local.launcher",
+    "samsweep.sweep.local.runner",
     "samsweep.training.worker",
     "tabulate",
 )

@@ -15,6 +15,7 @@ import pandas as pd
 
 from multirun_analysis.wording.numbers import number
 from samsweep.config import CORNERS, OptOptions
+from samsweep.system.text import counted
 
 Values = Mapping[Any, Any]
 Phrase = Callable[[Values], str]
@@ -164,7 +165,7 @@ def setting_text(value: Any) -> str:
 
 _RECIPE_CORE: tuple[Phrase, ...] = (
     lambda recipe: recipe["dataset"],
-    lambda recipe: f"{recipe['epochs']} epochs",
+    lambda recipe: counted(recipe["epochs"], "epoch"),
     lambda recipe: f"batch {recipe['batch_size']}",
     lambda recipe: f"{recipe['base'].upper()} lr {number(recipe['lr'])}",
     lambda recipe: "" if pd.isna(recipe["momentum"]) else f"momentum {number(recipe['momentum'])}",

@@ -129,12 +129,12 @@ def _answer(study: Path, options: StatusOptions) -> int:
     elif options.retry is not None:
         return _retry(study, options.retry)
     else:
-        cells = read_status(study, complain=_complain)
+        cells = read_status(study, warn=_warn)
         console().print(status_table(cells, f"study {study.name}"))
     return 0
 
 
-def _complain(text: str) -> None:
+def _warn(text: str) -> None:
     print(text, file=sys.stderr)
 
 

@@ -144,6 +144,9 @@ def sentence(schema: type[BaseModel], detail: ErrorDetails, prefix: str = "") ->
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
     if detail["type"] == "string_pattern_mismatch":
         message = f"should be {PATTERNS[detail['ctx']['pattern']]}"
+    if isinstance(detail["input"], Mapping):
+        # Of several keys together, which the message names.
+        return f"{prefix}{path}: {message}." if path else f"{message}."
     return f"{key}={_shown(detail['input'])}: {message}."
 
 

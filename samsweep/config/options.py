@@ -160,10 +160,10 @@ class Confirmatory(Frozen):
     """The tests that a study names beforehand: every combination of these.
 
     Args:
-        outcomes: List of what is compared.
-        granularities: List of granularities of direction and magnitude.
-        rhos: List of radii.
-        effects: List of contrasts.
+        outcomes: Outcomes of the confirmatory tests.
+        granularities: Granularities of the confirmatory tests.
+        rhos: Radii of the confirmatory tests.
+        effects: Contrasts of the confirmatory tests.
     """
 
     outcomes: Annotated[tuple[OutcomeName, ...], Listed, EachOnce]
@@ -200,9 +200,9 @@ class Options(Frozen):
         study: Folder of the cells, ``multirun/<study>/cells``.
         seed: Of initialisation, batch order, augmentation and label noise.
         rho: Radius of the perturbation, as a norm of all parameters; ``sgd`` does not use it.
-        granularity: Direction and magnitude of what: signs and absolute values of elements, or
-            unit vectors and norms of each tensor or of the whole gradient; ``samdirection``,
-            ``sammagnitude`` and ``hybrid`` use it.
+        granularity: What direction and magnitude are taken of: of each ``element`` (sign and
+            absolute value), of each ``tensor`` or of the ``global`` gradient (unit vector and
+            norm); ``samdirection``, ``sammagnitude`` and ``hybrid`` use it.
         base: The torch optimizer that takes the step.
         lr: Peak learning rate; by default the data set's.
         momentum: Of the base optimizer; by default the data set's.
@@ -214,7 +214,7 @@ class Options(Frozen):
             set's.
         precision: Of the forward and backward passes: ``bfloat16`` is autocast; weights stay
             float32.
-        device: Where a cell trains; ``auto`` is a GPU if there is one.
+        device: Where a cell runs; ``auto`` is a GPU if there is one.
         num_threads: CPU threads of one operation; null is all cores, in a sweep a share of them.
         compile: Whether torch.compile makes one graph of both passes.
         cuda_graphs: Whether the kernels of a step on a GPU are recorded and launched at once: the

@@ -172,12 +172,12 @@ def _flat(by_class: dict[str, list[str]]) -> tuple[str, ...]:
 
 def _fingerprint(root: Path, files: tuple[str, ...]) -> str:
     """16 hex digits over the sorted (relative path, content hash) pairs."""
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in sorted(files):
         content = hashlib.sha256(_read_bytes(root / file)).digest()
         # A path cannot hold a zero byte and a digest has a fixed length: no two lists collide.
-        whole.update(os.fsencode(file) + b"\0" + content)
-    return whole.hexdigest()[:16]
+        digest.update(os.fsencode(file) + b"\0" + content)
+    return digest.hexdigest()[:16]
 
 
 def _read_bytes(path: Path) -> bytes:

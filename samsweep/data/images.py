@@ -149,15 +149,15 @@ def _pixel_counts(channel: Tensor) -> Tensor:
     return counts
 
 
-def partition(whole: Split, sizes: list[int]) -> list[Split]:
+def partition(split: Split, sizes: list[int]) -> list[Split]:
     """Cut a data set into disjoint splits, in the order of :func:`fixed_permutation`.
 
     Args:
-        whole: All N images.
+        split: All N images.
         sizes: Number of images of each split; they sum to N.
     """
-    parts = torch.split(fixed_permutation(len(whole)), sizes)
-    return [Split(images=whole.images[part], labels=whole.labels[part]) for part in parts]
+    parts = torch.split(fixed_permutation(len(split)), sizes)
+    return [Split(images=split.images[part], labels=split.labels[part]) for part in parts]
 
 
 def fixed_permutation(num_images: int) -> Tensor:

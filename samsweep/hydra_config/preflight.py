@@ -15,7 +15,7 @@ from samsweep.config import (
 from samsweep.hydra_config.convert import to_run_config
 from samsweep.hydra_config.explain import explain
 from samsweep.records.store import CellFolder, RecordError
-from samsweep.sweep.local.launcher import prepare
+from samsweep.sweep.local.runner import prepare
 from samsweep.sweep.plan import Point, plan_sweep
 from samsweep.sweep.plan_table import print_plan
 

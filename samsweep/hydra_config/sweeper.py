@@ -11,7 +11,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher as HydraLauncher
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from samsweep.config import ConfigError
@@ -19,8 +19,8 @@ from samsweep.hydra_config.compose import Composer
 from samsweep.hydra_config.launcher import PlanLauncher
 from samsweep.sweep.estimate import Prepared
 from samsweep.sweep.execute import Runner, execute
-from samsweep.sweep.local.launcher import prepare
-from samsweep.sweep.manifest import Launcher, launched, study_folder
+from samsweep.sweep.local.runner import prepare
+from samsweep.sweep.manifest import LauncherSettings, launched, study_folder
 from samsweep.sweep.plan import Plan, plan_sweep
 
 log = logging.getLogger(__name__)
@@ -106,24 +106,25 @@ class _OverridesRunner:
         fail_fast: Whether the first failure ends the sweep.
     """
 
-    def __init__(self, launcher: HydraLauncher, config: DictConfig, *, fail_fast: bool) -> None:
+    def __init__(self, launcher: Launcher, config: DictConfig, *, fail_fast: bool) -> None:
         self._launcher = launcher
         self._config = config
         self.fail_fast = fail_fast
 
     def prepare(self, plan: Plan, *, download: bool = True, estimate: bool = True) -> Prepared:
-        """See :func:`~samsweep.sweep.local.launcher.prepare`."""
+        """See :func:`~samsweep.sweep.local.runner.prepare`."""
         return prepare(plan, None, download=download, estimate=estimate)
 
-    def print_scripts(self, plan: Plan) -> None:
+    def scripts(self, plan: Plan) -> tuple[str, ...]:
         """There are none."""
+        return ()
 
     def run(self, plan: Plan, prepared: Prepared) -> bool:
         """Launch batch by batch."""
         name = self._config.hydra.runtime.choices["hydra/launcher"]
         settings = OmegaConf.to_container(self._config.hydra.launcher, resolve=True)
         index = 0
-        with launched(plan.to_do, Launcher(name=name, settings=settings)):
+        with launched(plan.to_do, LauncherSettings(name=name, settings=settings)):
             for batch in self._batches(plan):
                 results = self._launcher.launch(batch, initial_job_idx=index)
                 index += len(batch)

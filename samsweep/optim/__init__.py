@@ -15,7 +15,7 @@ from samsweep.optim.sgdhess import OutputOf, SGDHess
 
 # what they are composed of
 from samsweep.optim.ascent import Ascent, adaptive, named_weights, perturbed, plain
-from samsweep.optim.frozen_batchnorm import frozen_batchnorm
+from samsweep.optim.frozen_batch_norms import frozen_batchnorm
 from samsweep.optim.combine import combine
 
 # from a configuration

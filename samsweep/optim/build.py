@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from samsweep.config import RecipeConfig, Variant
 from samsweep.optim.ascent import Ascent, adaptive, named_weights, plain
 from samsweep.optim.base import ClosureOptimizer, GradientDescent
-from samsweep.optim.frozen_batchnorm import frozen_batchnorm
+from samsweep.optim.frozen_batch_norms import frozen_batchnorm
 from samsweep.optim.sam import SAM
 from samsweep.optim.sgdhess import OutputOf, SGDHess
 

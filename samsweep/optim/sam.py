@@ -41,7 +41,7 @@ class SAM(ClosureOptimizer):
         ascent: How to climb; :func:`~samsweep.optim.ascent.plain` or
             :func:`~samsweep.optim.ascent.adaptive`.
         second_pass: A reusable context manager around the second pass. With batch norm use
-            :class:`~samsweep.optim.frozen_batchnorm.frozen_batchnorm`, so that running statistics
+            :class:`~samsweep.optim.frozen_batch_norms.frozen_batchnorm`, so that running statistics
             move once per step.
         keep_strides: Whether both passes see weights of the same strides, as compiled passes must;
             see :func:`~samsweep.optim.ascent.perturbed`.

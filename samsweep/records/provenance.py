@@ -87,10 +87,10 @@ def git_state() -> tuple[str | None, bool | None]:
 def code_fingerprint() -> str:
     """16 hex digits over samsweep's source files, which git may not know of."""
     source = Path(samsweep.__file__).parent
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in sorted(source.rglob("*.py")):
-        whole.update(str(file.relative_to(source)).encode() + b"\0" + file.read_bytes() + b"\0")
-    return whole.hexdigest()[:16]
+        digest.update(str(file.relative_to(source)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -227,7 +227,7 @@ class Record(_Part):
 
     @property
     def seconds(self) -> float:
-        """Time spent on it by all attempts that ended in an orderly way."""
+        """Time spent on it by all attempts that ended cleanly."""
         return sum(attempt.seconds or 0.0 for attempt in self.attempts)
 
 

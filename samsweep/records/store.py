@@ -117,7 +117,7 @@ class CellFolder:
         """What the cell's processes logged."""
         return self.path / "run.log"
 
-    def remove_debris(self) -> None:
+    def remove_temporary_files(self) -> None:
         """Delete what a killed writer left behind; only under the cell's lock."""
         for file in self.path.glob(f".*{_TEMPORARY}"):
             file.unlink()
@@ -185,7 +185,7 @@ def find_study(root: Path, name: str) -> Path:
         raise ConfigError(
             unknown_name("study", name, names)
             if names
-            else f"There is no study in {root}/: train some cells with python -m samsweep.run."
+            else f"There is no study in {root}/: train some cells with samsweep run."
         )
     return root / name
 

@@ -8,7 +8,7 @@ from samsweep.sharpness.density import SpectralDensity, spectral_density
 from samsweep.sharpness.eigenvalues import Eigenvalues, lambda_max, top_eigenvalues
 from samsweep.sharpness.empirical_sam import EmpiricalSam, empirical_sam
 from samsweep.sharpness.estimate import Estimate
-from samsweep.sharpness.batchnorm_folding import Folding, find_folding
+from samsweep.sharpness.batch_norm_folding import Folding, find_folding
 from samsweep.sharpness.hvp import (
     HVP,
     HessianOperator,

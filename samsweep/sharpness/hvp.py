@@ -3,7 +3,7 @@
 A product can be computed by three methods, all of which give the same: :func:`double_backward`, the
 plain one that works for every model; :func:`forward_over_reverse`, which keeps no graph of a graph
 and takes less memory and time; and a graph of the gradient that is kept from product to product.
-BatchNorm can be folded away in each of them (:mod:`samsweep.sharpness.batchnorm_folding`), and
+BatchNorm can be folded away in each of them (:mod:`samsweep.sharpness.batch_norm_folding`), and
 convolutions be differentiated twice in a quicker way in the first and the last
 (:mod:`samsweep.numerics.convolutions`).
 :class:`HessianOperator` chooses:
@@ -35,7 +35,7 @@ from torch.nn.functional import cross_entropy
 from samsweep.numerics import vectors
 from samsweep.numerics.convolutions import quick_convolutions
 from samsweep.numerics.vectors import Vector
-from samsweep.sharpness.batchnorm_folding import Folding, find_folding
+from samsweep.sharpness.batch_norm_folding import Folding, find_folding
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import NUM_TRIED, BatchLoss, MeanLoss, finite

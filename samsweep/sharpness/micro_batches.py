@@ -63,11 +63,11 @@ def shares_of(
         found = torch.autograd.grad(loss, taken, materialize_grads=True)
         return loss.item(), torch.cat([x.flatten(1).double() for x in found], dim=1)
 
-    loss, whole = slopes(labels)
+    loss, together = slopes(labels)
     if not math.isfinite(loss):
         return equal
     shares, total = [], 0.0
-    for k, (part, slope) in enumerate(zip(parts, torch.split(whole, size), strict=True)):
+    for k, (part, slope) in enumerate(zip(parts, torch.split(together, size), strict=True)):
         value, alone = slopes(part, k * size)
         # 0 / 0 is the mean over labels none of which counts.
         unused = math.isnan(value) and not slope.any()

@@ -56,7 +56,7 @@ def cancel_cell(folder: CellFolder) -> list[str]:
     """
     study, name = study_folder(folder), folder.key.cell_id
     queued = _queued(study).get(folder.key)
-    if queued is not None and len(queued.mates) == 1:
+    if queued is not None and len(queued.sharing) == 1:
         cancel_jobs([queued.job_id])
         return [f"{name}: job {queued.job_id} cancelled; {_SAVED}."]
     holder = _holder(folder.path)
@@ -66,7 +66,7 @@ def cancel_cell(folder: CellFolder) -> list[str]:
         if folder.key in launch.cells():
             return [f"{name} waits its turn in launch {launch.path.name}, run by {owner}."]
     if queued is not None:
-        others = counted(len(queued.mates) - 1, "other cell")
+        others = counted(len(queued.sharing) - 1, "other cell")
         return [f"{name} waits in job {queued.job_id} with {others}: scancel {queued.job_id}"]
     return []
 

@@ -93,7 +93,8 @@ class Display:
             completed=snapshot.step,
             latest=str(snapshot),
         )
-        if self._bars.disable and time.monotonic() - self._printed_at[cell] > _PLAIN_EVERY_S:
+        waited = time.monotonic() - self._printed_at[cell] > _PLAIN_EVERY_S
+        if self._bars.disable and (waited or snapshot.measuring is not None):
             self._printed_at[cell] = time.monotonic()
             self.print(str(snapshot), cell)
 

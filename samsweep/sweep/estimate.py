@@ -229,7 +229,7 @@ def _recent_records(root: Path) -> Iterable[Record]:
 
 
 def _epoch_seconds(attempt: Attempt, record: Record) -> float | None:
-    """Seconds of an epoch in an attempt that ended in an orderly way after at least one."""
+    """Seconds of an epoch in an attempt that ended cleanly after at least one."""
     if attempt.seconds is None or attempt.end_step is None or record.progress is None:
         return None
     epochs = (attempt.end_step - (attempt.start_step or 0)) / record.progress.steps_per_epoch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from samsweep.config import ConfigError
@@ -41,8 +41,8 @@ class Runner(Protocol):
         """
         ...
 
-    def print_scripts(self, plan: Plan) -> None:
-        """Print the batch scripts that would be submitted, if any."""
+    def scripts(self, plan: Plan) -> Iterable[str]:
+        """The batch scripts that would be submitted, if any."""
         ...
 
 
@@ -52,7 +52,7 @@ def execute(
     """Print the plan and, unless this is a dry run, run it.
 
     Args:
-        plan: What there is to do, perhaps nothing.
+        plan: The cells, of which perhaps none is left to run.
         runner: What runs it.
         dry_run: Whether to end with the plan.
         print_results: Prints the results, also after failures.
@@ -62,12 +62,14 @@ def execute(
     """
     if not (plan.to_do or plan.elsewhere):
         print_plan(plan)
-        print_results()
+        if not dry_run:
+            print_results()
         return
     prepared = runner.prepare(plan, download=not dry_run)
     print_plan(plan, prepared)
     if dry_run:
-        runner.print_scripts(plan)
+        for script in runner.scripts(plan):
+            print(script)
         return
     done = True
     try:
@@ -93,7 +95,7 @@ def _check_all_finished(plan: Plan) -> None:
         members = [cell for cell in unfinished if cell.key.study == study]
         log.error(
             "%s of study %s not finished: %s. What went wrong: "
-            "python -m samsweep.status study=%s --failed. The same command tries them again.",
+            "samsweep status study=%s --failed. The same command retries them.",
             counted(len(members), "cell"),
             study,
             describe_states(members),

@@ -36,7 +36,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Launcher(_Part):
+class LauncherSettings(_Part):
     """What started the cells.
 
     Args:
@@ -78,7 +78,7 @@ class Manifest(_Part):
     command: str
     git_commit: str | None
     git_dirty: bool | None
-    launcher: Launcher
+    launcher: LauncherSettings
     cells: dict[str, LaunchedCell]
 
 
@@ -170,7 +170,9 @@ def readable_manifests(study: Path) -> Iterator[Manifest]:
 
 
 @contextmanager
-def launched(cells: Sequence[PlannedCell], launcher: Launcher) -> Iterator[list[LaunchFolder]]:
+def launched(
+    cells: Sequence[PlannedCell], launcher: LauncherSettings
+) -> Iterator[list[LaunchFolder]]:
     """Register cells as planned and write the manifests; inside the block the launch is running.
 
     Args:
@@ -220,7 +222,7 @@ def _new_folder(launches: Path) -> LaunchFolder:
             return LaunchFolder(path)
 
 
-def _manifest(cells: Iterable[PlannedCell], launcher: Launcher) -> Manifest:
+def _manifest(cells: Iterable[PlannedCell], launcher: LauncherSettings) -> Manifest:
     commit, dirty = git_state()
     return Manifest(
         started=now(),

@@ -94,7 +94,10 @@ class PlannedCell:
             record = self.folder.read()
         except (RecordError, OSError) as error:
             return str(error)
-        return "has no record" if record is None else record.summary
+        if record is None:
+            return "has no record"
+        lacks = record.finished and self.is_unfinished_in(record)
+        return f"{record.summary}, not measured" if lacks else record.summary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from samsweep.config import RunConfig
 from samsweep.records.store import CellFolder
 from samsweep.sweep.execute import Runner
-from samsweep.sweep.local.launcher import LocalRunner
+from samsweep.sweep.local.runner import LocalRunner
 from samsweep.sweep.local.slots import PoolSettings
-from samsweep.sweep.manifest import Launcher, Manifest, readable_manifests
+from samsweep.sweep.manifest import LauncherSettings, Manifest, readable_manifests
 from samsweep.sweep.plan import Plan, Point, plan_sweep
 from samsweep.sweep.plan_table import print_plan
 from samsweep.sweep.slurm.submit import SlurmRunner
@@ -21,7 +21,7 @@ _RETRIED = ("local", "basic", "joblib", "slurm")
 
 def plan_retries(
     study: Path, folders: Iterable[CellFolder]
-) -> tuple[list[tuple[Launcher, Plan]], list[str]]:
+) -> tuple[list[tuple[LauncherSettings, Plan]], list[str]]:
     """Plan cells again, by the settings of the latest launch of each.
 
     Args:
@@ -32,7 +32,7 @@ def plan_retries(
         The plans, and a sentence for each cell that cannot be retried from here.
     """
     manifests = list(readable_manifests(study))
-    groups: dict[str, tuple[Launcher, list[Point]]] = {}
+    groups: dict[str, tuple[LauncherSettings, list[Point]]] = {}
     problems = []
     for folder in folders:
         cell_id = folder.key.cell_id
@@ -53,7 +53,7 @@ def plan_retries(
     return retries, problems
 
 
-def retry(launcher: Launcher, plan: Plan) -> None:
+def retry(launcher: LauncherSettings, plan: Plan) -> None:
     """Run cells again: on the cluster that they were submitted to, or in a pool here.
 
     Raises:
@@ -65,7 +65,7 @@ def retry(launcher: Launcher, plan: Plan) -> None:
     runner.run(plan, prepared)
 
 
-def _runner(launcher: Launcher) -> Runner:
+def _runner(launcher: LauncherSettings) -> Runner:
     """With the resources of the launch; a pool for a launcher of Hydra's that had as many workers.
 
     A retried Slurm launch waits for its jobs, whether or not the launch was detached.

@@ -60,10 +60,10 @@ class CellStatus:
     @property
     def reason(self) -> str:
         """What went wrong."""
-        told = [self.problem]
+        reasons = [self.problem]
         if self.record is not None:
-            told += [self.record.error, self.record.measuring_error]
-        return "\n".join(text for text in told if text)
+            reasons += [self.record.error, self.record.measuring_error]
+        return "\n".join(text for text in reasons if text)
 
     @property
     def epochs(self) -> str:
@@ -73,15 +73,15 @@ class CellStatus:
 
     @property
     def elapsed_s(self) -> float | None:
-        """Seconds of work: of all attempts that ended, and of the one that goes on."""
+        """Seconds of work: of all attempts that ended, and of the one that is running."""
         if self.record is None or self.attempt is None:
             return None
-        going_on = _seconds_since(self.attempt.started) if self.state == "running" else 0.0
-        return self.record.seconds + going_on
+        running = _seconds_since(self.attempt.started) if self.state == "running" else 0.0
+        return self.record.seconds + running
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds to go at the pace of the attempt that goes on; None until it ends an epoch."""
+        """Seconds to go at the pace of the running attempt; None until it ends an epoch."""
         if self.state != "running" or self.record is None or self.attempt is None:
             return None
         progress, start = self.record.progress, self.attempt.start_step
@@ -94,20 +94,18 @@ class CellStatus:
         return seconds / done * (progress.num_epochs - progress.epoch)
 
 
-def read_status(
-    study: Path, complain: Callable[[str], None] = lambda text: None
-) -> list[CellStatus]:
-    """Look at every cell of a study.
+def read_status(study: Path, warn: Callable[[str], None] = lambda text: None) -> list[CellStatus]:
+    """The state of every cell of a study.
 
     Args:
         study: ``multirun/<study>``.
-        complain: Takes the sentence that only records could be asked, if a cluster does not answer.
+        warn: Takes the sentence that only records could be asked, if a cluster does not answer.
     """
     try:
         queued = queued_cells(study)
     except SlurmUnavailable as error:
-        # A machine that cannot ask the cluster; the records speak.
-        complain(f"Slurm does not answer here ({error}): what follows is from the records alone.")
+        # This machine cannot ask the cluster; the states are those of the records.
+        warn(f"Slurm does not answer here ({error}): what follows is from the records alone.")
         queued = {}
     return [_cell_status(folder, queued.get(folder.key)) for folder in cell_folders(study)]
 
@@ -132,7 +130,7 @@ def _cell_status(folder: CellFolder, queued: QueuedCell | None) -> CellStatus:
 
 
 def _was_stopped_in(record: Record, queued: QueuedCell) -> bool:
-    """Whether a cell was stopped in a job that goes on with others: it will not be taken up there.
+    """Whether a cell was stopped in a job that runs others: that job will not resume it.
 
     If the whole job was stopped it is queued again, and waits.
     """

@@ -1,4 +1,4 @@
-"""Stopping in an orderly way: a signal ends the work at once, or at the next step boundary."""
+"""Stopping cleanly: a signal ends the work at once, or at the next step boundary."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def run_cell(
     try:
         with FolderLock(folder.path) as lock:
             _check_not_failed_since(folder, num_attempts)
-            folder.remove_debris()
+            folder.remove_temporary_files()
             writer = RecordWriter(folder, lock, folder.read() or Record.planned(config))
             work = work_left(config, writer.record)
             if work != "nothing":

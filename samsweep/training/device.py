@@ -1,4 +1,4 @@
-"""The device a cell runs on, and what makes it repeat itself exactly."""
+"""The device a cell runs on, and what makes it deterministic."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_compiler() -> None:
 
 
 def prepare_device(name: str) -> torch.device:
-    """The device of a name, made to repeat itself exactly.
+    """The device of a name, made deterministic.
 
     CPUs give equal bits anyway, for one number of threads.
 

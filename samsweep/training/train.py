@@ -37,7 +37,7 @@ def train(workspace: Workspace, checkpoints: Checkpoints, stop: StopRequest) -> 
         Diverged: If a loss or the weights' norm became NaN or infinite.
         Interrupted: If a signal came; a checkpoint is written first.
     """
-    trainer, history = resume(workspace, checkpoints)
+    trainer, history = _resume(workspace, checkpoints)
     for row in history:
         workspace.tracker.log_epoch(row)
     workspace.writer.amend_attempt(start_step=trainer.total_steps)
@@ -50,7 +50,7 @@ def train(workspace: Workspace, checkpoints: Checkpoints, stop: StopRequest) -> 
         return _metrics(workspace, trainer, history)
 
 
-def resume(workspace: Workspace, checkpoints: Checkpoints) -> tuple[Trainer, History]:
+def _resume(workspace: Workspace, checkpoints: Checkpoints) -> tuple[Trainer, History]:
     """A trainer at the latest checkpoint, or at initialisation, and its history so far."""
     config, folder = workspace.config, workspace.folder
     trainer = Trainer(

@@ -109,7 +109,7 @@ def _log_to(file: Path) -> None:
 
 
 def _stop() -> None:
-    """Stop in an orderly way, so that nobody trains unattended."""
+    """Stop cleanly, so that nobody trains unattended."""
     while True:
         # Again, since a cell that is just starting does not listen yet.
         os.kill(os.getpid(), signal.SIGTERM)

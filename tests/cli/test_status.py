@@ -15,7 +15,7 @@ from samsweep.records.lock import FolderLock, Holder
 from samsweep.records.provenance import provenance
 from samsweep.records.schema import Attempt, Progress, Record
 from samsweep.records.store import CellFolder
-from samsweep.sweep.manifest import Launcher, launched
+from samsweep.sweep.manifest import LauncherSettings, launched
 from samsweep.sweep.plan import PlannedCell, Point
 from samsweep.sweep.slurm import queue
 from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
@@ -116,7 +116,7 @@ def sent_to_slurm(folder, job_id):
     run = compose_run("seed=0", "study=mine")
     point = Point(run=run, overrides=(), folder=folder)
     cell = PlannedCell(folder=folder, points=(point,), record=None, action="train")
-    with launched([cell], Launcher(name="slurm", settings={})) as folders:
+    with launched([cell], LauncherSettings(name="slurm", settings={})) as folders:
         folders[0].record_jobs({cell.key: job_id})
 
 

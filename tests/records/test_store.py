@@ -101,12 +101,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
-def test_debris_of_a_killed_writer_is_removed(folder):
+def test_temporary_files_of_a_killed_writer_is_removed(folder):
     writer = atomic_path(folder.checkpoint_file)
     writer.__enter__().write_text("half")
     folder.record_file.write_text("{}")
     assert len(os.listdir(folder.path)) == 2
-    folder.remove_debris()
+    folder.remove_temporary_files()
     assert os.listdir(folder.path) == ["record.json"]
 
 

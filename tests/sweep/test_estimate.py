@@ -8,8 +8,8 @@ from samsweep.records.provenance import provenance
 from samsweep.records.schema import Attempt, Measurement, Progress, Record
 from samsweep.records.store import CellFolder
 from samsweep.sweep.estimate import Prepared, estimate_cost
-from samsweep.sweep.local.launcher import cost_here, prepare
 from samsweep.sweep.local.process import ProcessDied
+from samsweep.sweep.local.runner import cost_here, prepare
 from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.plan import Point, plan_sweep
 from samsweep.sweep.plan_table import cost_sentence, print_plan
@@ -107,10 +107,10 @@ def test_what_no_record_of_this_device_tells_is_timed_once_for_a_model(root):
 def test_cells_that_share_a_gpu_take_turns(root, monkeypatch):
     machine = Machine(host="here", num_cores=8, device="cuda (some)", gpus=("0", "1"))
     monkeypatch.setattr(
-        "samsweep.sweep.local.launcher.call",
+        "samsweep.sweep.local.runner.call",
         lambda name, *arguments: machine if name.endswith(":prepare_machine") else [2.0],
     )
-    monkeypatch.setattr("samsweep.sweep.local.launcher.preload", lambda names: None)
+    monkeypatch.setattr("samsweep.sweep.local.runner.preload", lambda names: None)
     plan = plan_sweep([point(root, "opt=sam", f"seed={seed}") for seed in range(8)])
     for sharing in (1, 4):
         prepared = prepare(plan, PoolSettings(cells_per_gpu=sharing))
@@ -124,7 +124,7 @@ def test_steps_that_cannot_be_timed_cost_no_more_than_the_estimate(root, monkeyp
     def no_luck(*arguments):
         raise error
 
-    monkeypatch.setattr("samsweep.sweep.local.launcher.call", no_luck)
+    monkeypatch.setattr("samsweep.sweep.local.runner.call", no_luck)
     machine = Machine(host="here", num_cores=8, device="cpu (some)")
     plan = plan_sweep([point(root, "opt=sam")])
     assert cost_here(plan, machine, num_threads=1) is None

@@ -9,10 +9,10 @@ from helpers import compose_run
 from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock
 from samsweep.records.store import CellFolder, RecordError
-from samsweep.sweep.manifest import Launcher, launch_folders, launched
+from samsweep.sweep.manifest import LauncherSettings, launch_folders, launched
 from samsweep.sweep.plan import Point, plan_sweep
 
-LOCAL = Launcher(name="local", settings={"workers": 2, "num_threads": 1})
+LOCAL = LauncherSettings(name="local", settings={"workers": 2, "num_threads": 1})
 
 
 def plan(root, *grid):

@@ -60,7 +60,7 @@ class Pool:
     Args:
         slots: One for each cell that may run at a time.
         display: Where progress is shown.
-        fail_fast: Whether the first failure stops the others, in an orderly way.
+        fail_fast: Whether the first failure stops the others cleanly.
         wait_for_others: Whether to wait for cells that other processes work on.
         work: What a process runs, ``module:function``; see :func:`samsweep.training.worker.work`.
     """

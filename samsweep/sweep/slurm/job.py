@@ -19,8 +19,8 @@ from samsweep.records.schema import CellFailed, Status
 from samsweep.records.store import CellFolder, RecordError
 from samsweep.records.transitions import close_abandoned
 from samsweep.sweep.display import Display
-from samsweep.sweep.local.launcher import prepare_machine, slots_of
 from samsweep.sweep.local.pool import Pool
+from samsweep.sweep.local.runner import prepare_machine, slots_of
 from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.plan import Plan, Point, describe_states, plan_sweep
 from samsweep.system.signals import Interrupted, StopRequest

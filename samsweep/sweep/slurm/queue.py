@@ -21,12 +21,12 @@ class QueuedCell:
     Args:
         job_id: ``A_a`` in an array.
         state: Of the job.
-        mates: Cells that share the job, this one among them.
+        sharing: Cells that share the job, this one among them.
     """
 
     job_id: str
     state: JobState
-    mates: tuple[CellKey, ...]
+    sharing: tuple[CellKey, ...]
 
 
 def queued_cells(study: Path) -> dict[CellKey, QueuedCell]:
@@ -44,10 +44,10 @@ def queued_cells(study: Path) -> dict[CellKey, QueuedCell]:
             cells_of_job.setdefault(job_id, []).append(cell)
     states = job_states(cells_of_job) if cells_of_job else {}
     return {
-        cell: QueuedCell(job_id=job_id, state=states[job_id], mates=tuple(mates))
-        for job_id, mates in cells_of_job.items()
+        cell: QueuedCell(job_id=job_id, state=states[job_id], sharing=tuple(sharing))
+        for job_id, sharing in cells_of_job.items()
         if job_id in states
-        for cell in mates
+        for cell in sharing
     }
 
 

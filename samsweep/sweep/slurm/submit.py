@@ -12,10 +12,10 @@ from samsweep.config import MODELS, ConfigError, unknown_name
 from samsweep.records.provenance import code_fingerprint
 from samsweep.sweep.display import Display
 from samsweep.sweep.estimate import Prepared, estimate_cost
-from samsweep.sweep.local.launcher import preload_datasets
 from samsweep.sweep.local.process import call
+from samsweep.sweep.local.runner import preload_datasets
 from samsweep.sweep.local.slots import PoolSettings
-from samsweep.sweep.manifest import Launcher, launched, study_folder
+from samsweep.sweep.manifest import LauncherSettings, launched, study_folder
 from samsweep.sweep.plan import Plan, PlannedCell
 from samsweep.sweep.slurm.arrays import Array, ArraySettings, SubmissionSettings, arrays_of
 from samsweep.sweep.slurm.job import CellJob
@@ -108,20 +108,20 @@ class SlurmRunner:
         _wait(jobs, plan)
         return True
 
-    def print_scripts(self, plan: Plan) -> None:
-        """Print the batch scripts that would be submitted."""
+    def scripts(self, plan: Plan) -> Iterator[str]:
+        """The batch scripts that would be submitted."""
         for array in arrays_of(plan.to_do, self.arrays, max_array_size=max_array_size()):
             executor = self._executor(array, Path("multirun/STUDY/launches/TIME"), None)
             if len(array.jobs) > 1:
                 # As submitit does when it submits an array.
                 executor.parameters["map_count"] = len(array.jobs)
-            print(executor._make_submission_file_text(executor._submitit_command_str, "dry_run"))
+            yield executor._make_submission_file_text(executor._submitit_command_str, "dry_run")
 
     def _submit(self, cells: Sequence[PlannedCell]) -> dict[str, tuple[PlannedCell, ...]]:
         """Submit array by array; each one's job ids are in the manifests as soon as they exist."""
         jobs: dict[str, tuple[PlannedCell, ...]] = {}
         latest: dict[int, str] = {}
-        with launched(cells, Launcher(name="slurm", settings=self.values)) as folders:
+        with launched(cells, LauncherSettings(name="slurm", settings=self.values)) as folders:
             for array in arrays_of(cells, self.arrays, max_array_size=max_array_size()):
                 submitted = self._submit_array(array, folders[0].path, latest.get(array.lane))
                 latest[array.lane] = next(iter(submitted)).partition("_")[0]
@@ -190,8 +190,8 @@ def _wait(jobs: Jobs, plan: Plan) -> None:
 
 def _print_next_commands(plan: Plan) -> None:
     for study in dict.fromkeys(cell.key.study for cell in plan.cells):
-        print(f"Watch:  python -m samsweep.status study={study} --watch")
-        print(f"Cancel: python -m samsweep.status study={study} --cancel")
+        print(f"Watch:  samsweep status study={study} --watch")
+        print(f"Cancel: samsweep status study={study} --cancel")
 
 
 def _sbatch_parameters(

@@ -366,22 +366,22 @@ def test_hydra_makes_the_runner_from_its_own_containers():
 # --------------------------------------------------------------------------- dry run
 
 
-def test_a_dry_run_prints_scripts_and_does_nothing(cluster, tmp_path, capsys):
-    runner(partition="gpu", cells_per_job=2).print_scripts(plan(tmp_path, 5))
-    found = options(capsys.readouterr().out)
+def test_scripts_are_made_without_submitting(cluster, tmp_path):
+    (script,) = runner(partition="gpu", cells_per_job=2).scripts(plan(tmp_path, 5))
+    found = options(script)
     assert found["partition"] == "gpu"
     assert "requeue" in found
     assert scripts(cluster) == []
     assert not (tmp_path / "multirun").exists()
 
 
-def test_a_dry_run_shows_the_array(cluster, tmp_path, capsys):
-    runner(max_parallel=2).print_scripts(plan(tmp_path, 5))
-    assert options(capsys.readouterr().out)["array"] == "0-4%2"
+def test_a_dry_run_shows_the_array(cluster, tmp_path):
+    (script,) = runner(max_parallel=2).scripts(plan(tmp_path, 5))
+    assert options(script)["array"] == "0-4%2"
 
 
 def test_without_slurm_a_dry_run_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(submit, "max_array_size", slurm.max_array_size)
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     with pytest.raises(ConfigError, match="Slurm does not answer here"):
-        runner().print_scripts(plan(tmp_path, 1))
+        list(runner().scripts(plan(tmp_path, 1)))

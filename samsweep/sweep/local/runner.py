@@ -19,7 +19,7 @@ from samsweep.sweep.local.slots import (
     divide,
     most_on_one_gpu,
 )
-from samsweep.sweep.manifest import Launcher, launched, study_folder
+from samsweep.sweep.manifest import LauncherSettings, launched, study_folder
 from samsweep.sweep.plan import Plan
 from samsweep.system.machine import Machine, Slot
 
@@ -55,7 +55,7 @@ class LocalRunner:
             cells.sort(key=lambda cell: -cost.cells[cell.key])
         # The settings and what followed from them: a retry has the same workers and threads.
         resources = {"workers": len(slots), "num_threads": slots[0].num_threads}
-        launcher = Launcher(
+        launcher = LauncherSettings(
             name="local", settings=self.settings.model_dump(mode="json") | resources
         )
         keys = [cell.key for cell in (*cells, *plan.elsewhere)]
@@ -65,8 +65,9 @@ class LocalRunner:
             Pool(slots, display, fail_fast=self.fail_fast).run(cells, plan.elsewhere)
         return True
 
-    def print_scripts(self, plan: Plan) -> None:
+    def scripts(self, plan: Plan) -> tuple[str, ...]:
         """There are none."""
+        return ()
 
 
 def prepare(
