@@ -106,6 +106,4 @@ def _no_records(study: str, folder: Path, skipped: list[Skipped]) -> str:
 
 
 def _how_to_fill(study: str) -> str:
-    return (
-        f"train some cells with `python -m samsweep.run -m study={study} opt=sgd,sam rho=0.1,0.2`."
-    )
+    return f"train some cells with `samsweep run -m study={study} opt=sgd,sam rho=0.1,0.2`."

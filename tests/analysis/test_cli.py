@@ -21,7 +21,7 @@ def test_a_study_without_records_says_how_to_fill_it(
     assert main(["study=mine", f"root={root}", f"out={tmp_path / 'out'}"]) == 1
     message = capsys.readouterr().err
     assert str(root / "mine" / "cells") in message
-    assert "python -m samsweep.run -m study=mine" in message
+    assert "samsweep run -m study=mine" in message
     assert not (tmp_path / "out").exists()
 
 

@@ -260,7 +260,7 @@ def test_help_tells_what_can_be_chosen(tmp_path):
 def test_without_a_study_the_command_says_how_to_get_one(tmp_path):
     done = command(tmp_path, check=False)
     assert done.returncode == 2
-    assert "train some cells with python -m samsweep.run" in done.stderr
+    assert "train some cells with samsweep run" in done.stderr
 
 
 # ------------------------------------------------------------------ the plan, in this process

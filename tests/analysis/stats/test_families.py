@@ -97,7 +97,7 @@ def test_the_tables_command_refuses_before_it_writes(
     own, out = _preset(tmp_path, **{**NAMES, "outcomes": ["lambda"]}), tmp_path / "out"
     file = own / "experiment" / "own.yaml"
     file.write_text(file.read_text().replace("study: mine", "study: default"))
-    assert main([f"root={root}", f"out={out}", f"config_dir={own}"]) == 1
+    assert main([f"root={root}", f"out={out}", f"config_dir={own}"]) == 2
     told = capsys.readouterr()
     assert "outcome 'lambda' is unknown" in told.err and told.err.count("\n") == 1
     assert not out.exists()
