@@ -98,6 +98,7 @@ def test_the_tables_command_refuses_before_it_writes(
     file = own / "experiment" / "own.yaml"
     file.write_text(file.read_text().replace("study: mine", "study: default"))
     assert main([f"root={root}", f"out={out}", f"config_dir={own}"]) == 2
-    told = capsys.readouterr()
-    assert "outcome 'lambda' is unknown" in told.err and told.err.count("\n") == 1
+    reading, *told = capsys.readouterr().err.splitlines()
+    assert reading == "reading study default ..."
+    assert len(told) == 1 and "outcome 'lambda' is unknown" in told[0]
     assert not out.exists()
