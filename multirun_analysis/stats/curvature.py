@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from multirun_analysis.stats.outcomes import OUTCOMES, Outcome, outcomes_of
+from multirun_analysis.stats.outcomes import Outcome, outcomes_of
 from multirun_analysis.stats.paired import describe_groups
+from samsweep.config import OUTCOMES
 
 #: Columns of :func:`curvature_effects`.
 CURVATURE_COLUMNS: Mapping[str, str] = {

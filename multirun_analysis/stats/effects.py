@@ -27,10 +27,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from multirun_analysis.stats.families import with_families
-from multirun_analysis.stats.outcomes import OUTCOMES, Outcome, adjusted_for_fit, outcomes_of
+from multirun_analysis.stats.outcomes import Outcome, adjusted_for_fit, outcomes_of
 from multirun_analysis.stats.paired import ALPHA, Array, describe_groups
 from multirun_analysis.wording.labels import recipe_titles
-from samsweep.config import CORNERS, DATASETS, MODELS, Ascent, Confirmatory, Granularity
+from samsweep.config import CORNERS, DATASETS, MODELS, OUTCOMES, Ascent, Confirmatory, Granularity
 
 HYBRIDS = ("samdirection", "sammagnitude")
 

@@ -32,15 +32,6 @@ TRAINING_OUTCOMES = (
     "generalization_gap",
     "weight_norm",
 )
-OUTCOMES = (
-    "test_accuracy",
-    "best_test_accuracy",
-    "log_lambda_max",
-    "train_loss",
-    "generalization_gap",
-    "test_loss",
-    "weight_norm",
-)
 
 #: What the outcomes are adjusted for: the last epoch's, on training images as they are.
 COVARIATE = "train_loss"
@@ -53,7 +44,7 @@ class Outcome:
     """A number of each cell.
 
     Args:
-        name: One of :data:`OUTCOMES`.
+        name: One of :data:`~samsweep.config.OUTCOMES`.
         values: Of shape (cells,), NaN where there is none.
         unconverged: Of shape (cells,): whether a value missed its tolerance.
         described: What else belongs into the rows: the measurement.

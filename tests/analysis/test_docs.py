@@ -47,6 +47,7 @@ def test_the_code_of_a_page_runs(demo: Study, root: Path, page: str) -> None:
         assert "**90.50 ± 0.71 (n=2)** |" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run(demo: Study, root: Path) -> None:
     commands = re.findall(
         r"^    (python -m samsweep tables .*?)(?:  +#.*)?$",

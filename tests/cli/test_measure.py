@@ -166,6 +166,7 @@ def test_an_unreadable_record_shows_in_the_exit_status(trained):
     assert "1/1" in done.stdout
 
 
+@pytest.mark.slow
 def test_two_commands_at_once_measure_each_cell_once(trained):
     asked = [*HERE, "sharpness.num_examples=400", "sharpness=top5"]
     both = [start(trained, *asked, module="samsweep.measure") for _ in range(2)]

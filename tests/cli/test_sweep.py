@@ -87,6 +87,7 @@ def test_a_preset_runs_as_a_sweep_and_the_command_line_goes_before_its_grid(tmp_
     ]
 
 
+@pytest.mark.slow
 def test_two_measurements_of_one_new_cell_train_it_once(tmp_path):
     done = run(
         tmp_path,
@@ -138,7 +139,7 @@ def test_a_failing_cell_lets_the_others_run_and_shows_in_the_exit_status(tmp_pat
     assert "failed  IsADirectoryError" in done.stdout
     assert "?? (failed)" in done.stdout
     assert "1 cell of study default not finished: 1 failed." in done.stdout
-    assert "samsweep.status study=default --failed" in done.stdout
+    assert "samsweep status study=default --failed" in done.stdout
     told = run(tmp_path, "--failed", module="samsweep.status").stdout
     assert "IsADirectoryError" in told and "Traceback" in told
 
@@ -273,6 +274,7 @@ def test_retry_skips_broken_manifests_and_names_what_it_cannot_retry(tmp_path):
     assert sorted(statuses(tmp_path)) == ["complete", "failed"]
 
 
+@pytest.mark.slow
 def test_cancel_reaches_the_processes_of_other_launchers(tmp_path):
     grid = [*LONG, "epochs=60", "opt=sgd,sam", "rho=0.1"]
     sweep = start(tmp_path, "-m", *grid, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -295,6 +297,7 @@ def test_a_single_cell_is_cancelled_and_the_others_go_on(tmp_path, started):
     assert sorted(statuses(tmp_path)) == ["complete"] * 3 + ["interrupted"]
 
 
+@pytest.mark.slow
 def test_alone_in_the_pool_and_resumed_give_the_same_bits(tmp_path):
     """At one thread each: beside another cell, after an interruption, and in a process alone."""
     cell = ["opt=samdirection", "rho=0.1", "epochs=16", "sharpness=none", "num_threads=1"]
@@ -360,6 +363,7 @@ def test_a_sweep_resumes_what_a_killed_one_leaves(tmp_path):
 # ------------------------------------------------------------------ other launchers and sweepers
 
 
+@pytest.mark.slow
 def test_joblibs_launcher_runs_the_plan(tmp_path):
     grid = ["-m", *QUICK, "opt=sgd,sam", "rho=0.1", "hydra/launcher=joblib"]
     done = run(tmp_path, *grid, "hydra.launcher.n_jobs=2")
@@ -378,6 +382,7 @@ def test_basic_launcher_measures_after_training(tmp_path):
     assert_trained_once_and_measured_twice(tmp_path)
 
 
+@pytest.mark.slow
 def test_optuna_optimizes_rho_on_the_pool(tmp_path):
     done = run(
         tmp_path,

@@ -19,10 +19,9 @@ from multirun_analysis.stats.effects import (
     estimate_effects,
     published_effects,
 )
-from multirun_analysis.stats.outcomes import OUTCOMES
 from multirun_analysis.stats.paired import benjamini_hochberg, holm, seeds_needed
 from multirun_analysis.tables.effects import effects_page, interval_text, published_page
-from samsweep.config import CellConfig, Confirmatory
+from samsweep.config import OUTCOMES, CellConfig, Confirmatory
 from samsweep.records.identity import RESULTS_VERSION, cell_id, short_hash
 from samsweep.records.schema import Record, Status
 

@@ -9,7 +9,8 @@ import pytest
 
 from multirun_analysis.runs.load import read_frames
 from multirun_analysis.stats.effects import estimate_effects
-from multirun_analysis.stats.outcomes import COVARIATE, OUTCOMES, adjusted_for_fit, outcomes_of
+from multirun_analysis.stats.outcomes import COVARIATE, adjusted_for_fit, outcomes_of
+from samsweep.config import OUTCOMES
 
 from ..conftest import Study, cell, measurement, metrics, variant
 

@@ -231,8 +231,8 @@ def test_detached_it_prints_how_to_watch_and_cancel(cluster, tmp_path, capsys):
     assert runner().run(plan(tmp_path, 3), Prepared()) is False
     told = capsys.readouterr().out
     assert "Submitted 3 jobs: 40_[0-2]." in told
-    assert "python -m samsweep.status study=default --watch" in told
-    assert "python -m samsweep.status study=default --cancel" in told
+    assert "samsweep status study=default --watch" in told
+    assert "samsweep status study=default --cancel" in told
 
 
 def test_attached_it_waits_for_the_jobs(cluster, tmp_path, monkeypatch):
