@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from samsweep.config.describe import Key, described
 from samsweep.config.errors import ConfigError, unknown_name
-from samsweep.config.fields import Frozen, sentence
+from samsweep.config.fields import Frozen, refusal
 
 S = TypeVar("S", bound=Frozen)
 
@@ -79,8 +79,7 @@ def _checked(schema: type[S], values: Mapping[str, str]) -> S:
     try:
         return schema.model_validate_strings(values, strict=False)
     except ValidationError as error:
-        problems = (sentence(schema, detail) for detail in error.errors())
-        raise ConfigError(*problems) from None
+        raise refusal(schema, error) from None
 
 
 # --------------------------------------------------------------------------- help

@@ -129,11 +129,15 @@ class Frozen(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            problems = (sentence(cls, detail, prefix) for detail in error.errors())
-            raise ConfigError(*problems) from None
+            raise refusal(cls, error, prefix) from None
 
 
-def sentence(schema: type[BaseModel], detail: ErrorDetails, prefix: str = "") -> str:
+def refusal(schema: type[BaseModel], error: ValidationError, prefix: str = "") -> ConfigError:
+    """Everything that pydantic found wrong, in a sentence each."""
+    return ConfigError(*(_sentence(schema, detail, prefix) for detail in error.errors()))
+
+
+def _sentence(schema: type[BaseModel], detail: ErrorDetails, prefix: str) -> str:
     """One pydantic error as a sentence with key, value, what is allowed and the remedy."""
     path = ".".join(str(part) for part in detail["loc"])
     key = (prefix + path).removesuffix(".") or "the configuration"

@@ -99,6 +99,9 @@ def _train_and_measure(
             if not writer.record.finished:
                 _attempt(workspace, stop)
                 stop.check()
+            else:
+                for row in writer.folder.read_history():
+                    tracker.log_epoch(row)
             if writer.record.status == "complete":
                 measure_missing(workspace)
 

@@ -26,12 +26,9 @@ def measure_missing(workspace: Workspace) -> None:
         CellFailed: In the end, if one did.
     """
     writer = workspace.writer
-    missing = missing_measurements(workspace.config, writer.record)
-    for row in workspace.folder.read_history() if missing else ():
-        workspace.tracker.log_epoch(row)
     failures: list[CellFailed] = []
     tracebacks: list[str] = []
-    for key, name in missing.items():
+    for key, name in missing_measurements(workspace.config, writer.record).items():
         log.info("%s: measuring %s", writer.name, name)
         try:
             measurement = _measurement(workspace, name)
