@@ -6,30 +6,39 @@ Two equal :class:`CellConfig` are one network, trained once. Keys that an optimi
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from samsweep.config.fields import (
-    BaseName,
+    Arguments,
     Count,
-    DatasetName,
     Frozen,
-    ModelName,
     Momentum,
     NonNegative,
     NonNegativeInt,
+    Positive,
     Probability,
     Seed,
-    one_of,
 )
 from samsweep.config.registry import (
-    VARIANTS,
-    Ascent,
+    ASCENTS,
+    AUGMENTATIONS,
+    BASES,
+    COMBINATIONS,
+    DATASETS,
+    LOSSES,
+    METRICS,
+    MODELS,
+    OPTIMIZERS,
+    SCHEDULES,
+    Clip,
+    Component,
     Curvature,
     Granularity,
-    LrSchedule,
     Precision,
+    Registry,
     Scaled,
     Source,
 )
@@ -39,10 +48,14 @@ class ModelConfig(Frozen):
     """The network.
 
     Args:
-        name: A key of :data:`MODELS`.
+        name: A key of :data:`MODELS`, or any name beside a ``factory``.
+        factory: Path of the callable that makes it.
+        args: Its arguments; what only the data know, such as ``num_classes``, is passed beside.
     """
 
-    name: ModelName
+    name: str
+    factory: str | None = None
+    args: Arguments | None = None
 
 
 class Variant(Frozen):
@@ -64,31 +77,44 @@ class Variant(Frozen):
             in the code of Kwon et al.; None, as all cells had it before there was a choice, only
             tensors of two or more dimensions, which leaves out norm layers.
         curvature: What ``sgdhess`` multiplies g with.
+        ascent_args: Of an ascent of one's own.
+        combination: What makes the vector of g and h, a key of :data:`COMBINATIONS` or a path, in
+            place of direction and magnitude.
+        combination_args: Its arguments.
+        optimizer: A whole step in place of all of it, a key of :data:`OPTIMIZERS` or a path.
+        optimizer_args: Its arguments.
     """
 
-    name: Annotated[str, one_of("variant", VARIANTS)]
+    name: str
     direction: Source = "sgd"
     magnitude: Source = "sgd"
     granularity: Granularity | None = None
     rho: NonNegative | None = None
-    ascent: Ascent | None = None
+    ascent: str | None = None
     eta: NonNegative | None = None
     scaled: Literal["weights"] | None = None
     curvature: Curvature | None = None
+    ascent_args: Arguments | None = None
+    combination: str | None = None
+    combination_args: Arguments | None = None
+    optimizer: str | None = None
+    optimizer_args: Arguments | None = None
 
     @property
     def perturbs(self) -> bool:
         """Whether a second gradient at w + epsilon is taken."""
-        return "sam" in (self.direction, self.magnitude)
+        return "sam" in (self.direction, self.magnitude) or self.combination is not None
 
     @property
     def compilable(self) -> bool:
         """Whether its steps differentiate once, which a compiled or recorded pass can."""
-        return self.curvature is None
+        return self.curvature is None and self.optimizer is None
 
     @property
     def formula(self) -> str:
         """The vector handed to the base optimizer, as a formula in g, h and rho."""
+        if self.optimizer is not None:
+            return call_text(self.optimizer, self.optimizer_args)
         if self.curvature is not None:
             return {
                 "hutchinson": "g + rho * abs(H z) * g, z Rademacher",
@@ -97,11 +123,10 @@ class Variant(Frozen):
             }[self.curvature]
         if not self.perturbs:
             return "g"
-        ascent = (
-            "epsilon = rho * g / ||g||"
-            if self.ascent == "plain"
-            else f"epsilon = rho * T^2 g / ||T g||, T = abs(w) + eta{self._scaled_tensors}"
-        )
+        ascent = {
+            "plain": "epsilon = rho * g / ||g||",
+            "adaptive": f"epsilon = rho * T^2 g / ||T g||, T = abs(w) + eta{self._scaled_tensors}",
+        }.get(self.ascent or "plain", f"epsilon = {call_text(self.ascent or '', self.ascent_args)}")
         return f"{self._combination}, h = grad(w + epsilon), {ascent}"
 
     @property
@@ -117,6 +142,8 @@ class Variant(Frozen):
 
     @property
     def _combination(self) -> str:
+        if self.combination is not None:
+            return call_text(self.combination, self.combination_args)
         symbol = {"sgd": "g", "sam": "h"}
         a, b = symbol[self.direction], symbol[self.magnitude]
         if a == b:
@@ -137,12 +164,24 @@ class AugmentConfig(Frozen):
         cutout: Side of the square set to the mean, in pixels; 0 turns it off (DeVries & Taylor
             2017, arXiv 1708.04552).
         cutout_prob: Probability of the cutout; None in the identity of a cell without one.
+        policy: Random changes drawn by somebody else before all of these: ``randaugment`` (Cubuk et
+            al. 2020, arXiv 1909.13719), ``trivialaugment`` (Müller & Hutter 2021, arXiv 2103.10158)
+            or a path.
+        policy_args: Its arguments.
+        mixup: Parameter of the Beta distribution that two images of a batch, and their labels, are
+            mixed with (Zhang et al. 2018, arXiv 1710.09412); null is without.
+        cutmix: The same of the area that is cut from the other image (Yun et al. 2019, arXiv
+            1905.04899); with both, each batch has one of them.
     """
 
     crop_padding: NonNegativeInt = 0
     flip: bool = False
     cutout: NonNegativeInt = 0
     cutout_prob: Probability | None = 0.5
+    policy: str | None = None
+    policy_args: Arguments | None = None
+    mixup: Positive | None = None
+    cutmix: Positive | None = None
 
     @model_validator(mode="after")
     def _probability_of_a_cutout(self) -> Self:
@@ -152,25 +191,37 @@ class AugmentConfig(Frozen):
 
     def used(self) -> AugmentConfig:
         """The same, without the keys that have no effect."""
-        return self if self.cutout else self.model_copy(update={"cutout_prob": None})
+        unused = {} if self.cutout else {"cutout_prob": None}
+        return self.model_copy(update=unused | {"policy_args": self.policy_args or None})
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether anything is turned on that only images can undergo."""
+        return bool(self.crop_padding or self.flip or self.cutout or self.policy or self.cutmix)
 
 
 class DatasetConfig(Frozen):
     """The training images, as far as they decide what is learnt.
 
     Args:
-        name: A key of :data:`DATASETS`.
+        name: A key of :data:`DATASETS`, or any name beside a ``factory``.
         augment: Random changes to training images.
         label_noise: Probability with which a training label is redrawn over all classes.
         image_size: Side that an image_folder's images are resized to, in pixels.
-        fingerprint: Hash of an image_folder's relative paths and contents.
+        fingerprint: Hash of the contents of data that only their user knows.
+        factory: Path of the callable that loads it.
+        args: Its arguments.
+        train_fraction: Share of the training examples that is used; None is all of them.
     """
 
-    name: DatasetName
+    name: str
     augment: AugmentConfig
     label_noise: Probability = 0.0
     image_size: Count | None = None
     fingerprint: str | None = None
+    factory: str | None = None
+    args: Arguments | None = None
+    train_fraction: Probability | None = None
 
 
 class RecipeConfig(Frozen):
@@ -186,27 +237,107 @@ class RecipeConfig(Frozen):
         batch_size: Images per step; the last incomplete batch is dropped.
         precision: Of the forward and backward passes; weights are float32. ``float32`` is as torch
             has it: on a GPU convolutions may use TF32. ``bfloat16`` is autocast.
+        base_args: Further arguments of the base optimizer.
+        lr_schedule_args: Arguments of the schedule.
+        loss: Of a mini-batch, a key of :data:`LOSSES` or a path; None is the cross-entropy.
+        loss_args: Its arguments.
+        metric: What a network is judged by; None is the accuracy.
+        metric_args: Its arguments.
+        label_smoothing: Of the cross-entropy.
+        nesterov: Whether sgd's momentum is Nesterov's.
+        warmup_epochs: Epochs of linear warm-up before the schedule starts.
+        clip_norm: Largest norm of all parameters' gradient together.
+        clip: What is clipped: the ``combined`` vector, or the ``gradient`` g (and h) before.
+        no_decay_on_norm: Whether norm layers and biases have no weight decay.
+        ema: Decay of the moving average of the weights, which is what is judged and kept.
     """
 
-    base: BaseName
+    base: str
     lr: NonNegative
     momentum: Momentum | None
     weight_decay: NonNegative
-    lr_schedule: LrSchedule
+    lr_schedule: str
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     precision: Precision
+    base_args: Arguments | None = None
+    lr_schedule_args: Arguments | None = None
+    loss: str | None = None
+    loss_args: Arguments | None = None
+    metric: str | None = None
+    metric_args: Arguments | None = None
+    label_smoothing: Probability | None = None
+    nesterov: Literal[True] | None = None
+    warmup_epochs: Positive | None = None
+    clip_norm: Positive | None = None
+    clip: Clip | None = None
+    no_decay_on_norm: Literal[True] | None = None
+    ema: Probability | None = None
 
 
 class CellConfig(Frozen):
-    """One point of the grid; its identity."""
+    """One point of the grid; its identity.
+
+    Args:
+        model: The network.
+        variant: The optimizer variant.
+        dataset: The training examples.
+        recipe: How it is trained.
+        seed: Of initialisation, batch order, augmentation and label noise.
+        sources: Version, or fingerprint of the source, of every component that is not samsweep's,
+            by its kind.
+    """
 
     model: ModelConfig
     variant: Variant
     dataset: DatasetConfig
     recipe: RecipeConfig
     seed: Seed
+    sources: Mapping[str, str] | None = None
+
+    def components(self) -> Iterator[tuple[str, Component]]:
+        """The components that it names, by their kinds.
+
+        Raises:
+            ConfigError: If one is not there any more.
+        """
+        variant, recipe = self.variant, self.recipe
+        yield "model", MODELS.find(self.model.name, self.model.factory)
+        yield "dataset", DATASETS.find(self.dataset.name, self.dataset.factory)
+        yield "base", BASES.find(recipe.base)
+        yield "lr_schedule", SCHEDULES.find(recipe.lr_schedule)
+        chosen: tuple[tuple[str, Registry[Any], str | None], ...] = (
+            ("loss", LOSSES, recipe.loss),
+            ("metric", METRICS, recipe.metric),
+            ("policy", AUGMENTATIONS, self.dataset.augment.policy),
+            ("optimizer", OPTIMIZERS, variant.optimizer),
+            ("combination", COMBINATIONS, variant.combination),
+            ("ascent", ASCENTS, variant.ascent),
+        )
+        for kind, registry, name in chosen:
+            if name is not None:
+                yield kind, registry.find(name)
+
+    def sources_now(self) -> dict[str, str]:
+        """What :attr:`sources` would be of the components as they are here and now.
+
+        Raises:
+            ConfigError: If one is not there any more.
+        """
+        found = ((kind, component.source) for kind, component in self.components())
+        return {kind: source for kind, source in found if source is not None}
 
     def identity(self) -> dict[str, Any]:
         """The identity as plain JSON values, without the keys that are not used."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def call_text(name: str, args: Mapping[str, Any] | None) -> str:
+    """A component with its arguments as people write a call.
+
+    >>> call_text("mylab.rules.half", {"alpha": 0.5})
+    'half(alpha=0.5)'
+    """
+    listed = ", ".join(f"{key}={value}" for key, value in sorted((args or {}).items()))
+    short = name.replace(":", ".").rpartition(".")[2]
+    return f"{short}({listed})" if listed else short

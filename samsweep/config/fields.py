@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -10,14 +11,17 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from samsweep.config.errors import ConfigError, unknown_name
+from samsweep.config.factory import is_path, normal_path
 from samsweep.config.registry import (
+    ASCENTS,
     BASES,
+    COMBINATIONS,
     CONTRASTS,
-    DATASETS,
-    MEASURES,
-    MODELS,
+    LOSSES,
+    METRICS,
     OUTCOMES,
-    VARIANTS,
+    SCHEDULES,
+    Registry,
 )
 
 #: Significant digits of a float that names a cell, a column or a measurement.
@@ -41,17 +45,45 @@ def _rounded_if_float(value: object) -> object:
 _Rounded = BeforeValidator(_rounded_if_float)
 
 
+def _plain_json(value: Any) -> Any:
+    """JSON values with their floats rounded, as arguments of components name things.
+
+    Raises:
+        ValueError: If there is anything else, or a number that JSON does not have.
+    """
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError("must be finite")
+        return rounded(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain_json(inner) for inner in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain_json(inner) for key, inner in value.items()}
+    raise ValueError("must be numbers, texts, lists and mappings")
+
+
+#: Keyword arguments of a component.
+Arguments = Annotated[Mapping[str, Any], BeforeValidator(_plain_json)]
+
+
 @dataclass(frozen=True)
 class OneOf:
     """Refuses a name that is not among the choices.
 
     Args:
         kind: What the name is of.
-        choices: The valid names.
+        names: The valid names; of a registry also the paths of factories.
     """
 
     kind: str
-    choices: tuple[str, ...]
+    names: Iterable[str]
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The valid names."""
+        return tuple(self.names)
 
     def __call__(self, name: str) -> str:
         """The name itself.
@@ -59,14 +91,21 @@ class OneOf:
         Raises:
             ValueError: If it is none of the choices.
         """
-        if name not in self.choices:
+        if isinstance(self.names, Registry):
+            self.names.find(name)
+        elif name not in self.choices:
             raise ValueError(unknown_name(self.kind, name, self.choices))
         return name
 
 
 def one_of(kind: str, choices: Iterable[str]) -> AfterValidator:
     """Refuses a name that is not among the choices."""
-    return AfterValidator(OneOf(kind, tuple(choices)))
+    return AfterValidator(OneOf(kind, choices))
+
+
+def component(registry: Registry[Any]) -> AfterValidator:
+    """Refuses a name that is neither registered nor a factory's path."""
+    return AfterValidator(OneOf(registry.kind, registry))
 
 
 def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -82,13 +121,29 @@ def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 Listed = Field(strict=False)
 EachOnce = AfterValidator(_each_once)
 
-ModelName = Annotated[str, one_of("model", MODELS)]
-DatasetName = Annotated[str, one_of("dataset", DATASETS)]
-BaseName = Annotated[str, one_of("base optimizer", BASES)]
-MeasureName = Annotated[str, one_of("measure", MEASURES)]
+
+def _path(factory: str) -> str:
+    """One spelling of a factory's path.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not is_path(factory):
+        raise ValueError("write it as package.module.attribute")
+    return normal_path(factory)
+
+
+FactoryPath = Annotated[str, AfterValidator(_path)]
+#: Of components: registered, or a factory's path.
+BaseName = Annotated[str, component(BASES)]
+LossName = Annotated[str, component(LOSSES)]
+MetricName = Annotated[str, component(METRICS)]
+ScheduleName = Annotated[str, component(SCHEDULES)]
+AscentName = Annotated[str, component(ASCENTS)]
+CombinationName = Annotated[str, component(COMBINATIONS)]
+
 OutcomeName = Annotated[str, one_of("outcome", OUTCOMES)]
 ContrastName = Annotated[str, one_of("effect", CONTRASTS)]
-OptName = Annotated[str, one_of("opt", (*VARIANTS, "hybrid"))]
 
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]

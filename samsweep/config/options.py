@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from samsweep.config.cell import (
     AugmentConfig,
@@ -17,33 +17,44 @@ from samsweep.config.cell import (
     RecipeConfig,
     Variant,
 )
-from samsweep.config.errors import ConfigError
+from samsweep.config.errors import ConfigError, unknown_name
 from samsweep.config.fields import (
+    Arguments,
+    AscentName,
     BaseName,
+    CombinationName,
     ContrastName,
     Count,
-    DatasetName,
     DeviceName,
     EachOnce,
+    FactoryPath,
     Frozen,
     Listed,
+    LossName,
+    MetricName,
     Momentum,
     NonNegative,
-    OptName,
     OutcomeName,
     Positive,
     Probability,
+    ScheduleName,
     Seed,
     StudyName,
 )
 from samsweep.config.registry import (
+    AUGMENTATIONS,
     BASES,
     CORNERS,
-    Ascent,
+    DATASETS,
+    MEASURES,
+    MODELS,
+    OPTIMIZERS,
+    TRACKERS,
+    VARIANTS,
+    Clip,
     Curvature,
     DataInfo,
     Granularity,
-    LrSchedule,
     Precision,
     Scaled,
     Source,
@@ -59,30 +70,76 @@ def conf_dir() -> Path:
     return shipped if shipped.is_dir() else package.parent / "conf"
 
 
+class ModelOptions(Frozen):
+    """An option of the ``model`` group.
+
+    Args:
+        factory: Path of a callable that makes the network, such as ``timm.create_model``.
+        name: Of the network; beside a factory whatever it is to be called.
+        args: Its arguments; what only the data know, such as ``num_classes``, is passed beside.
+    """
+
+    factory: FactoryPath | None = None
+    name: str
+    args: Arguments = {}
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        MODELS.find(name, info.data.get("factory"))
+        return name
+
+    def resolve(self) -> ModelConfig:
+        """The part of a cell's identity."""
+        return ModelConfig(name=self.name, factory=self.factory, args=self.args or None)
+
+
 class OptOptions(Frozen):
     """An option of the ``opt`` group; ``rho`` and ``granularity`` stand at the top level.
 
     g is the gradient at w, h the gradient of the same mini-batch at w + epsilon.
 
     Args:
-        name: Of the optimizer, or ``hybrid`` for any combination of the values below.
+        factory: Path of a callable that makes a whole optimizer (docs/extending.md).
+        combination: What makes the vector of g and h, registered or a path, in place of
+            ``direction`` and ``magnitude``.
+        name: Of the optimizer, or ``hybrid`` for any combination of the values below; beside a
+            factory, a combination or an ascent of one's own whatever it is to be called.
         direction: Which gradient gives the direction: ``sgd`` is g, ``sam`` is h.
         magnitude: Which gradient gives the magnitude, likewise.
         ascent: How epsilon is found: ``plain`` (Foret et al. 2021) or ``adaptive`` (Kwon et al.
-            2021, scaled by the weights).
+            2021, scaled by the weights), registered, or a path.
         eta: Added to abs(w) in the adaptive ascent.
         scaled: What the adaptive ascent scales: ``weights`` is every parameter of that name,
             ``matrices`` leaves out those of norm layers.
         curvature: The estimate D of ``sgdhess``, which steps along g + rho * D * g.
+        args: Arguments of a whole optimizer.
+        combination_args: Arguments of the combination.
+        ascent_args: Arguments of an ascent of one's own.
     """
 
-    name: OptName
+    factory: FactoryPath | None = None
+    combination: CombinationName | None = None
+    ascent: AscentName = "plain"
+    name: str
     direction: Source = "sgd"
     magnitude: Source = "sgd"
-    ascent: Ascent = "plain"
     eta: NonNegative = 0.01
     scaled: Scaled = "weights"
     curvature: Curvature | None = None
+    args: Arguments = {}
+    combination_args: Arguments = {}
+    ascent_args: Arguments = {}
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        own = info.data.get("factory") or info.data.get("combination")
+        if not own and info.data.get("ascent") in ("plain", "adaptive"):
+            valid = (*VARIANTS, "hybrid", *OPTIMIZERS)
+            if name not in valid:
+                raise ValueError(unknown_name("opt", name, valid))
+        return name
 
     @model_validator(mode="after")
     def _one_transform(self) -> Self:
@@ -97,22 +154,50 @@ class OptOptions(Frozen):
 
     def resolve(self, *, rho: float, granularity: Granularity) -> Variant:
         """The variant that these values train, named as in the tables."""
+        if self.factory is not None or self.name in OPTIMIZERS:
+            return Variant(
+                name=self.name,
+                rho=rho,
+                optimizer=self.factory or self.name,
+                optimizer_args=self.args or None,
+            )
         if self.curvature is not None:
             return Variant(name="sgdhess", rho=rho, curvature=self.curvature)
+        climb = self._climb(rho)
+        if self.combination is not None:
+            return Variant(
+                name=self.name,
+                combination=self.combination,
+                combination_args=self.combination_args or None,
+                **climb,
+            )
         corner = CORNERS[self.direction, self.magnitude]
         if corner == "sgd":
             return Variant(name="sgd")
-        adaptive = self.ascent == "adaptive"
         return Variant(
-            name="asam" if adaptive and corner == "sam" else corner,
+            name=self._name_of(corner),
             direction=self.direction,
             magnitude=self.magnitude,
             granularity=None if corner == "sam" else granularity,
-            rho=rho,
-            ascent=self.ascent,
-            eta=self.eta if adaptive else None,
-            scaled="weights" if adaptive and self.scaled == "weights" else None,
+            **climb,
         )
+
+    def _name_of(self, corner: str) -> str:
+        """The table row of a corner."""
+        if self.ascent not in ("plain", "adaptive"):
+            return self.name
+        return "asam" if self.ascent == "adaptive" and corner == "sam" else corner
+
+    def _climb(self, rho: float) -> dict[str, Any]:
+        """What is used of how epsilon is found."""
+        adaptive = self.ascent == "adaptive"
+        return {
+            "rho": rho,
+            "ascent": self.ascent,
+            "eta": self.eta if adaptive else None,
+            "scaled": "weights" if adaptive and self.scaled == "weights" else None,
+            "ascent_args": self.ascent_args or None,
+        }
 
 
 class RecipeOptions(Frozen):
@@ -132,7 +217,7 @@ class RecipeOptions(Frozen):
     lr: NonNegative
     momentum: Momentum
     weight_decay: NonNegative
-    lr_schedule: LrSchedule
+    lr_schedule: ScheduleName
 
 
 class DatasetOptions(Frozen):
@@ -142,18 +227,31 @@ class DatasetOptions(Frozen):
         name: Of the data set.
         label_noise: Probability with which a training label is redrawn over all classes.
         augment: Random changes to training images.
-        path: Folder with ``train/<class>/*.png`` and ``test/<class>/*.png``; of ``image_folder``.
+        factory: Path of a callable that loads the data (docs/extending.md).
+        args: Arguments of the data set.
+        path: Of the data: for ``image_folder`` a folder with ``train/<class>/*.png`` and
+            ``test/<class>/*.png``.
         image_size: Side in pixels to which the images of an ``image_folder`` are resized; null
             takes images of one size as they are.
+        train_fraction: Share of the training examples that is used, the same in every cell.
         recipe: Defaults of how a network is trained on it.
     """
 
-    name: DatasetName
+    factory: FactoryPath | None = None
+    name: str
+    args: Arguments = {}
     label_noise: Probability = 0.0
-    augment: AugmentConfig
+    augment: AugmentConfig = AugmentConfig()
     path: str | None = None
     image_size: Count | None = None
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     recipe: RecipeOptions
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        DATASETS.find(name, info.data.get("factory"))
+        return name
 
 
 class Confirmatory(Frozen):
@@ -203,17 +301,34 @@ class Options(Frozen):
         granularity: What direction and magnitude are taken of: of each ``element`` (sign and
             absolute value), of each ``tensor`` or of the ``global`` gradient (unit vector and
             norm); ``samdirection``, ``sammagnitude`` and ``hybrid`` use it.
-        base: The torch optimizer that takes the step.
+        base: The optimizer that takes the step: any of torch's or of pytorch_optimizer's by its
+            name in lower case, registered, or a path.
+        base_args: Further arguments of it, ``base_args.betas=[0.9,0.99]``.
         lr: Peak learning rate; by default the data set's.
         momentum: Of the base optimizer; by default the data set's.
         weight_decay: Of the base optimizer; by default the data set's.
-        lr_schedule: Cosine to 0, lowered at each step or each epoch, or constant; by default the
-            data set's.
+        lr_schedule: Cosine to 0, lowered at each step or each epoch, linear to 0, lowered in steps,
+            or constant; registered, or a path. By default the data set's.
+        lr_schedule_args: Its arguments, ``lr_schedule_args.gamma=0.2``.
+        warmup_epochs: Epochs in which the learning rate first rises linearly from 0.
         epochs: Passes over the training images; by default the data set's.
         batch_size: Images of a step; the last, incomplete batch is dropped. By default the data
             set's.
         precision: Of the forward and backward passes: ``bfloat16`` is autocast; weights stay
             float32.
+        loss: Of a mini-batch: cross_entropy, mse, registered, or a path.
+        loss_args: Its arguments.
+        metric: What a network is judged by: accuracy, r2, mae, registered, or a path.
+        metric_args: Its arguments.
+        label_smoothing: Share of a label that is spread over all classes; of cross_entropy.
+        nesterov: Whether momentum is Nesterov's.
+        clip_norm: Largest norm of the gradient of all parameters together; null is any.
+        clip: What is clipped: the ``combined`` vector that the base optimizer is given, or the
+            ``gradient``, g and h each.
+        no_decay_on_norm: Whether norm layers and biases have no weight decay.
+        ema: Decay per step of the moving average of the weights, which is then what is judged,
+            kept and measured; null is the weights themselves.
+        plugins: Modules that register components, imported first (docs/extending.md).
         device: Where a cell runs; ``auto`` is a GPU if there is one.
         num_threads: CPU threads of one operation; null is all cores, in a sweep a share of them.
         compile: Whether torch.compile makes one graph of both passes.
@@ -232,7 +347,7 @@ class Options(Frozen):
         analysis: The tests that a preset names beforehand (docs/analysis.md).
     """
 
-    model: ModelConfig
+    model: ModelOptions
     opt: OptOptions
     dataset: DatasetOptions
     sharpness: SharpnessConfig
@@ -247,10 +362,26 @@ class Options(Frozen):
     lr: NonNegative
     momentum: Momentum
     weight_decay: NonNegative
-    lr_schedule: LrSchedule
+    lr_schedule: ScheduleName
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)]
     precision: Precision
+
+    base_args: Arguments = {}
+    lr_schedule_args: Arguments = {}
+    warmup_epochs: NonNegative = 0.0
+    loss: LossName = "cross_entropy"
+    loss_args: Arguments = {}
+    metric: MetricName = "accuracy"
+    metric_args: Arguments = {}
+    label_smoothing: Probability = 0.0
+    nesterov: bool = False
+    clip_norm: Positive | None = None
+    clip: Clip = "combined"
+    no_decay_on_norm: bool = False
+    ema: Probability | None = None
+
+    plugins: Annotated[tuple[str, ...], Listed] = ()
 
     device: DeviceName
     num_threads: Count | None
@@ -267,6 +398,16 @@ class Options(Frozen):
     detach: bool
     on_code_change: Literal["warn", "refuse"]
     analysis: AnalysisOptions | None = None
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        """Names in classes that records hold too, which are read whatever is registered."""
+        for name in self.sharpness.measures:
+            MEASURES.find(name)
+        TRACKERS.find(self.tracking.name, self.tracking.factory)
+        if self.dataset.augment.policy is not None:
+            AUGMENTATIONS.find(self.dataset.augment.policy)
+        return self
 
     def resolve(self, info: DataInfo) -> RunConfig:
         """The run that these options ask for.
@@ -294,6 +435,7 @@ class Options(Frozen):
         return RunConfig(
             cell=cell,
             study=self.study,
+            plugins=self.plugins,
             data_dir=Path(self.data_dir).absolute(),
             data_path=data_path,
             device=self.device,
@@ -311,38 +453,96 @@ class Options(Frozen):
         )
 
     def _cell(self, info: DataInfo) -> CellConfig:
-        return CellConfig(
-            model=self.model,
+        dataset, fraction = self.dataset, self.dataset.train_fraction
+        cell = CellConfig(
+            model=self.model.resolve(),
             variant=self.opt.resolve(rho=self.rho, granularity=self.granularity),
             dataset=DatasetConfig(
-                name=self.dataset.name,
-                augment=self.dataset.augment.used(),
-                label_noise=self.dataset.label_noise,
-                image_size=self.dataset.image_size,
+                name=dataset.name,
+                augment=dataset.augment.used(),
+                label_noise=dataset.label_noise,
+                image_size=dataset.image_size,
                 fingerprint=info.fingerprint,
+                factory=dataset.factory,
+                args=dataset.args or None,
+                train_fraction=None if fraction == 1.0 else fraction,
             ),
-            recipe=RecipeConfig(
-                base=self.base,
-                lr=self.lr,
-                momentum=self.momentum if "momentum" in BASES[self.base] else None,
-                weight_decay=self.weight_decay,
-                lr_schedule=self.lr_schedule,
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                precision=self.precision,
-            ),
+            recipe=self._recipe(),
             seed=self.seed,
+        )
+        return cell.model_copy(update={"sources": cell.sources_now() or None})
+
+    def _recipe(self) -> RecipeConfig:
+        """Values that are not used, or are what all cells once had, are None."""
+        base, clips = BASES.find(self.base), self.clip_norm is not None
+        return RecipeConfig(
+            base=self.base,
+            lr=self.lr,
+            momentum=self.momentum if base.uses_momentum else None,
+            weight_decay=self.weight_decay,
+            lr_schedule=self.lr_schedule,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            base_args=self.base_args or None,
+            lr_schedule_args=self.lr_schedule_args or None,
+            loss=None if self.loss == "cross_entropy" else self.loss,
+            loss_args=self.loss_args or None,
+            metric=None if self.metric == "accuracy" else self.metric,
+            metric_args=self.metric_args or None,
+            label_smoothing=self.label_smoothing or None,
+            nesterov=True if self.nesterov else None,
+            warmup_epochs=self.warmup_epochs or None,
+            clip_norm=self.clip_norm,
+            clip=self.clip if clips else None,
+            no_decay_on_norm=True if self.no_decay_on_norm else None,
+            ema=self.ema or None,
         )
 
     def _misfits(self, info: DataInfo) -> Iterable[str]:
+        name, augment = self.dataset.name, self.dataset.augment
         if self.batch_size > info.num_train:
             yield (
                 f"batch_size={self.batch_size} is larger than the {info.num_train} training "
-                f"images of {self.dataset.name}: choose between 2 and {info.num_train}."
+                f"examples of {name}: choose between 2 and {info.num_train}."
             )
         size = info.image_size
-        if self.dataset.augment.cutout > size:
+        if size is not None and augment.cutout > size:
             yield (
-                f"dataset.augment.cutout={self.dataset.augment.cutout} is larger than the "
-                f"{size}x{size} images of {self.dataset.name}: choose between 0 and {size}."
+                f"dataset.augment.cutout={augment.cutout} is larger than the "
+                f"{size}x{size} images of {name}: choose between 0 and {size}."
+            )
+        if augment.changes_images and info.input_dtype != "uint8":
+            yield (
+                f"dataset.augment: {name} has no raw images (uint8) to change: "
+                "turn crop_padding, flip, cutout, policy and cutmix off."
+            )
+        if augment.mixup and info.input_dtype.startswith("int"):
+            yield f"dataset.augment.mixup={augment.mixup}: {name} has ids, which cannot be mixed."
+        yield from self._misfits_of_task(info)
+        if self.warmup_epochs >= self.epochs:
+            yield (
+                f"warmup_epochs={self.warmup_epochs:g} leaves nothing of epochs={self.epochs}: "
+                f"choose less than {self.epochs}."
+            )
+        if self.nesterov and not (self.base == "sgd" and self.momentum > 0):
+            yield (
+                f"nesterov=true needs base=sgd with a momentum, not base={self.base} with "
+                f"momentum={self.momentum:g}."
+            )
+
+    def _misfits_of_task(self, info: DataInfo) -> Iterable[str]:
+        name = self.dataset.name
+        if not info.is_classification:
+            if self.loss == "cross_entropy" or self.metric == "accuracy":
+                yield (
+                    f"{name} has values to regress, not classes: set loss=mse metric=r2, or others "
+                    "that fit."
+                )
+            if self.dataset.label_noise:
+                yield f"dataset.label_noise={self.dataset.label_noise}: {name} has no classes."
+        if self.loss != "cross_entropy" and self.label_smoothing:
+            yield (
+                f"label_smoothing={self.label_smoothing} is of loss=cross_entropy: "
+                f"leave it out with loss={self.loss}."
             )

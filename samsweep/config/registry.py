@@ -1,52 +1,162 @@
-"""The names that values can have: networks, data sets, base optimizers, variants, measures.
+"""What can be named in a configuration: each kind's components, ours and those of plugins.
 
-Each is listed here once, free of torch; the layers above look their implementations up by these
-names.
+Our own are listed here once, free of torch. Others come in through :mod:`samsweep.register`, into
+the same tables; a name with dots is a factory by its path and needs no table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from samsweep.config.errors import ConfigError, unknown_name
+from samsweep.config.factory import (
+    Factory,
+    classes_of,
+    is_path,
+    load_factory,
+    normal_path,
+    source_of,
+)
+
+C = TypeVar("C", bound="Component")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetSpec:
-    """A residual network with a CIFAR stem (He et al. 2016, arXiv 1512.03385).
+class Component:
+    """Something that a configuration can name, and how it is made.
 
     Args:
-        block: Residual block, torchvision's ``BasicBlock`` or ``Bottleneck``.
-        depths: Number of blocks of each stage.
-        widths: Channels of each stage before the block's expansion.
+        factory: Makes it: a callable, or ``package.module.attribute``, imported when it is needed.
+        args: Keyword arguments that it is always given.
+        version: That a plugin declares in place of its source's fingerprint.
+        ours: Whether it is samsweep's own, which ``RESULTS_VERSION`` stands for.
     """
 
-    block: Literal["basic", "bottleneck"]
-    depths: tuple[int, ...]
-    widths: tuple[int, ...]
+    factory: Factory = ""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    version: str | None = None
+    ours: bool = False
+
+    @property
+    def source(self) -> str | None:
+        """What a cell's identity holds of its source; None for our own.
+
+        Raises:
+            ConfigError: If its module cannot be found.
+        """
+        return None if self.ours else self.version or source_of(self.factory)
+
+    def load(self) -> Callable[..., Any]:
+        """The callable.
+
+        Raises:
+            ConfigError: If it cannot be imported.
+        """
+        return load_factory(self.factory)
 
 
-@dataclass(frozen=True, kw_only=True)
-class WideResNetSpec:
-    """A pre-activation wide residual network (Zagoruyko & Komodakis 2016, arXiv 1605.07146).
+class Registry(Mapping[str, C], Generic[C]):
+    """The components of one kind, by name.
 
     Args:
-        depth: Number of convolutions, 6n + 4.
-        widen_factor: Multiple of the widths 16, 32, 64.
+        kind: What they are, for messages.
+        component: Their class.
+        ours: Those of samsweep.
     """
 
-    depth: int
-    widen_factor: int
+    def __init__(self, kind: str, component: type[C], ours: Mapping[str, C]) -> None:
+        self.kind = kind
+        self.component = component
+        self._components = dict(ours)
+
+    #: One of each kind.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def __getitem__(self, name: str) -> C:
+        """The component of a name that is registered."""
+        return self._components[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names: ours in the order of the tables, then others as they came."""
+        return iter(self._components)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._components)
+
+    def add(self, name: str, component: C) -> None:
+        """Register a component.
+
+        Raises:
+            ConfigError: If the name has dots or is taken by another one.
+        """
+        there = self._components.get(name)
+        if is_path(name):
+            raise ConfigError(f"{self.kind} {name!r}: choose a name without dots or colons.")
+        if there is not None and not _same(there, component):
+            raise ConfigError(f"{self.kind} {name!r} is registered twice: choose another name.")
+        self._components[name] = component
+
+    def find(self, name: str, factory: str | None = None) -> C:
+        """The component that a configuration names.
+
+        Args:
+            name: Registered, or a path.
+            factory: A path that goes before the name.
+
+        Raises:
+            ConfigError: If nothing has that name.
+        """
+        if factory is not None or is_path(name):
+            return self.component(factory=normal_path(factory or name))
+        if name not in self:
+            raise ConfigError(unknown_name(self.kind, name, self))
+        return self[name]
 
 
-MODELS: Mapping[str, ResNetSpec | WideResNetSpec] = {
-    "resnet8": ResNetSpec(block="basic", depths=(1, 1, 1), widths=(16, 32, 64)),
-    "resnet20": ResNetSpec(block="basic", depths=(3, 3, 3), widths=(16, 32, 64)),
-    "resnet18": ResNetSpec(block="basic", depths=(2, 2, 2, 2), widths=(64, 128, 256, 512)),
-    "resnet34": ResNetSpec(block="basic", depths=(3, 4, 6, 3), widths=(64, 128, 256, 512)),
-    "resnet50": ResNetSpec(block="bottleneck", depths=(3, 4, 6, 3), widths=(64, 128, 256, 512)),
-    "wrn28_10": WideResNetSpec(depth=28, widen_factor=10),
-}
+def _same(there: Component, component: Component) -> bool:
+    """Whether both are one factory, perhaps of a module that was imported twice."""
+    names = [
+        (getattr(c.factory, "__module__", ""), getattr(c.factory, "__qualname__", c.factory))
+        for c in (there, component)
+    ]
+    return not there.ours and names[0] == names[1]
+
+
+# --------------------------------------------------------------------------- models
+
+
+def _resnet(block: str, depths: tuple[int, ...], widths: tuple[int, ...]) -> Component:
+    return Component(
+        factory="samsweep.models.resnet.ResNet",
+        args={"block": block, "depths": depths, "widths": widths},
+        ours=True,
+    )
+
+
+#: Take ``in_channels`` and ``num_classes``.
+MODELS = Registry(
+    "model",
+    Component,
+    {
+        "resnet8": _resnet("basic", (1, 1, 1), (16, 32, 64)),
+        "resnet20": _resnet("basic", (3, 3, 3), (16, 32, 64)),
+        "resnet18": _resnet("basic", (2, 2, 2, 2), (64, 128, 256, 512)),
+        "resnet34": _resnet("basic", (3, 4, 6, 3), (64, 128, 256, 512)),
+        "resnet50": _resnet("bottleneck", (3, 4, 6, 3), (64, 128, 256, 512)),
+        "wrn28_10": Component(
+            factory="samsweep.models.wide_resnet.WideResNet",
+            args={"depth": 28, "widen_factor": 10},
+            ours=True,
+        ),
+    },
+)
+
+# --------------------------------------------------------------------------- data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,58 +164,260 @@ class DataInfo:
     """What is known of a data set without loading it.
 
     Args:
-        num_classes: Number of classes.
-        channels: Channels of an image.
-        image_size: Height and width in pixels.
-        num_train: Training images, without the validation split.
-        num_val: Validation images, split off the training set.
-        num_test: Test images.
+        num_outputs: What a network returns for an example: a number for each class, or the values
+            to regress.
+        input_shape: Of an example, without the batch; (channels, height, width) of an image.
+        num_train: Training examples, without the validation split.
+        num_val: Validation examples.
+        num_test: Test examples.
+        is_classification: Whether labels are classes.
+        input_dtype: As torch calls it; ``uint8`` are pixels.
+        num_tokens: Of inputs that are token ids: they lie below it.
         fingerprint: Hash of the contents, for data that only its user knows; else None.
     """
 
-    num_classes: int
-    channels: int
-    image_size: int
+    num_outputs: int
+    input_shape: tuple[int, ...]
     num_train: int
     num_val: int
     num_test: int
+    is_classification: bool = True
+    input_dtype: str = "uint8"
+    num_tokens: int | None = None
     fingerprint: str | None = None
 
+    @property
+    def image_size(self) -> int | None:
+        """Height and width in pixels of square images; None of anything else."""
+        return self.input_shape[-1] if len(self.input_shape) == 3 else None
 
-def _cifar(*, num_classes: int) -> DataInfo:
-    return DataInfo(
-        num_classes=num_classes,
-        channels=3,
-        image_size=32,
+    @property
+    def known_to_models(self) -> dict[str, Any]:
+        """What only the data know, by the names of a model's parameters that take it."""
+        channels = self.input_shape[0] if self.image_size is not None else None
+        names: dict[str, Any] = {
+            **dict.fromkeys(("num_classes", "num_outputs"), self.num_outputs),
+            **dict.fromkeys(("channels", "in_channels", "in_chans"), channels),
+            **dict.fromkeys(("image_size", "img_size"), self.image_size),
+            **dict.fromkeys(("num_tokens", "vocab_size"), self.num_tokens),
+            "in_features": math.prod(self.input_shape),
+            "input_shape": self.input_shape,
+        }
+        return {name: value for name, value in names.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetComponent(Component):
+    """A data set.
+
+    Args:
+        info: What is known of it without loading it, or what finds that out; None to load it once,
+            in a process of its own, and remember.
+        needs: Keys of the group that it needs, beside its arguments.
+    """
+
+    info: DataInfo | Factory | None = None
+    needs: tuple[str, ...] = ()
+
+
+def _cifar(num_classes: int) -> DatasetComponent:
+    info = DataInfo(
+        num_outputs=num_classes,
+        input_shape=(3, 32, 32),
         num_train=45_000,
         num_val=5_000,
         num_test=10_000,
     )
+    return DatasetComponent(
+        factory="samsweep.data.cifar.load_cifar",
+        args={"name": f"cifar{num_classes}"},
+        info=info,
+        ours=True,
+    )
 
 
-#: An ``image_folder`` is described from disk (:mod:`samsweep.data.folder_tree`), hence None.
-DATASETS: Mapping[str, DataInfo | None] = {
-    "digits": DataInfo(
-        num_classes=10, channels=1, image_size=8, num_train=898, num_val=180, num_test=719
-    ),
-    "cifar10": _cifar(num_classes=10),
-    "cifar100": _cifar(num_classes=100),
-    "image_folder": None,
-}
+DATASETS = Registry(
+    "dataset",
+    DatasetComponent,
+    {
+        "digits": DatasetComponent(
+            factory="samsweep.data.digits.load_digits",
+            info=DataInfo(
+                num_outputs=10, input_shape=(1, 8, 8), num_train=898, num_val=180, num_test=719
+            ),
+            ours=True,
+        ),
+        "cifar10": _cifar(10),
+        "cifar100": _cifar(100),
+        "image_folder": DatasetComponent(
+            factory="samsweep.data.image_folder.load_folder",
+            info="samsweep.data.folder_tree.describe_folder",
+            ours=True,
+        ),
+    },
+)
 
-#: The torch optimizers that can sit underneath, with the keys that each uses beside
-#: ``lr`` and ``weight_decay``.
-BASES: Mapping[str, tuple[str, ...]] = {
-    "sgd": ("momentum",),
-    "adam": (),
-    "adamw": (),
-    "rmsprop": ("momentum",),
-}
+# --------------------------------------------------------------------------- optimization
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureInfo:
-    """What is known of a measure of flatness without taking it.
+class BaseComponent(Component):
+    """An optimizer that can sit underneath.
+
+    Args:
+        uses_momentum: Whether it takes the key ``momentum``, beside ``lr`` and ``weight_decay``.
+    """
+
+    uses_momentum: bool = False
+
+
+class _Bases(Registry[BaseComponent]):
+    """Those listed, and any other of ``torch.optim`` and ``pytorch_optimizer`` by its name."""
+
+    def find(self, name: str, factory: str | None = None) -> BaseComponent:
+        """See :meth:`Registry.find`."""
+        if factory is not None or is_path(name) or name in self:
+            return super().find(name, factory)
+        for package, module in (("torch", "optim"), ("pytorch_optimizer", "optimizer")):
+            path = classes_of(package, module).get(name.lower())
+            if path is not None:
+                # What torch ships is as little told apart by torch's version as all else is.
+                return BaseComponent(factory=path, ours=package == "torch")
+        raise ConfigError(unknown_name(self.kind, name, self))
+
+
+BASES = _Bases(
+    "base optimizer",
+    BaseComponent,
+    {
+        "sgd": BaseComponent(factory="torch.optim.SGD", uses_momentum=True, ours=True),
+        "adam": BaseComponent(factory="torch.optim.Adam", ours=True),
+        "adamw": BaseComponent(factory="torch.optim.AdamW", ours=True),
+        "rmsprop": BaseComponent(factory="torch.optim.RMSprop", uses_momentum=True, ours=True),
+    },
+)
+
+#: Whole steps: take the base optimizer, and what they have parameters for of ``rho``, ``model`` and
+#: ``seed``; return a :class:`~samsweep.optim.base.ClosureOptimizer`.
+OPTIMIZERS = Registry("optimizer", Component, {})
+
+#: How g and h become the vector for the base optimizer: take both, return one like them.
+COMBINATIONS = Registry("combination", Component, {})
+
+#: How to climb from w: take parameters, gradients and rho, return epsilon.
+ASCENTS = Registry(
+    "ascent",
+    Component,
+    {
+        "plain": Component(factory="samsweep.optim.ascent.plain", ours=True),
+        "adaptive": Component(factory="samsweep.optim.ascent.adaptive", ours=True),
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleComponent(Component):
+    """The learning rate over time: takes ``epoch``, a number of epochs done, and ``epochs``.
+
+    Args:
+        per_step: Whether it moves at each step, not at each epoch.
+    """
+
+    per_step: bool = True
+
+
+def _schedule(function: str, *, per_step: bool = True) -> ScheduleComponent:
+    factory = f"samsweep.training.schedule.{function}"
+    return ScheduleComponent(factory=factory, per_step=per_step, ours=True)
+
+
+SCHEDULES = Registry(
+    "lr_schedule",
+    ScheduleComponent,
+    {
+        "cosine_per_step": _schedule("cosine"),
+        "cosine_per_epoch": _schedule("cosine", per_step=False),
+        "constant": _schedule("constant"),
+        "linear": _schedule("linear"),
+        "step": _schedule("step", per_step=False),
+    },
+)
+
+# --------------------------------------------------------------------------- tasks
+
+
+#: Take outputs (N, ...) and labels (N, ...), return the mean over the examples, 0-d.
+LOSSES = Registry(
+    "loss",
+    Component,
+    {
+        "cross_entropy": Component(factory="torch.nn.functional.cross_entropy", ours=True),
+        "mse": Component(factory="torch.nn.functional.mse_loss", ours=True),
+    },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricComponent(Component):
+    """What a network is judged by: takes outputs and labels of a whole split, returns a number.
+
+    Args:
+        label: For people.
+        unit: For people.
+        higher_is_better: Which epoch is the best.
+    """
+
+    label: str = ""
+    unit: str = ""
+    higher_is_better: bool = True
+
+
+METRICS = Registry(
+    "metric",
+    MetricComponent,
+    {
+        "accuracy": MetricComponent(
+            factory="samsweep.training.metrics.accuracy", label="accuracy", unit="%", ours=True
+        ),
+        "r2": MetricComponent(factory="samsweep.training.metrics.r2", label="R²", ours=True),
+        "mae": MetricComponent(
+            factory="samsweep.training.metrics.mae",
+            label="mean absolute error",
+            higher_is_better=False,
+            ours=True,
+        ),
+    },
+)
+
+#: Random changes to a batch of raw images: take uint8 (B, C, H, W), return the same; torch's global
+#: generator is seeded for them.
+AUGMENTATIONS = Registry(
+    "augmentation",
+    Component,
+    {
+        "randaugment": Component(factory="torchvision.transforms.v2.RandAugment", ours=True),
+        "trivialaugment": Component(
+            factory="torchvision.transforms.v2.TrivialAugmentWide", ours=True
+        ),
+    },
+)
+
+#: Take ``config``, ``record`` and ``folder``, return a :class:`~samsweep.tracking.Tracker`.
+TRACKERS = Registry(
+    "tracking",
+    Component,
+    {
+        "none": Component(factory="samsweep.tracking.NoTracker", ours=True),
+        "wandb": Component(factory="samsweep.tracking.wandb_tracker.WandbTracker", ours=True),
+    },
+)
+
+# --------------------------------------------------------------------------- measures
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureInfo(Component):
+    """A measure of flatness: takes a model, inputs and labels, returns a number or named values.
 
     Args:
         label: For people.
@@ -114,8 +426,8 @@ class MeasureInfo:
         headline: The entry of its result that tables show; None where only a figure can.
     """
 
-    label: str
-    settings: tuple[str, ...]
+    label: str = ""
+    settings: tuple[str, ...] = ("num_examples", "weights", "seed")
     headline: str | None = None
 
 
@@ -127,62 +439,69 @@ _ASCENT = ("worst_case.num_steps", "worst_case.batch_size")
 
 
 def _eigenvalue(name: str, label: str) -> MeasureInfo:
-    return MeasureInfo(label=label, settings=_EIGEN, headline=name)
+    return MeasureInfo(ours=True, label=label, settings=_EIGEN, headline=name)
 
 
 def _trace(name: str, label: str) -> MeasureInfo:
-    return MeasureInfo(label=label, settings=(*_DRAWN, "trace"), headline=name)
+    return MeasureInfo(ours=True, label=label, settings=(*_DRAWN, "trace"), headline=name)
 
 
 def _worst_case(name: str, rho: str, label: str) -> MeasureInfo:
     settings = (*_FIXED, f"worst_case.{rho}", *_ASCENT)
-    return MeasureInfo(label=label, settings=settings, headline=name)
+    return MeasureInfo(ours=True, label=label, settings=settings, headline=name)
 
 
 def _average_case(name: str, rho: str, label: str) -> MeasureInfo:
     settings = (*_DRAWN, f"average_case.{rho}", "average_case.num_samples")
-    return MeasureInfo(label=label, settings=settings, headline=name)
+    return MeasureInfo(ours=True, label=label, settings=settings, headline=name)
 
 
 def _landscape(num_points: str, label: str) -> MeasureInfo:
     settings = (*_DRAWN, "landscape.radius", f"landscape.{num_points}")
-    return MeasureInfo(label=label, settings=settings)
+    return MeasureInfo(ours=True, label=label, settings=settings)
 
 
 #: Measures of flatness, in the order of the tables. L is the mean loss over the fixed examples, H
 #: its Hessian, d the number of parameters, D = diag(abs(w)).
-MEASURES: Mapping[str, MeasureInfo] = {
-    "lambda_max": _eigenvalue("lambda_max", "lambda_max"),
-    "top5": _eigenvalue("lambda_max", "lambda_max"),
-    "relative_flatness": _eigenvalue("relative_flatness", "||w||² lambda_max"),
-    "adaptive_lambda_max": _eigenvalue("adaptive_lambda_max", "lambda_max of D H D"),
-    "trace": _trace("trace", "trace of H"),
-    "ggn_trace": _trace("ggn_trace", "trace of the Gauss-Newton matrix"),
-    "fisher_trace": _trace("fisher_trace", "trace of the Fisher matrix"),
-    "worst_case_l2": _worst_case("worst_case_l2", "rho_l2", "worst case in an l2 ball"),
-    "worst_case_linf": _worst_case("worst_case_linf", "rho_linf", "worst case in an linf ball"),
-    "adaptive_worst_case_l2": _worst_case(
-        "adaptive_worst_case_l2", "adaptive_rho_l2", "worst case in an adaptive l2 ball"
-    ),
-    "adaptive_worst_case_linf": _worst_case(
-        "adaptive_worst_case_linf", "adaptive_rho_linf", "worst case in an adaptive linf ball"
-    ),
-    "average_case": _average_case("average_case", "rho", "average case"),
-    "adaptive_average_case": _average_case(
-        "adaptive_average_case", "adaptive_rho", "adaptive average case"
-    ),
-    "sam_gap": MeasureInfo(label="SAM gap", settings=(*_FIXED, "sam_gap"), headline="sam_gap"),
-    "spectral_density": MeasureInfo(
-        label="spectral density", settings=(*_DRAWN, "spectral_density")
-    ),
-    "landscape_1d": _landscape("num_points_1d", "landscape, a line"),
-    "landscape_2d": _landscape("num_points_2d", "landscape, a plane"),
-    "empirical_sam": MeasureInfo(
-        label="the study's sharpness",
-        settings=("weights", "seed", "tolerance", "max_hvps", "empirical_sam"),
-        headline="empirical_sam",
-    ),
-}
+MEASURES = Registry(
+    "measure",
+    MeasureInfo,
+    {
+        "lambda_max": _eigenvalue("lambda_max", "lambda_max"),
+        "top5": _eigenvalue("lambda_max", "lambda_max"),
+        "relative_flatness": _eigenvalue("relative_flatness", "||w||² lambda_max"),
+        "adaptive_lambda_max": _eigenvalue("adaptive_lambda_max", "lambda_max of D H D"),
+        "trace": _trace("trace", "trace of H"),
+        "ggn_trace": _trace("ggn_trace", "trace of the Gauss-Newton matrix"),
+        "fisher_trace": _trace("fisher_trace", "trace of the Fisher matrix"),
+        "worst_case_l2": _worst_case("worst_case_l2", "rho_l2", "worst case in an l2 ball"),
+        "worst_case_linf": _worst_case("worst_case_linf", "rho_linf", "worst case in an linf ball"),
+        "adaptive_worst_case_l2": _worst_case(
+            "adaptive_worst_case_l2", "adaptive_rho_l2", "worst case in an adaptive l2 ball"
+        ),
+        "adaptive_worst_case_linf": _worst_case(
+            "adaptive_worst_case_linf", "adaptive_rho_linf", "worst case in an adaptive linf ball"
+        ),
+        "average_case": _average_case("average_case", "rho", "average case"),
+        "adaptive_average_case": _average_case(
+            "adaptive_average_case", "adaptive_rho", "adaptive average case"
+        ),
+        "sam_gap": MeasureInfo(
+            ours=True, label="SAM gap", settings=(*_FIXED, "sam_gap"), headline="sam_gap"
+        ),
+        "spectral_density": MeasureInfo(
+            ours=True, label="spectral density", settings=(*_DRAWN, "spectral_density")
+        ),
+        "landscape_1d": _landscape("num_points_1d", "landscape, a line"),
+        "landscape_2d": _landscape("num_points_2d", "landscape, a plane"),
+        "empirical_sam": MeasureInfo(
+            ours=True,
+            label="the study's sharpness",
+            settings=("weights", "seed", "tolerance", "max_hvps", "empirical_sam"),
+            headline="empirical_sam",
+        ),
+    },
+)
 
 #: The (direction, magnitude) corners of the design, by the names of their table rows.
 CORNERS: Mapping[tuple[str, str], str] = {
@@ -218,8 +537,23 @@ CONTRASTS = (
 
 Source = Literal["sgd", "sam"]
 Granularity = Literal["element", "tensor", "global"]
-Ascent = Literal["plain", "adaptive"]
 Scaled = Literal["weights", "matrices"]
 Curvature = Literal["hutchinson", "gauss_newton", "exact"]
-LrSchedule = Literal["cosine_per_step", "cosine_per_epoch", "constant"]
 Precision = Literal["float32", "bfloat16"]
+Clip = Literal["combined", "gradient"]
+
+#: By the kind's name in the messages and in :mod:`samsweep.register`.
+REGISTRIES: Mapping[str, Registry[Any]] = {
+    "model": MODELS,
+    "dataset": DATASETS,
+    "base": BASES,
+    "optimizer": OPTIMIZERS,
+    "combination": COMBINATIONS,
+    "ascent": ASCENTS,
+    "schedule": SCHEDULES,
+    "loss": LOSSES,
+    "metric": METRICS,
+    "augmentation": AUGMENTATIONS,
+    "tracker": TRACKERS,
+    "measure": MEASURES,
+}

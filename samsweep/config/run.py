@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from samsweep.config.cell import CellConfig
-from samsweep.config.fields import Count, DeviceName, Frozen, Positive, StudyName
+from samsweep.config.fields import (
+    Arguments,
+    Count,
+    DeviceName,
+    FactoryPath,
+    Frozen,
+    Positive,
+    StudyName,
+)
 from samsweep.config.sharpness import SharpnessConfig
 
 
@@ -14,13 +22,17 @@ class TrackingConfig(Frozen):
     """Where progress is logged beside the record.
 
     Args:
-        name: ``none`` or ``wandb``.
+        factory: Path of a callable that makes a tracker.
+        name: ``none``, ``wandb`` or one that is registered; beside a factory any.
+        args: Arguments of a tracker of one's own.
         mode: W&B's mode; offline needs neither account nor network.
         project: W&B project.
         entity: W&B team or user; None is the account's default.
     """
 
-    name: Literal["none", "wandb"]
+    factory: FactoryPath | None = None
+    name: str
+    args: Arguments = {}
     mode: Literal["offline", "online"] = "offline"
     project: str = "samsweep"
     entity: str | None = None
@@ -45,11 +57,12 @@ class RunConfig(Frozen):
 
     cell: CellConfig
     study: StudyName
+    # Launches before these were there are read too.
+    plugins: tuple[str, ...] = ()
     data_dir: Path
     data_path: Path | None
     device: DeviceName
     num_threads: Count | None
-    # Launches before it was there are read too.
     compile: bool = False
     cuda_graphs: bool = True
     sharpness: SharpnessConfig

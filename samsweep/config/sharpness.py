@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from samsweep.config.fields import Count, Frozen, MeasureName, Positive, Seed
+from samsweep.config.fields import Arguments, Count, Frozen, Positive, Seed
 
 
 class TraceConfig(Frozen):
@@ -136,9 +137,10 @@ class SharpnessConfig(Frozen):
         sam_gap: Of ``sam_gap``.
         landscape: Of ``landscape_1d`` and ``landscape_2d``.
         empirical_sam: Of ``empirical_sam``.
+        args: Arguments of measures of one's own, by the measure's name.
     """
 
-    measures: Annotated[tuple[MeasureName, ...], Field(strict=False)]
+    measures: Annotated[tuple[str, ...], Field(strict=False)]
     num_examples: Count
     weights: Literal["last", "best"]
     tolerance: Positive
@@ -152,6 +154,7 @@ class SharpnessConfig(Frozen):
     sam_gap: SamGapConfig
     landscape: LandscapeConfig
     empirical_sam: EmpiricalSamConfig
+    args: Mapping[str, Arguments] = {}
 
     def fitted(self, num_train: int) -> SharpnessConfig:
         """The same, asking for no more images than there are.

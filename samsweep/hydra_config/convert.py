@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from samsweep.config import (
-    ConfigError,
-    Options,
-    RunConfig,
-)
+from samsweep.config import ConfigError, Options, RunConfig
+from samsweep.config.factory import add_search_path
+from samsweep.config.plugins import load_plugins
 from samsweep.data.describe import describe
 from samsweep.records.identity import cell_id
 
@@ -50,7 +49,33 @@ def to_options(cfg: DictConfig) -> Options:
     Raises:
         ConfigError: With one sentence for every value that is wrong.
     """
-    return Options.parse(_plain(cfg))
+    values = _plain(cfg)
+    add_search_path(_project_folders(cfg))
+    load_plugins(map(str, values.get("plugins") or ()))
+    return Options.parse(_named(values, cfg))
+
+
+def _project_folders(cfg: DictConfig) -> Iterator[Path]:
+    """Where modules of the user's own may lie: here, and beside the user's own conf/."""
+    yield Path.cwd()
+    for source in cfg.hydra.runtime.config_sources if "hydra" in cfg else ():
+        if source.provider not in ("main", "hydra", "schema") and source.schema == "file":
+            yield Path(source.path).parent
+
+
+#: Groups whose options may leave their name to the file's.
+_GROUPS = ("model", "opt", "dataset", "tracking")
+
+
+def _named(values: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
+    """With the option's name where a component of the user's own has none."""
+    choices = cfg.hydra.runtime.choices if "hydra" in cfg else {}
+    return {
+        key: {"name": choices[key], **value}
+        if key in _GROUPS and key in choices and isinstance(value, dict)
+        else value
+        for key, value in values.items()
+    }
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
