@@ -13,7 +13,7 @@ from samsweep.config import (
     Options,
     RunConfig,
 )
-from samsweep.data.describe import describe
+from samsweep.data.dataset_info import describe
 from samsweep.records.identity import cell_id
 
 
