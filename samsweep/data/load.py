@@ -1,6 +1,6 @@
 """Load any data set by its configuration.
 
-Importing this module and :func:`prepare` are free of torch as long as nothing has to be
+Importing this module and :func:`download_dataset` are free of torch as long as nothing has to be
 downloaded; each source is imported when it is asked for.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samsweep.config import ConfigError, DatasetConfig
-from samsweep.data.describe import required_path
+from samsweep.data.dataset_info import required_path
 from samsweep.data.folder_tree import read_tree
 
 if TYPE_CHECKING:
@@ -38,12 +38,8 @@ def load_dataset(config: DatasetConfig, *, data_dir: Path, path: Path | None) ->
     return _with_label_noise(data, config.label_noise) if config.label_noise > 0 else data
 
 
-def prepare(name: str, data_dir: Path) -> None:
-    """Download a data set if it needs that and is not there yet.
-
-    Args:
-        name: A key of :data:`samsweep.config.DATASETS`.
-        data_dir: Folder of downloaded data sets.
+def download_dataset(name: str, data_dir: Path) -> None:
+    """Download a data set, by its key of ``DATASETS``, if it needs that and is not there yet.
 
     Raises:
         ConfigError: If the download fails.

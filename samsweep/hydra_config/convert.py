@@ -12,7 +12,7 @@ from omegaconf.errors import MissingMandatoryValue
 from samsweep.config import ConfigError, Options, RunConfig
 from samsweep.config.factory import add_search_path
 from samsweep.config.plugins import load_plugins
-from samsweep.data.describe import describe
+from samsweep.data.dataset_info import describe
 from samsweep.records.identity import cell_id
 
 
@@ -38,9 +38,8 @@ def to_run_config(cfg: DictConfig) -> RunConfig:
         ConfigError: With one sentence for every value that is wrong.
     """
     options = to_options(cfg)
-    dataset = options.dataset
-    path = None if dataset.path is None else Path(dataset.path)
-    return options.resolve(describe(dataset.name, path, dataset.image_size))
+    path = options.dataset.path
+    return options.resolve(describe(options.dataset, None if path is None else Path(path)))
 
 
 def to_options(cfg: DictConfig) -> Options:

@@ -88,10 +88,10 @@ def prepare_run(config: RunConfig) -> None:
     Raises:
         ConfigError: If one cannot be had.
     """
-    from samsweep.data.load import prepare as prepare_data
+    from samsweep.data.load import download_dataset
     from samsweep.training.device import check_compiler, resolve_device
 
     resolve_device(config.device)
     if config.compiles:
         check_compiler()
-    prepare_data(config.cell.dataset.name, config.data_dir)
+    download_dataset(config.cell.dataset.name, config.data_dir)

@@ -71,11 +71,7 @@ def combine(
 
 
 def check_rule(direction: str, magnitude: str, granularity: str) -> None:
-    """Make sure that the three names mean something.
-
-    Raises:
-        ConfigError: If one does not.
-    """
+    """Raise a ConfigError for a name of :func:`combine` that means nothing."""
     for source in (direction, magnitude):
         if source not in _SOURCES:
             raise ConfigError(unknown_name("source", source, _SOURCES))

@@ -20,13 +20,7 @@ from samsweep.numerics.convolutions import quick_convolutions
 from samsweep.numerics.device_transfer import to_device
 from samsweep.numerics.seeding import generator
 from samsweep.numerics.vectors import Vector
-from samsweep.optim.base import (
-    Closure,
-    ClosureOptimizer,
-    StepResult,
-    checked_rho,
-    differentiate,
-)
+from samsweep.optim.base import Closure, ClosureOptimizer, StepResult, checked_rho, differentiate
 
 
 class OutputOf:

@@ -8,7 +8,7 @@ import time
 import torch
 
 from samsweep.config import DataInfo, RunConfig
-from samsweep.data.describe import describe
+from samsweep.data.dataset_info import describe
 from samsweep.data.images import ImageData, Split
 from samsweep.training.device import num_threads, prepare_device
 from samsweep.training.trainer import Trainer

@@ -1,4 +1,4 @@
-"""Describe any data set without loading it and without torch."""
+"""Classes, sizes and counts of any data set, without loading it and without torch."""
 
 from __future__ import annotations
 
