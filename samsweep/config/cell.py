@@ -274,6 +274,11 @@ class RecipeConfig(Frozen):
     no_decay_on_norm: Literal[True] | None = None
     ema: Probability | None = None
 
+    @property
+    def uses_plain_loss(self) -> bool:
+        """Whether the loss is cross-entropy as it is."""
+        return not (self.loss or self.loss_args or self.label_smoothing)
+
 
 class CellConfig(Frozen):
     """One point of the grid; its identity.

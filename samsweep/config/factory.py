@@ -15,7 +15,7 @@ import inspect
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -115,16 +115,91 @@ def classes_of(package: str, folder: str) -> dict[str, str]:
     return found
 
 
-def accepted(function: Callable[..., Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Those of the values that a callable has parameters for, by name."""
+def make(what: str, factory: Factory, args: Mapping[str, Any], **beside: Any) -> Any:
+    """Call a factory.
+
+    Args:
+        what: Is made, as ``key=value``, for messages.
+        factory: The callable or its path.
+        args: Keyword arguments that the user gives.
+        beside: Keyword arguments that it is given if it has parameters of those names.
+
+    Raises:
+        ConfigError: If it has no parameter for an argument, or no value for a parameter.
+    """
+    function = load_factory(factory)
+    keywords, unknown, missing = match(function, args, beside)
+    problems = [
+        f"{what}: {name_of(function)} takes no argument {key}: choose among "
+        f"{', '.join(parameters_of(function))}."
+        for key in unknown
+    ]
+    problems += [f"{what}: {name_of(function)} needs a value for {key}." for key in missing]
+    if problems:
+        raise ConfigError(*problems)
+    return function(**keywords)
+
+
+def match(
+    function: Callable[..., Any], args: Mapping[str, Any], beside: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Keyword arguments for a callable.
+
+    Args:
+        function: Is called with them.
+        args: What it is given in any case.
+        beside: What it is given if it has a parameter of that name.
+
+    Returns:
+        The keywords, the arguments that it does not take, the parameters without a value.
+    """
     parameters = inspect.signature(function).parameters
-    return {name: value for name, value in values.items() if name in parameters}
+    named = {k: p for k, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    keywords = {key: value for key, value in beside.items() if key in named} | dict(args)
+    unknown = [key for key in args if key not in named and not takes_any(function)]
+    missing = [k for k, p in named.items() if p.default is p.empty and k not in keywords]
+    return keywords, unknown, missing
 
 
 def takes_any(function: Callable[..., Any]) -> bool:
     """Whether a callable takes keyword arguments of any name."""
-    kinds = {parameter.kind for parameter in inspect.signature(function).parameters.values()}
-    return inspect.Parameter.VAR_KEYWORD in kinds
+    parameters = inspect.signature(function).parameters.values()
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def bound(what: str, factory: Factory, args: Mapping[str, Any]) -> Callable[..., Any]:
+    """A function with its arguments, or what a class makes of them: something to call.
+
+    Raises:
+        ConfigError: As :func:`make`.
+    """
+    function = load_factory(factory)
+    if isinstance(function, type):
+        made: Callable[..., Any] = make(what, function, args)
+        return made
+    _, unknown, _ = match(function, args, {})
+    if unknown:
+        raise ConfigError(
+            f"{what}: {name_of(function)} takes no argument {unknown[0]}: choose among "
+            f"{', '.join(parameters_of(function))}."
+        )
+    return functools.partial(function, **args) if args else function
+
+
+def name_of(factory: Factory) -> str:
+    """Path of a factory, for messages and for another process."""
+    if isinstance(factory, str):
+        return factory
+    return f"{factory.__module__}.{factory.__qualname__}"
+
+
+def parameters_of(function: Callable[..., Any]) -> list[str]:
+    """Names of the parameters that can be given by name."""
+    return [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
 
 
 #: Folders that were added to where modules are looked for.

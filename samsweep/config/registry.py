@@ -172,6 +172,7 @@ class DataInfo:
         num_test: Test examples.
         is_classification: Whether labels are classes.
         input_dtype: As torch calls it; ``uint8`` are pixels.
+        label_shape: Of an example's values to regress; () is one value.
         num_tokens: Of inputs that are token ids: they lie below it.
         fingerprint: Hash of the contents, for data that only its user knows; else None.
     """
@@ -183,6 +184,7 @@ class DataInfo:
     num_test: int
     is_classification: bool = True
     input_dtype: str = "uint8"
+    label_shape: tuple[int, ...] = ()
     num_tokens: int | None = None
     fingerprint: str | None = None
 
@@ -192,18 +194,27 @@ class DataInfo:
         return self.input_shape[-1] if len(self.input_shape) == 3 else None
 
     @property
-    def known_to_models(self) -> dict[str, Any]:
-        """What only the data know, by the names of a model's parameters that take it."""
-        channels = self.input_shape[0] if self.image_size is not None else None
-        names: dict[str, Any] = {
-            **dict.fromkeys(("num_classes", "num_outputs"), self.num_outputs),
-            **dict.fromkeys(("channels", "in_channels", "in_chans"), channels),
-            **dict.fromkeys(("image_size", "img_size"), self.image_size),
-            **dict.fromkeys(("num_tokens", "vocab_size"), self.num_tokens),
-            "in_features": math.prod(self.input_shape),
-            "input_shape": self.input_shape,
-        }
-        return {name: value for name, value in names.items() if value is not None}
+    def channels(self) -> int | None:
+        """Channels of an image; None of anything else."""
+        return self.input_shape[0] if len(self.input_shape) == 3 else None
+
+
+def known_to_models(
+    *, num_outputs: int, input_shape: tuple[int, ...], num_tokens: int | None
+) -> dict[str, Any]:
+    """What only the data know, by the names of the parameters through which a model takes it."""
+    is_image = len(input_shape) == 3
+    names: dict[str, Any] = {
+        **dict.fromkeys(("num_classes", "num_outputs"), num_outputs),
+        "in_features": math.prod(input_shape),
+        "input_shape": input_shape,
+    }
+    if is_image:
+        names |= dict.fromkeys(("channels", "in_channels", "in_chans"), input_shape[0])
+        names |= dict.fromkeys(("image_size", "img_size"), input_shape[-1])
+    if num_tokens is not None:
+        names |= dict.fromkeys(("num_tokens", "vocab_size"), num_tokens)
+    return names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,11 +224,14 @@ class DatasetComponent(Component):
     Args:
         info: What is known of it without loading it, or what finds that out; None to load it once,
             in a process of its own, and remember.
-        needs: Keys of the group that it needs, beside its arguments.
+        download: What fetches it to ``data_dir`` where it is not there yet.
+        splits: Whether the factory gives splits as tensors, which ours do, not arrays to be
+            checked and split.
     """
 
     info: DataInfo | Factory | None = None
-    needs: tuple[str, ...] = ()
+    download: Factory | None = None
+    splits: bool = False
 
 
 def _cifar(num_classes: int) -> DatasetComponent:
@@ -232,6 +246,8 @@ def _cifar(num_classes: int) -> DatasetComponent:
         factory="samsweep.data.cifar.load_cifar",
         args={"name": f"cifar{num_classes}"},
         info=info,
+        download="samsweep.data.cifar.download",
+        splits=True,
         ours=True,
     )
 
@@ -242,6 +258,7 @@ DATASETS = Registry(
     {
         "digits": DatasetComponent(
             factory="samsweep.data.digits.load_digits",
+            splits=True,
             info=DataInfo(
                 num_outputs=10, input_shape=(1, 8, 8), num_train=898, num_val=180, num_test=719
             ),
@@ -251,7 +268,13 @@ DATASETS = Registry(
         "cifar100": _cifar(100),
         "image_folder": DatasetComponent(
             factory="samsweep.data.image_folder.load_folder",
+            splits=True,
             info="samsweep.data.folder_tree.describe_folder",
+            ours=True,
+        ),
+        "arrays": DatasetComponent(
+            factory="samsweep.data.arrays.load_arrays",
+            info="samsweep.data.arrays.describe_arrays",
             ours=True,
         ),
     },

@@ -73,7 +73,11 @@ def draw(
 
 
 def augment(
-    images: Tensor, draws: Draws, config: AugmentConfig, mean: Tensor, std: Tensor
+    images: Tensor,
+    draws: Draws,
+    config: AugmentConfig,
+    mean: Tensor | None,
+    std: Tensor | None,
 ) -> Tensor:
     """Change a batch as drawn and normalise it.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from samsweep.config import DATASETS, ConfigError
+from samsweep.config import DATASETS, ConfigError, DataInfo
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -115,8 +115,8 @@ def load_cifar(name: str, data_dir: Path) -> ImageData:
 
     from samsweep.data.images import ImageData, partition
 
-    info = DATASETS[name]
-    assert info is not None
+    info = DATASETS[name].info
+    assert isinstance(info, DataInfo)
     download(name, data_dir)
     published = _read(name, data_dir, train=True)
     train, val = partition(published, [info.num_train, info.num_val])
@@ -126,7 +126,7 @@ def load_cifar(name: str, data_dir: Path) -> ImageData:
         test=_read(name, data_dir, train=False),
         mean=torch.tensor(_RELEASES[name].mean) * 255,
         std=torch.tensor(_RELEASES[name].std) * 255,
-        num_classes=info.num_classes,
+        num_classes=info.num_outputs,
     )
 
 

@@ -1,56 +1,117 @@
-"""Classes, sizes and counts of any data set, without loading it and without torch."""
+"""Classes, shapes and counts of any data set, without loading it and without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Protocol
 
-from samsweep.config import DATASETS, ConfigError, DataInfo, unknown_name
-from samsweep.data.folder_tree import describe_folder
+from samsweep.config import DATASETS, ConfigError, DataInfo, DatasetComponent
+from samsweep.config.factory import load_factory, match
+from samsweep.data.inspected import inspected
+
+#: Keys of the group that a data set may take beside its arguments, each by a parameter of its name.
+_KEYS = ("path", "image_size")
 
 
-def describe(name: str, path: Path | None, image_size: int | None) -> DataInfo:
-    """Classes, sizes and counts of a data set.
+class ChosenDataset(Protocol):
+    """What is chosen of a data set: its options, or its part in a cell's identity."""
+
+    @property
+    def name(self) -> str:
+        """A key of :data:`~samsweep.config.DATASETS`, or any name beside a factory."""
+
+    @property
+    def factory(self) -> str | None:
+        """Path of the callable that loads it."""
+
+    @property
+    def args(self) -> Mapping[str, Any] | None:
+        """Its arguments."""
+
+    @property
+    def image_size(self) -> int | None:
+        """Side in pixels that images are resized to."""
+
+    @property
+    def train_fraction(self) -> float | None:
+        """Share of the training examples that is used."""
+
+
+def describe(dataset: ChosenDataset, path: Path | None) -> DataInfo:
+    """Classes, shapes and counts of a data set.
+
+    One that says nothing of itself is loaded in a process of its own, once.
 
     Args:
-        name: A key of :data:`samsweep.config.DATASETS`.
-        path: Folder of an image_folder; None for the others.
-        image_size: Side in pixels that an image_folder's images are resized to; None for the
-            others and for images that keep their own size.
+        dataset: Which.
+        path: Of its data, for those that take one.
 
     Raises:
-        ConfigError: If the name is unknown, a value is missing or given without effect, or the
-            folder is not laid out as :mod:`samsweep.data.folder_tree` describes.
+        ConfigError: If a value is missing or has no effect, or the data cannot be described.
     """
-    if name not in DATASETS:
-        raise ConfigError(unknown_name("dataset", name, DATASETS))
-    info = DATASETS[name]
+    component = DATASETS.find(dataset.name, dataset.factory)
+    info = component.info
     if info is None:
-        return describe_folder(required_path(path), image_size)
-    problems = tuple(_without_effect(name, path, image_size))
+        values = given(dataset, path, component)
+        info = inspected(component, dataset.name, values)
+    elif not isinstance(info, DataInfo):
+        function = load_factory(info)
+        info = function(**matching(function, given(dataset, path, component), dataset.name))
+        assert isinstance(info, DataInfo)
+    else:
+        _refuse_keys(dataset.name, given(dataset, path, component), component.args)
+    fraction = dataset.train_fraction
+    return info if fraction in (None, 1.0) else replace(info, num_train=part(info, fraction))
+
+
+def part(info: DataInfo, fraction: float | None) -> int:
+    """Number of training examples that a fraction of them is, at least two."""
+    return max(2, round(info.num_train * (1.0 if fraction is None else fraction)))
+
+
+def given(dataset: ChosenDataset, path: Path | None, component: DatasetComponent) -> dict[str, Any]:
+    """Everything that is given to a data set's callables, by the names of their parameters."""
+    keys = {"path": path, "image_size": dataset.image_size}
+    values = {key: value for key, value in keys.items() if value is not None}
+    return {**component.args, **(dataset.args or {}), **values}
+
+
+def matching(
+    function: Callable[..., Any], values: Mapping[str, Any], name: str, **beside: Any
+) -> dict[str, Any]:
+    """Keyword arguments for a data set's callable.
+
+    Args:
+        function: Is called with them.
+        values: What the user gave.
+        name: Of the data set.
+        beside: What it is given if it has a parameter of that name.
+
+    Raises:
+        ConfigError: If it has no parameter for a value, or there is no value for one.
+    """
+    keywords, unknown, missing = match(function, values, beside)
+    problems = [_no_effect(key, values[key], name) for key in unknown]
+    problems += [_missing(key, name) for key in missing]
     if problems:
         raise ConfigError(*problems)
-    return info
+    return keywords
 
 
-def required_path(path: Path | None) -> Path:
-    """The path, for a data set that cannot do without.
-
-    Raises:
-        ConfigError: If it is None.
-    """
-    if path is None:
-        raise ConfigError(
-            "dataset.path is missing: set dataset.path=FOLDER to the folder that holds "
-            "train/<class>/*.png and test/<class>/*.png."
-        )
-    return path
+def _refuse_keys(name: str, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+    problems = [_no_effect(key, values[key], name) for key in values if key not in fixed]
+    if problems:
+        raise ConfigError(*problems)
 
 
-def _without_effect(name: str, path: Path | None, image_size: int | None) -> Iterator[str]:
-    for key, value in (("path", path), ("image_size", image_size)):
-        if value is not None:
-            yield (
-                f"dataset.{key}={value} has no effect on dataset={name}: "
-                "remove it or use dataset=image_folder."
-            )
+def _no_effect(key: str, value: Any, name: str) -> str:
+    full = f"dataset.{key}" if key in _KEYS else f"dataset.args.{key}"
+    remedy = "remove it or use dataset=image_folder" if key in _KEYS else "remove it"
+    return f"{full}={value} has no effect on dataset={name}: {remedy}."
+
+
+def _missing(key: str, name: str) -> str:
+    full = f"dataset.{key}" if key in _KEYS else f"dataset.args.{key}"
+    return f"{full} is missing: dataset={name} needs it; set {full}=VALUE."

@@ -54,7 +54,7 @@ class FolderTree:
         return [index[file.split("/")[1]] for file in files]
 
 
-def describe_folder(path: Path, image_size: int | None) -> DataInfo:
+def describe_folder(path: Path, image_size: int | None = None) -> DataInfo:
     """Classes, sizes, counts and fingerprint of a folder of images.
 
     Channels (and the size, where ``image_size`` is None) are those of the first training image:
@@ -76,10 +76,10 @@ def describe_folder(path: Path, image_size: int | None) -> DataInfo:
             f"{tree.root / tree.train[0]} is {width}x{height} pixels, and images must be square: "
             "set dataset.image_size=32 (or another side) to resize all of them."
         )
+    size = image_size or height
     return DataInfo(
-        num_classes=len(tree.classes),
-        channels=1 if mode in GRAY_MODES else 3,
-        image_size=image_size or height,
+        num_outputs=len(tree.classes),
+        input_shape=(1 if mode in GRAY_MODES else 3, size, size),
         num_train=len(tree.train) - tree.num_val,
         num_val=tree.num_val,
         num_test=len(tree.test),

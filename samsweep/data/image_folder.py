@@ -36,7 +36,7 @@ _DEEP_MODES = ("I", "F")
 
 
 def load_folder(
-    path: Path, *, image_size: int | None, data_dir: Path, max_bytes: int = MAX_BYTES
+    path: Path, *, image_size: int | None = None, data_dir: Path, max_bytes: int = MAX_BYTES
 ) -> ImageData:
     """The images below ``train/<class>/`` and ``test/<class>/``, a tenth of training set aside.
 
@@ -58,7 +58,7 @@ def load_folder(
     info = describe_folder(path, image_size)
     order = fixed_permutation(len(tree.train)).tolist()
     files = tuple(tree.train[i] for i in order) + tree.test
-    shape = (len(files), info.channels, info.image_size, info.image_size)
+    shape = (len(files), *info.input_shape)
     resize = image_size is not None
     arrays = (_array(tree.root / file, tree.train[0], info, resize=resize) for file in files)
     in_memory = math.prod(shape) <= max_bytes
@@ -82,7 +82,7 @@ def _split(images: Tensor, labels: Tensor, info: DataInfo, in_memory: bool) -> I
     train, val, test = (Split(images=x, labels=y, in_memory=in_memory) for x, y in parts)
     mean, std = channel_moments(train.images)
     return ImageData(
-        train=train, val=val, test=test, mean=mean, std=std, num_classes=info.num_classes
+        train=train, val=val, test=test, mean=mean, std=std, num_classes=info.num_outputs
     )
 
 
@@ -98,13 +98,13 @@ def _array(path: Path, first: str, info: DataInfo, *, resize: bool) -> NDArray[n
         info: Channels and size.
         resize: Whether other sizes are resized rather than refused.
     """
-    image, side = _open(path), info.image_size
+    image, (channels, side, _) = _open(path), info.input_shape
     if image.mode.startswith(_DEEP_MODES):
         raise ConfigError(
             f"{path} has more than 8 bits per pixel (mode {image.mode}): convert it to "
             "8-bit grayscale or RGB."
         )
-    if info.channels == 1 and image.mode not in GRAY_MODES:
+    if channels == 1 and image.mode not in GRAY_MODES:
         raise ConfigError(
             f"{path} is in colour (mode {image.mode}) but the first training image "
             f"{first} is grayscale: convert all images to one of the two."
@@ -115,14 +115,14 @@ def _array(path: Path, first: str, info: DataInfo, *, resize: bool) -> NDArray[n
             f"{first} is {side}x{side}: set dataset.image_size=32 (or another side) to resize "
             "all of them."
         )
-    image = image.convert("L" if info.channels == 1 else "RGB")
+    image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (side, side):
         from PIL import Image
 
         # Pillow widens the filter when it shrinks an image: antialiased by nature.
         image = image.resize((side, side), Image.Resampling.BILINEAR)
     pixels: NDArray[np.uint8] = np.asarray(image, dtype=np.uint8)
-    return pixels.reshape(side, side, info.channels).transpose(2, 0, 1)
+    return pixels.reshape(side, side, channels).transpose(2, 0, 1)
 
 
 def _open(path: Path) -> Image:

@@ -8,10 +8,13 @@ normalising is one subtraction and one division.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from samsweep.config.registry import known_to_models
+from samsweep.data.arrays import Arrays, info_of
 from samsweep.numerics.device_transfer import to_device
 from samsweep.numerics.seeding import generator
 
@@ -46,6 +49,13 @@ class Split:
         images = self.images.to(device) if self.in_memory else self.images
         return Split(images=images, labels=self.labels.to(device), in_memory=self.in_memory)
 
+    def share(self, fraction: float) -> Split:
+        """The first examples, a fraction of all and at least two."""
+        number = max(2, round(len(self) * fraction))
+        return Split(
+            images=self.images[:number], labels=self.labels[:number], in_memory=self.in_memory
+        )
+
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Some images and labels, on the device of the labels.
 
@@ -69,17 +79,29 @@ class ImageData:
         train: Training images, without those of ``val``.
         val: Validation images, with clean labels.
         test: Test images.
-        mean: Per channel, in the raw scale of the pixels, float32, shape (C,).
+        mean: Per channel, in the raw scale of the pixels, float32, shape (C,); None of what is no
+            image, which networks take as it is.
         std: Per channel, in the raw scale of the pixels, float32, shape (C,).
-        num_classes: Number of classes; labels lie below it.
+        num_classes: Number of classes, labels lie below it; of values to regress their number.
+        num_tokens: Of inputs that are token ids: they lie below it.
     """
 
     train: Split
     val: Split
     test: Split
-    mean: Tensor
-    std: Tensor
+    mean: Tensor | None
+    std: Tensor | None
     num_classes: int
+    num_tokens: int | None = None
+
+    @property
+    def known_to_models(self) -> dict[str, Any]:
+        """What only the data know, by the names of a model's parameters."""
+        return known_to_models(
+            num_outputs=self.num_classes,
+            input_shape=tuple(self.train.images.shape[1:]),
+            num_tokens=self.num_tokens,
+        )
 
     def to(self, device: torch.device | str) -> ImageData:
         """The same data on a device."""
@@ -87,9 +109,10 @@ class ImageData:
             train=self.train.to(device),
             val=self.val.to(device),
             test=self.test.to(device),
-            mean=self.mean.to(device),
-            std=self.std.to(device),
+            mean=None if self.mean is None else self.mean.to(device),
+            std=None if self.std is None else self.std.to(device),
             num_classes=self.num_classes,
+            num_tokens=self.num_tokens,
         )
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -97,14 +120,41 @@ class ImageData:
         return normalize(images, self.mean, self.std)
 
 
-def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(x - mean) / std for each channel, float32, shape (B, C, H, W).
+def from_arrays(arrays: Arrays) -> ImageData:
+    """Checked arrays as splits; a tenth of the training examples is set aside if none are given."""
+
+    def split(name: str) -> Split:
+        images, labels = (torch.from_numpy(arrays[f"{axis}_{name}"]) for axis in "xy")
+        return Split(images=images, labels=labels)
+
+    info, train = info_of(arrays), split("train")
+    if "x_val" in arrays:
+        val = split("val")
+    else:
+        train, val = partition(train, [info.num_train, info.num_val])
+    is_image = train.images.dtype == torch.uint8
+    mean, std = channel_moments(train.images) if is_image else (None, None)
+    return ImageData(
+        train=train,
+        val=val,
+        test=split("test"),
+        mean=mean,
+        std=std,
+        num_classes=info.num_outputs,
+        num_tokens=info.num_tokens,
+    )
+
+
+def normalize(images: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
+    """(x - mean) / std for each channel, float32, shape (B, C, H, W); without both as it is.
 
     Args:
         images: Raw pixels, uint8, shape (B, C, H, W).
         mean: Raw scale, float32, shape (C,), on the images' device.
         std: The same.
     """
+    if mean is None or std is None:
+        return images
     # In place on the fresh float copy: same numbers, without two more of its size.
     return images.float().sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
 

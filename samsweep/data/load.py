@@ -1,4 +1,4 @@
-"""Load any data set by its configuration.
+"""Load any data set by its configuration: its factory, checked, cut to splits and made noisy.
 
 Importing this module and :func:`download_dataset` are free of torch as long as nothing has to be
 downloaded; each source is imported when it is asked for.
@@ -6,35 +6,37 @@ downloaded; each source is imported when it is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from samsweep.config import ConfigError, DatasetConfig
-from samsweep.data.dataset_info import required_path
-from samsweep.data.folder_tree import read_tree
+from samsweep.config import DATASETS, ConfigError, DatasetConfig
+from samsweep.config.factory import load_factory
+from samsweep.data.arrays import Arrays, checked, info_of
+from samsweep.data.dataset_info import describe, given, matching
 
 if TYPE_CHECKING:
     from samsweep.data.images import ImageData
 
-_DOWNLOADED = ("cifar10", "cifar100")
-
 
 def load_dataset(config: DatasetConfig, *, data_dir: Path, path: Path | None) -> ImageData:
-    """The images that a cell trains and is tested on, on the CPU.
+    """The examples that a cell trains and is tested on, on the CPU.
 
     Label noise, where there is any, is in the training labels only.
 
     Args:
         config: Which data set; augmentation is not applied here.
         data_dir: Folder of downloaded data sets.
-        path: Folder of an image_folder; unused by the others.
+        path: Of its data, for those that take one.
 
     Raises:
         ConfigError: If the data cannot be had, or are not those that the configuration was
             made for.
     """
     data = _load_clean(config, data_dir, path)
+    if config.train_fraction is not None:
+        data = replace(data, train=data.train.share(config.train_fraction))
     return _with_label_noise(data, config.label_noise) if config.label_noise > 0 else data
 
 
@@ -44,34 +46,51 @@ def download_dataset(name: str, data_dir: Path) -> None:
     Raises:
         ConfigError: If the download fails.
     """
-    if name in _DOWNLOADED:
-        from samsweep.data.cifar import download
+    component = DATASETS.get(name)
+    if component is not None and component.download is not None:
+        download = load_factory(component.download)
+        download(**matching(download, component.args, name, data_dir=data_dir))
 
-        download(name, data_dir)
+
+def raw_arrays(
+    function: Callable[..., Any], name: str, values: Mapping[str, Any], *, data_dir: Path | None
+) -> Arrays:
+    """What the factory of a data set gives, checked.
+
+    Raises:
+        ConfigError: If that is no data set.
+    """
+    raw = function(**matching(function, values, name, data_dir=data_dir))
+    if not isinstance(raw, Mapping):
+        raise ConfigError(
+            f"dataset={name} gives {type(raw).__name__}: return a mapping of x_train, y_train, "
+            "x_test and y_test to arrays."
+        )
+    return checked(raw, f"dataset={name}")
 
 
 def _load_clean(config: DatasetConfig, data_dir: Path, path: Path | None) -> ImageData:
-    if config.name == "digits":
-        from samsweep.data.digits import load_digits
+    component = DATASETS.find(config.name, config.factory)
+    function, values = component.load(), given(config, path, component)
+    if component.splits:
+        if config.fingerprint is not None:
+            _check_fingerprint(config, describe(config, path).fingerprint, path)
+        data: ImageData = function(**matching(function, values, config.name, data_dir=data_dir))
+        return data
+    from samsweep.data.images import from_arrays
 
-        return load_digits()
-    if config.name in _DOWNLOADED:
-        from samsweep.data.cifar import load_cifar
-
-        return load_cifar(config.name, data_dir)
-    return _load_folder(config, data_dir, required_path(path))
+    arrays = raw_arrays(function, config.name, values, data_dir=data_dir)
+    _check_fingerprint(config, info_of(arrays).fingerprint, path)
+    return from_arrays(arrays)
 
 
-def _load_folder(config: DatasetConfig, data_dir: Path, path: Path) -> ImageData:
-    from samsweep.data.image_folder import load_folder
-
-    found = read_tree(path).fingerprint
+def _check_fingerprint(config: DatasetConfig, found: str | None, path: Path | None) -> None:
     if config.fingerprint not in (None, found):
+        what = f"dataset={config.name}" if path is None else f"dataset.path={path}"
         raise ConfigError(
-            f"dataset.path={path} has the fingerprint {found}, but this cell was planned on "
-            f"{config.fingerprint}: restore its images, or plan a new cell on the changed ones."
+            f"{what} has the fingerprint {found}, but this cell was planned on "
+            f"{config.fingerprint}: restore its data, or plan a new cell on the changed ones."
         )
-    return load_folder(path, image_size=config.image_size, data_dir=data_dir)
 
 
 def _with_label_noise(data: ImageData, probability: float) -> ImageData:

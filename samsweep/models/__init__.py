@@ -7,42 +7,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 
-from samsweep.config import MODELS, ConfigError, ResNetSpec, WideResNetSpec, unknown_name
+from samsweep.config import MODELS, ConfigError
+from samsweep.config.factory import make, name_of, takes_any
 from samsweep.models.conv import use_dense_convolutions
 
 
-def build_model(name: str, *, in_channels: int, num_classes: int) -> nn.Module:
+def build_model(
+    name: str,
+    *,
+    factory: str | None = None,
+    args: Mapping[str, Any] | None = None,
+    **known: Any,
+) -> nn.Module:
     """A freshly initialised network; draws from torch's global CPU generator.
 
     Args:
-        name: A key of :data:`samsweep.config.MODELS`.
-        in_channels: Channels of an image.
-        num_classes: Outputs.
+        name: A key of :data:`samsweep.config.MODELS`, or any name beside a factory.
+        factory: Path of the callable that makes it.
+        args: Its arguments.
+        known: What only the data know, such as ``in_channels`` and ``num_classes``; passed on where
+            the factory has a parameter of that name, and ``num_classes`` also where it takes
+            anything.
 
     Returns:
-        A module from images (N, in_channels, H, W) to logits (N, num_classes).
+        A module from inputs (N, ...) to outputs (N, num_classes).
 
     Raises:
-        ConfigError: If no model has that name.
+        ConfigError: If no model has that name, its factory does not take these arguments, or what
+            it returns is no module.
     """
-    if name not in MODELS:
-        raise ConfigError(unknown_name("model", name, MODELS))
-    network = _network(MODELS[name], in_channels=in_channels, num_classes=num_classes)
-    use_dense_convolutions(network)
+    component = MODELS.find(name, factory)
+    function = component.load()
+    given = {**component.args, **(args or {})}
+    if "num_classes" in known and takes_any(function):
+        given = {"num_classes": known["num_classes"], **given}
+    network = make(f"model={name}", function, given, **known)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"model={name}: {name_of(function)} returns {type(network).__name__}, "
+            "not a torch.nn.Module."
+        )
+    if component.ours:
+        use_dense_convolutions(network)
     return network
-
-
-def _network(spec: ResNetSpec | WideResNetSpec, *, in_channels: int, num_classes: int) -> nn.Module:
-    # Late, since torchvision takes a second to import.
-    if isinstance(spec, ResNetSpec):
-        from samsweep.models.resnet import ResNet
-
-        return ResNet(spec, in_channels=in_channels, num_classes=num_classes)
-    from samsweep.models.wide_resnet import WideResNet
-
-    return WideResNet(spec, in_channels=in_channels, num_classes=num_classes)
 
 
 __all__ = ["build_model"]

@@ -8,34 +8,45 @@ initialisation starts from a longer weight vector, and batch norm turns that int
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
-
-from samsweep.config import ResNetSpec
 
 
 class ResNet(nn.Module):
     """A residual network for small images.
 
     Args:
-        spec: Block, depths and widths.
+        block: Residual block, torchvision's ``BasicBlock`` or ``Bottleneck``.
+        depths: Number of blocks of each stage.
+        widths: Channels of each stage before the block's expansion.
         in_channels: Channels of an image.
         num_classes: Outputs.
     """
 
-    def __init__(self, spec: ResNetSpec, *, in_channels: int, num_classes: int) -> None:
+    def __init__(
+        self,
+        *,
+        block: Literal["basic", "bottleneck"],
+        depths: Sequence[int],
+        widths: Sequence[int],
+        in_channels: int,
+        num_classes: int,
+    ) -> None:
         super().__init__()
-        block = BasicBlock if spec.block == "basic" else Bottleneck
-        stem, channels = spec.widths[0], spec.widths[0]
+        kind = BasicBlock if block == "basic" else Bottleneck
+        stem, channels = widths[0], widths[0]
         self.conv1 = nn.Conv2d(in_channels, stem, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU(inplace=True)
         self.stages = nn.Sequential()
-        for index, (depth, width) in enumerate(zip(spec.depths, spec.widths, strict=True)):
+        for index, (depth, width) in enumerate(zip(depths, widths, strict=True)):
             self.stages.append(
-                _stage(block, channels, width, depth=depth, stride=1 if index == 0 else 2)
+                _stage(kind, channels, width, depth=depth, stride=1 if index == 0 else 2)
             )
-            channels = width * block.expansion
+            channels = width * kind.expansion
         self.fc = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from samsweep.config import WideResNetSpec
-
 
 class PreActivationBlock(nn.Module):
     """Two times batch norm, ReLU, 3×3 convolution, added to a shortcut.
@@ -44,20 +42,23 @@ class WideResNet(nn.Module):
     """A wide residual network for small images.
 
     Args:
-        spec: Depth and widening factor.
+        depth: Number of convolutions, 6n + 4.
+        widen_factor: Multiple of the widths 16, 32, 64.
         in_channels: Channels of an image.
         num_classes: Outputs.
     """
 
-    def __init__(self, spec: WideResNetSpec, *, in_channels: int, num_classes: int) -> None:
+    def __init__(
+        self, *, depth: int, widen_factor: int, in_channels: int, num_classes: int
+    ) -> None:
         super().__init__()
-        depth, channels = (spec.depth - 4) // 6, 16
+        num_blocks, channels = (depth - 4) // 6, 16
         self.conv1 = nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, bias=False)
         self.stages = nn.Sequential()
         for index, width in enumerate((16, 32, 64)):
-            width *= spec.widen_factor
+            width *= widen_factor
             first = PreActivationBlock(channels, width, stride=1 if index == 0 else 2)
-            rest = (PreActivationBlock(width, width, stride=1) for _ in range(depth - 1))
+            rest = (PreActivationBlock(width, width, stride=1) for _ in range(num_blocks - 1))
             self.stages.append(nn.Sequential(first, *rest))
             channels = width
         self.bn = nn.BatchNorm2d(channels)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from samsweep.numerics.vectors import Vector, in_memory_order_of
+from samsweep.config import Clip
+from samsweep.numerics.vectors import Vector, in_memory_order_of, norm
 
 Closure = Callable[[], Tensor]
+
+#: Floor of a norm that is divided by, as torch's ``clip_grad_norm_`` has it.
+EPS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,24 @@ class StepResult:
     rho: float | None = None
 
 
+@dataclass(frozen=True)
+class Clipping:
+    """Vectors no longer than a norm, over all parameters together (Pascanu et al. 2013).
+
+    Args:
+        largest: The norm.
+        what: ``combined``, the vector for the base optimizer, or ``gradient``, g and h each.
+    """
+
+    largest: float
+    what: Clip
+
+    def __call__(self, vector: Vector) -> Vector:
+        """The vector, or a shorter one of its direction."""
+        factor = (self.largest / (norm(vector) + EPS)).clamp(max=1.0)
+        return torch._foreach_mul(vector, factor)
+
+
 class ClosureOptimizer(ABC):
     """Computes a vector from a closure and hands it to a torch optimizer in place of the gradient.
 
@@ -52,6 +74,8 @@ class ClosureOptimizer(ABC):
         self.base = base
         #: As built, True, False or None: a state from another training does not change it.
         self._fused = base.defaults.get("fused")
+        #: None leaves vectors as long as they are.
+        self.clipping: Clipping | None = None
 
     @property
     def params(self) -> list[Tensor]:
@@ -77,7 +101,16 @@ class ClosureOptimizer(ABC):
         """Everything of a step but the update; afterwards the parameters are as they were."""
         self.base.zero_grad(set_to_none=True)
         with torch.enable_grad():
-            return self._compute(closure)
+            result = self._compute(closure)
+        if self.clipping is None or self.clipping.what != "combined":
+            return result
+        return replace(result, update=self.clipping(result.update))
+
+    def clipped(self, gradient: Vector) -> Vector:
+        """A gradient as :attr:`clipping` has it."""
+        if self.clipping is None or self.clipping.what != "gradient":
+            return gradient
+        return self.clipping(gradient)
 
     def apply(self, result: StepResult) -> None:
         """Hand over to the base optimizer what :meth:`compute` gave."""
@@ -144,4 +177,5 @@ class GradientDescent(ClosureOptimizer):
     def _compute(self, closure: Closure) -> StepResult:
         loss = closure()
         params, g = differentiate(loss, self.params)
-        return StepResult(loss=loss.detach(), params=params, grad_clean=g, update=g)
+        clean = self.clipped(g)
+        return StepResult(loss=loss.detach(), params=params, grad_clean=clean, update=clean)

@@ -13,14 +13,21 @@ names the other way round, we follow its text).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 
 from samsweep.config import Granularity, Source
+from samsweep.numerics.vectors import Vector
 from samsweep.optim.ascent import Ascent, perturbed, plain
 from samsweep.optim.base import Closure, ClosureOptimizer, StepResult, checked_rho, differentiate
 from samsweep.optim.combine import check_rule, combine
+
+
+#: g and h to a vector of their shapes.
+Combination = Callable[[Vector, Vector], Vector]
 
 
 class SAM(ClosureOptimizer):
@@ -32,6 +39,7 @@ class SAM(ClosureOptimizer):
         direction: Source of the direction, see :func:`~samsweep.optim.combine`.
         magnitude: Source of the magnitude.
         granularity: What direction and magnitude mean.
+        combination: What makes the vector of g and h, in place of the three above.
         ascent: How to climb; :func:`~samsweep.optim.ascent.plain` or
             :func:`~samsweep.optim.ascent.adaptive`.
         second_pass: A reusable context manager around the second pass. With batch norm use
@@ -59,6 +67,7 @@ class SAM(ClosureOptimizer):
         direction: Source = "sam",
         magnitude: Source = "sam",
         granularity: Granularity = "element",
+        combination: Combination | None = None,
         ascent: Ascent = plain,
         second_pass: AbstractContextManager[object] | None = None,
         keep_strides: bool = False,
@@ -66,34 +75,28 @@ class SAM(ClosureOptimizer):
         super().__init__(base)
         self.rho = checked_rho(rho)
         check_rule(direction, magnitude, granularity)
-        self._direction = direction
-        self._magnitude = magnitude
-        self._granularity = granularity
+        self._combine: Combination = combination or partial(
+            combine, direction=direction, magnitude=magnitude, granularity=granularity
+        )
         self._ascent = ascent
         self._second_pass = second_pass if second_pass is not None else nullcontext()
         self._keep_strides = keep_strides
 
     def _compute(self, closure: Closure) -> StepResult:
         loss = closure()
-        params, g = differentiate(loss, self.params)
+        params, gradient = differentiate(loss, self.params)
+        g = self.clipped(gradient)
         climbed = perturbed(
             params, self._ascent(params, g, self.rho), keep_strides=self._keep_strides
         )
         with climbed, self._second_pass:
             loss_perturbed = closure()
-            h = torch.autograd.grad(loss_perturbed, params)
-        update = combine(
-            g,
-            h,
-            direction=self._direction,
-            magnitude=self._magnitude,
-            granularity=self._granularity,
-        )
+            h = self.clipped(torch.autograd.grad(loss_perturbed, params))
         return StepResult(
             loss=loss.detach(),
             params=params,
             grad_clean=g,
-            update=update,
+            update=self._combine(g, h),
             loss_perturbed=loss_perturbed.detach(),
             grad_perturbed=h,
             rho=self.rho,

@@ -94,7 +94,8 @@ class SGDHess(ClosureOptimizer):
         # Of attention's kernels only the reference one can be differentiated twice.
         with quick_convolutions(), quick_batch_norms(), sdpa_kernel(SDPBackend.MATH):
             loss = closure()
-        params, g = differentiate(loss, self.params, create_graph=True)
+        params, gradient = differentiate(loss, self.params, create_graph=True)
+        g = self.clipped(gradient)
         clean = [x.detach() for x in g]
         if self._curvature == "exact":
             curved: Vector = _hvp(g, params, clean)

@@ -74,6 +74,9 @@ def deciding_settings(values: Mapping[str, Any], name: str) -> dict[str, Any]:
             chosen.setdefault(section, {})[field] = values[section][field]
         else:
             chosen[section] = values[section]
+    if not MEASURES[name].ours:
+        chosen["args"] = values.get("args", {}).get(name, {})
+        chosen["source"] = MEASURES[name].source
     return chosen
 
 

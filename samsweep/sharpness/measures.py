@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +14,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.functional import cross_entropy
 
-from samsweep.config import ConfigError, SharpnessConfig, unknown_name
+from samsweep.config import MEASURES, ConfigError, MeasureInfo, SharpnessConfig
+from samsweep.config.factory import make, parameters_of
 from samsweep.sharpness.density import SpectralDensity, spectral_density
 from samsweep.sharpness.eigenvalues import (
     Eigenvalues,
@@ -22,6 +26,7 @@ from samsweep.sharpness.eigenvalues import (
     top_eigenvalues,
 )
 from samsweep.sharpness.empirical_sam import EmpiricalSam, empirical_sam
+from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.landscape import Landscape, landscape
 from samsweep.sharpness.perturbations import average_case, sam_gap, worst_case
 from samsweep.sharpness.results import Estimate
@@ -53,6 +58,7 @@ def measure(
     labels: Tensor,
     *,
     known: Mapping[str, Mapping[str, Any]] | None = None,
+    loss_fn: LossFn | None = None,
 ) -> Values:
     """Take one measure of a model.
 
@@ -66,25 +72,64 @@ def measure(
         labels: Shape (N,).
         known: By name, what was measured of the same model and examples with the same settings:
             eigenvalues of one Hessian are searched once.
+        loss_fn: Mean loss of outputs and labels; None is cross-entropy.
 
     Returns:
         Plain JSON values.
 
     Raises:
-        ConfigError: If no measure has this name.
+        ConfigError: If no measure has this name, or it is not one of such a loss.
         FloatingPointError: If the loss or a product with the Hessian is not finite.
     """
-    if name not in _MEASURES:
-        raise ConfigError(unknown_name("measure", name, _MEASURES))
+    component = MEASURES.find(name)
+    if not component.ours:
+        return _others(name, component, settings, model, inputs, labels, loss_fn)
     searched = _searched(known or {})
     if searched is not None and name in _FROM_EIGENVALUES:
         return _FROM_EIGENVALUES[name](searched) | {"num_hvps": 0, "seconds": 0.0}
     taken = _MEASURES[name]
     keywords = taken.keywords(settings)
-    found = taken.function(
-        model, inputs, labels, **keywords, physical_batch_size=settings.physical_batch_size
-    )
+    beside: Values = {"physical_batch_size": settings.physical_batch_size}
+    if loss_fn is not None:
+        if "loss_fn" not in parameters_of(taken.function):
+            raise ConfigError(f"sharpness.measures: {name} is of plain cross-entropy only.")
+        beside["loss_fn"] = loss_fn
+    found = taken.function(model, inputs, labels, **keywords, **beside)
     return taken.values(name, found, keywords)
+
+
+def _others(
+    name: str,
+    component: MeasureInfo,
+    settings: SharpnessConfig,
+    model: Module,
+    inputs: Tensor,
+    labels: Tensor,
+    loss_fn: LossFn | None,
+) -> Values:
+    """A measure that is not ours: a number, which gets the measure's name, or named values."""
+    started = time.perf_counter()
+    found = make(
+        f"sharpness.args.{name}",
+        component.factory,
+        {**component.args, **settings.args.get(name, {})},
+        model=model,
+        inputs=inputs,
+        labels=labels,
+        loss_fn=loss_fn or cross_entropy,
+        seed=settings.seed,
+        physical_batch_size=settings.physical_batch_size,
+    )
+    values = dict(found) if isinstance(found, Mapping) else {name: found}
+    plain = {key: v.item() if isinstance(v, Tensor) else v for key, v in values.items()}
+    try:
+        json.dumps(plain, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"measure {name} gives values that JSON does not have ({error}): return a finite "
+            "number, or a mapping of names to numbers and lists of them."
+        ) from None
+    return plain | {"seconds": time.perf_counter() - started}
 
 
 # --------------------------------------------------------------------------- read off eigenvalues

@@ -1,4 +1,4 @@
-"""Accuracy and loss on un-augmented images."""
+"""Metric and loss on examples without random changes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from samsweep.data.images import ImageData, Split
+from samsweep.training.task import Task
 
-#: Pixels of one forward pass: 1,024 images of 32×32.
+#: Numbers of one forward pass's inputs, of one channel: 1,024 images of 32×32.
 _BATCH_PIXELS = 2**20
 
 
@@ -18,8 +18,8 @@ class Score(NamedTuple):
     """What a network reaches on a split.
 
     Args:
-        accuracy: In percent.
-        loss: Mean cross-entropy, in nats.
+        accuracy: The task's metric; accuracy in percent.
+        loss: Mean loss; cross-entropy in nats.
     """
 
     accuracy: float
@@ -27,23 +27,26 @@ class Score(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: ImageData, split: Split) -> Score:
-    """Accuracy and loss in eval mode, without autocast; the model's mode is left as it was.
+def evaluate(model: nn.Module, data: ImageData, split: Split, task: Task) -> Score:
+    """Metric and loss in eval mode, without autocast; the model's mode is left as it was.
 
     Args:
         model: A network on the data's device.
         data: Where the normalisation comes from.
-        split: The images and labels, on the model's device.
+        split: The examples, on the model's device.
+        task: Loss and metric.
     """
     was_training = model.training
     model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=split.labels.device)
+    outputs = []
     loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
-    batch_size = max(1, _BATCH_PIXELS // split.images[0, 0].numel())
+    per_example = split.images[0].numel()
+    per_channel = per_example // split.images.shape[1] if split.images.ndim == 4 else per_example
+    batch_size = max(1, _BATCH_PIXELS // per_channel)
     for indices in torch.split(torch.arange(len(split)), batch_size):
-        images, labels = split.batch(indices)
-        logits = model(data.normalize(images))
-        correct += (logits.argmax(dim=1) == labels).sum()
-        loss += F.cross_entropy(logits, labels, reduction="sum")
+        inputs, labels = split.batch(indices)
+        outputs.append(model(data.normalize(inputs)))
+        loss += task.summed_loss(outputs[-1], labels)
     model.train(was_training)
-    return Score(100.0 * correct.item() / len(split), loss.item() / len(split))
+    score = task.metric(torch.cat(outputs), split.labels)
+    return Score(score.item(), loss.item() / len(split))

@@ -8,6 +8,7 @@ from torch import Tensor
 from samsweep.config import CellConfig, SharpnessConfig
 from samsweep.data.augment import augment, draw
 from samsweep.data.images import ImageData
+from samsweep.data.mix import apply_policy
 from samsweep.numerics.seeding import generator
 
 
@@ -42,6 +43,7 @@ def _augmented_batches(
     batches = []
     for indices in torch.split(order[: num_batches * batch_size], batch_size):
         images, labels = data.train.batch(indices)
+        images = apply_policy(images, cell.dataset.augment, settings.seed, len(batches))
         changes = draw(cell.dataset.augment, len(images), images.shape[-1], draws)
         augmented = augment(images, changes, cell.dataset.augment, data.mean, data.std)
         # Together they may be more than a device holds; a measure moves each when it is due.

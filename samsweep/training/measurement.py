@@ -13,6 +13,7 @@ from samsweep.records.schema import CellFailed, Measurement
 from samsweep.system.progress import Snapshot
 from samsweep.training.checkpoint import read_weights
 from samsweep.training.measured_examples import measured_examples
+from samsweep.training.task import Task
 from samsweep.training.trainer import initial_model
 from samsweep.training.workspace import Workspace
 
@@ -83,4 +84,6 @@ def _result(workspace: Workspace, name: str) -> dict[str, Any]:
     same = measurement_settings(settings, name)
     there = workspace.writer.record.measurements.values()
     known = {m.name: m.result for m in there if m.settings == same}
-    return measure(name, settings, model.to(workspace.device), inputs, labels, known=known)
+    loss_fn = None if cell.recipe.uses_plain_loss else Task(cell.recipe).loss
+    model = model.to(workspace.device)
+    return measure(name, settings, model, inputs, labels, known=known, loss_fn=loss_fn)

@@ -39,10 +39,10 @@ def seconds_per_epoch(runs: tuple[RunConfig, ...], threads: int) -> list[float]:
 
 
 def _seconds_per_epoch(run: RunConfig) -> float:
-    info = describe(run.cell.dataset.name, run.data_path, run.cell.dataset.image_size)
+    info = describe(run.cell.dataset, run.data_path)
     batch_size = run.cell.recipe.batch_size
     device = prepare_device(run.device)
-    data = _random_images(info, batch_size).to(device)
+    data = _random_examples(info, batch_size).to(device)
     trainer = Trainer(
         run.cell, data, diagnostics_every=run.diagnostics_every, cuda_graphs=run.cuda_graphs
     )
@@ -85,14 +85,27 @@ def _time_step(trainer: Trainer, size: int) -> float:
     return time.perf_counter() - started
 
 
-def _random_images(info: DataInfo, number: int) -> ImageData:
-    shape = (number, info.channels, info.image_size, info.image_size)
-    draws = torch.Generator().manual_seed(0)
-    split = Split(
-        images=torch.randint(256, shape, dtype=torch.uint8, generator=draws),
-        labels=torch.randint(info.num_classes, (number,), generator=draws),
-    )
-    moments = torch.full((info.channels,), 128.0)
+def _random_examples(info: DataInfo, number: int) -> ImageData:
+    shape, draws = (number, *info.input_shape), torch.Generator().manual_seed(0)
+    if info.input_dtype == "uint8":
+        inputs = torch.randint(256, shape, dtype=torch.uint8, generator=draws)
+        moments = torch.full((info.input_shape[0],), 128.0)
+    else:
+        moments = None
+        inputs = torch.randn(shape, generator=draws)
+        if info.num_tokens is not None:
+            inputs = torch.randint(info.num_tokens, shape, generator=draws)
+    if info.is_classification:
+        labels = torch.randint(info.num_outputs, (number,), generator=draws)
+    else:
+        labels = torch.randn((number, *info.label_shape), generator=draws)
+    split = Split(images=inputs, labels=labels)
     return ImageData(
-        train=split, val=split, test=split, mean=moments, std=moments, num_classes=info.num_classes
+        train=split,
+        val=split,
+        test=split,
+        mean=moments,
+        std=moments,
+        num_classes=info.num_outputs,
+        num_tokens=info.num_tokens,
     )

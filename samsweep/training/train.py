@@ -132,7 +132,7 @@ def _run_epoch(
     """One epoch's line of the history."""
     started = time.monotonic()
     row = trainer.run_epoch(after_step)
-    val = evaluate(trainer.model, workspace.data, workspace.data.val)
+    val = evaluate(trainer.judged, workspace.data, workspace.data.val, trainer.task)
     row |= {"val_accuracy": val.accuracy, "val_loss": val.loss}
     row["seconds"] = round(time.monotonic() - started, 3)
     for name in _FINITE:
@@ -146,8 +146,8 @@ def _end_epoch(
 ) -> None:
     """Keep the weights if they are the best so far, the line of the history, the progress."""
     workspace.writer.confirm()
-    if row["val_accuracy"] > max((r["val_accuracy"] for r in history), default=-1.0):
-        write_weights(trainer.model.state_dict(), workspace.folder.best_weights_file)
+    if not history or trainer.task.is_better(row, trainer.task.best(history)):
+        write_weights(trainer.judged.state_dict(), workspace.folder.best_weights_file)
     history.append(row)
     workspace.folder.write_history(history)
     progress = Progress(
@@ -167,13 +167,13 @@ def _metrics(workspace: Workspace, trainer: Trainer, history: History) -> Metric
     folder, data = workspace.folder, workspace.data
 
     def score(split: str) -> Score:
-        return evaluate(trainer.model, data, getattr(data, split))
+        return evaluate(trainer.judged, data, getattr(data, split), trainer.task)
 
-    write_weights(trainer.model.state_dict(), folder.weights_file)
+    write_weights(trainer.judged.state_dict(), folder.weights_file)
     weight_norm = trainer.weight_norm()
     last = {name: score(name) for name in ("test", "val", "train")}
-    best = max(history, key=lambda row: row["val_accuracy"])
-    trainer.model.load_state_dict(read_weights(folder.best_weights_file))
+    best = trainer.task.best(history)
+    trainer.judged.load_state_dict(read_weights(folder.best_weights_file))
     best_test = score("test")
     return Metrics(
         **{f"{name}_accuracy": found.accuracy for name, found in last.items()},

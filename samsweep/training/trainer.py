@@ -9,12 +9,13 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_map_only
 
-from samsweep.config import CellConfig
+from samsweep.config import MODELS, CellConfig
 from samsweep.data.augment import augment, draw
 from samsweep.data.images import ImageData
+from samsweep.data.mix import apply_policy, mix
 from samsweep.models import build_model
 from samsweep.numerics.seeding import derive_seed, generator
 from samsweep.numerics.vectors import norm
@@ -22,8 +23,9 @@ from samsweep.optim import StepResult, build_optimizer
 from samsweep.training.cuda_graphs import Recording
 from samsweep.training.diagnostics import diagnose, layer_names
 from samsweep.training.schedule import learning_rate
+from samsweep.training.task import Task
 
-#: A mini-batch's images and labels to its step, and the number of images that were right, 0-d.
+#: A mini-batch's inputs and labels to its step, and its score before the step, 0-d.
 Compute = Callable[[Tensor, Tensor], tuple[StepResult, Tensor]]
 Diagnose = Callable[[StepResult], dict[str, Tensor]]
 
@@ -61,6 +63,7 @@ class Trainer:
         # Convolutions are faster with channels last, on a CPU as well.
         self.model = initial_model(cell, data).to(self.device)
         self.model.to(memory_format=torch.channels_last)
+        self.task = Task(cell.recipe)
         compiled = compiled and cell.variant.compilable
         self.optimizer = build_optimizer(
             cell.variant,
@@ -79,7 +82,10 @@ class Trainer:
             # Graphs of other trainers count against a limit, beyond which none is made.
             torch._dynamo.reset()
             self._network = torch.compile(self.model, dynamic=False)
-        self._records = cuda_graphs and cell.variant.compilable and self.device.type == "cuda"
+        # Networks of others may draw random numbers, which a recording would repeat.
+        self._draws = not MODELS.find(cell.model.name, cell.model.factory).ours
+        can_record = cell.variant.compilable and not self._draws and self.device.type == "cuda"
+        self._records = cuda_graphs and can_record
         self._recorded: tuple[Compute, Diagnose] | None = None
         self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
         #: Complete epochs, and complete steps of the current one.
@@ -87,6 +93,15 @@ class Trainer:
         self.step = 0
         self._diagnostics_every = diagnostics_every
         self._meter = _EpochMeter.on(self.device)
+        self._average: AveragedModel | None = None
+        if cell.recipe.ema is not None:
+            averages = get_ema_multi_avg_fn(cell.recipe.ema)  # type: ignore[no-untyped-call]
+            self._average = AveragedModel(self.model, multi_avg_fn=averages)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is judged and kept: as trained, or with averaged weights."""
+        return self.model if self._average is None else self._average.module
 
     @property
     def total_steps(self) -> int:
@@ -110,7 +125,11 @@ class Trainer:
             size = self.cell.recipe.batch_size
             self.take_step(order[self.step * size : (self.step + 1) * size])
             after_step()
-        row = {"epoch": self.epoch + 1, "lr": self._lr(self.step - 1), **self._meter.summary()}
+        row = {
+            "epoch": self.epoch + 1,
+            "lr": self._lr(self.step - 1),
+            **self._meter.summary(self.task),
+        }
         row["weight_norm"] = self.weight_norm()
         if "layer_cosines" in row:
             row["layer_cosines"] = self._by_layer(row["layer_cosines"])
@@ -123,13 +142,15 @@ class Trainer:
         for group in self.optimizer.base.param_groups:
             group["lr"] = self._lr(self.step)
         with_diagnostics = self.step % self._diagnostics_every == 0
-        images, labels = self._batch(indices)
-        compute, diagnose = self._step_functions(images, labels)
-        result, num_correct = compute(images, labels)
+        inputs, labels = self._batch(indices)
+        compute, diagnose = self._step_functions(inputs, labels)
+        result, score = compute(inputs, labels)
         self.optimizer.apply(result)
+        if self._average is not None:
+            self._average.update_parameters(self.model)
         self._meter.add(
             result.loss,
-            num_correct,
+            score,
             len(indices),
             diagnostics=diagnose(result) if with_diagnostics else {},
         )
@@ -147,6 +168,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "meter": dict(vars(self._meter)),
+            **({} if self._average is None else {"average": self._average.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -154,35 +176,42 @@ class Trainer:
         self.epoch, self.step = state["epoch"], state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        sums = tree_map_only(Tensor, lambda x: x.to(self.device, copy=True), state["meter"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
+        # The score has been called correct.
+        meter = {"score" if key == "correct" else key: x for key, x in state["meter"].items()}
+        sums = tree_map_only(Tensor, lambda x: x.to(self.device, copy=True), meter)
         self._meter = _EpochMeter(**sums)
 
     def _batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Augmented, normalised images and labels of one mini-batch."""
-        config, train = self.cell.dataset.augment, self.data.train
-        draws = draw(
-            config,
-            len(indices),
-            train.images.shape[-1],
-            generator(self.cell.seed, "augment", self.epoch, self.step),
-        )
-        images, labels = train.batch(indices)
-        augmented = augment(images, draws, config, self.data.mean, self.data.std)
-        return augmented.contiguous(memory_format=torch.channels_last), labels
+        """Augmented, normalised inputs and labels of one mini-batch."""
+        config, train, seed = self.cell.dataset.augment, self.data.train, self.cell.seed
+        at = (self.epoch, self.step)
+        draws = draw(config, len(indices), train.images.shape[-1], generator(seed, "augment", *at))
+        inputs, labels = train.batch(indices)
+        inputs = apply_policy(inputs, config, seed, *at)
+        inputs = augment(inputs, draws, config, self.data.mean, self.data.std)
+        inputs, labels = mix(inputs, labels, config, self.data.num_classes, seed, *at)
+        if inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return inputs, labels
 
-    def _compute(self, images: Tensor, labels: Tensor) -> tuple[StepResult, Tensor]:
-        """Everything of a step but the update, and how many images were right before it, 0-d."""
-        num_correct: list[Tensor] = []
+    def _compute(self, inputs: Tensor, labels: Tensor) -> tuple[StepResult, Tensor]:
+        """Everything of a step but the update, and the mini-batch's score before it, 0-d."""
+        scores: list[Tensor] = []
         reduced = self.cell.recipe.precision == "bfloat16"
 
         def loss() -> Tensor:
-            with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=reduced):
-                logits = self._network(images).float()
-            if not num_correct:  # of the first pass, at w
-                num_correct.append((logits.detach().argmax(dim=1) == labels).sum())
-            return F.cross_entropy(logits, labels)
+            if self._draws:
+                # Both passes of a step, and a step that is taken again, draw the same.
+                torch.manual_seed(derive_seed(self.cell.seed, "step", self.epoch, self.step))
+            with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=reduced):
+                outputs = self._network(inputs).float()
+            if not scores:  # of the first pass, at w
+                scores.append(self.task.batch_score(outputs.detach(), labels))
+            return self.task.loss(outputs, labels)
 
-        return self.optimizer.compute(loss), num_correct[0]
+        return self.optimizer.compute(loss), scores[0]
 
     def _step_functions(self, images: Tensor, labels: Tensor) -> tuple[Compute, Diagnose]:
         """What computes a step and its diagnostics, as CUDA graphs where that is wanted.
@@ -215,8 +244,9 @@ def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:
         torch.manual_seed(derive_seed(cell.seed, "init"))
         return build_model(
             cell.model.name,
-            in_channels=data.train.images.shape[1],
-            num_classes=data.num_classes,
+            factory=cell.model.factory,
+            args=cell.model.args,
+            **data.known_to_models,
         )
 
 
@@ -225,7 +255,7 @@ class _EpochMeter:
     """Sums over the steps of an epoch, kept on the device so that no step waits for it."""
 
     loss: Tensor
-    correct: Tensor
+    score: Tensor
     num_steps: int = 0
     num_images: int = 0
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
@@ -236,20 +266,20 @@ class _EpochMeter:
         """All sums at zero."""
         return cls(
             loss=torch.zeros((), dtype=torch.float64, device=device),
-            correct=torch.zeros((), dtype=torch.int64, device=device),
+            score=torch.zeros((), dtype=torch.float64, device=device),
         )
 
     def add(
         self,
         loss: Tensor,
-        num_correct: Tensor,
+        score: Tensor,
         num_images: int,
         *,
         diagnostics: Mapping[str, Tensor],
     ) -> None:
         """Take in one step, with its diagnostics if they were recorded."""
         self.loss += loss
-        self.correct += num_correct
+        self.score += score
         self.num_steps += 1
         self.num_images += num_images
         if diagnostics:
@@ -257,11 +287,11 @@ class _EpochMeter:
             for name, value in diagnostics.items():
                 self.diagnostics[name] = self.diagnostics.get(name, 0) + value.double()
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, task: Task) -> dict[str, Any]:
         """Means over the steps; the one moment when the device is waited for."""
         means = {name: (x / self.num_diagnosed).tolist() for name, x in self.diagnostics.items()}
         return {
             "train_loss": self.loss.item() / self.num_steps,
-            "train_accuracy": 100.0 * self.correct.item() / self.num_images,
+            "train_accuracy": task.mean_score(self.score.item(), self.num_images),
             **means,
         }

@@ -1,0 +1,100 @@
+"""What a network is trained to do: its loss and what it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from samsweep.config import LOSSES, METRICS, ConfigError, RecipeConfig
+from samsweep.config.factory import bound
+from samsweep.training.metrics import num_correct
+
+Function = Callable[[Tensor, Tensor], Tensor]
+
+
+class Task:
+    """Loss and metric of a recipe.
+
+    Args:
+        recipe: Names them, with their arguments.
+    """
+
+    def __init__(self, recipe: RecipeConfig) -> None:
+        self._recipe = recipe
+        self._higher_is_better = METRICS.find(recipe.metric or "accuracy").higher_is_better
+        #: Whether plain cross-entropy and accuracy are all.
+        self._counts = recipe.metric is None
+
+    def best(self, history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The line of a history, which has some, with the best validation; the first of equals."""
+        sign = 1 if self._higher_is_better else -1
+        return max(history, key=lambda row: sign * row["val_accuracy"])
+
+    def is_better(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+        """Whether a line of a history has better validation than another."""
+        sign = 1 if self._higher_is_better else -1
+        return bool(sign * row["val_accuracy"] > sign * other["val_accuracy"])
+
+    @cached_property
+    def loss(self) -> Function:
+        """Mean loss of outputs (N, ...) and labels, 0-d.
+
+        Raises:
+            ConfigError: When it is called, if it gives no scalar.
+        """
+        recipe = self._recipe
+        name = recipe.loss or "cross_entropy"
+        args = dict(recipe.loss_args or {})
+        if recipe.label_smoothing is not None:
+            args["label_smoothing"] = recipe.label_smoothing
+        if recipe.loss is None and not args:
+            return F.cross_entropy
+        function = bound(f"loss={name}", LOSSES.find(name).factory, args)
+
+        def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+            found = function(aligned(outputs, labels), labels)
+            if not isinstance(found, Tensor) or found.ndim:
+                shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise ConfigError(f"loss={name} gives {shape}, not a scalar: take the mean.")
+            return found
+
+        return loss
+
+    @cached_property
+    def metric(self) -> Function:
+        """What outputs and labels of a split are judged by, 0-d."""
+        name = self._recipe.metric or "accuracy"
+        function = bound(
+            f"metric={name}", METRICS.find(name).factory, self._recipe.metric_args or {}
+        )
+        return lambda outputs, labels: torch.as_tensor(
+            function(aligned(outputs, labels), labels), dtype=torch.float64
+        )
+
+    def summed_loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The loss times the number of examples; of cross-entropy without smoothing."""
+        if self._recipe.loss is None and not self._recipe.loss_args:
+            return F.cross_entropy(outputs, labels, reduction="sum")
+        return self.loss(outputs, labels) * len(labels)
+
+    def batch_score(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The metric of a mini-batch times its examples; of accuracy the number that is right."""
+        if self._counts:
+            return num_correct(outputs, labels)
+        return self.metric(outputs, labels) * len(labels)
+
+    def mean_score(self, total: float, num_examples: int) -> float:
+        """The mean over examples of what :meth:`batch_score` summed to."""
+        return (100.0 if self._counts else 1.0) * total / num_examples
+
+
+def aligned(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Outputs (N, 1) as (N,), where each label is one value to regress."""
+    if labels.is_floating_point() and labels.ndim == 1 and outputs.ndim == 2:
+        return outputs.squeeze(1) if outputs.shape[1] == 1 else outputs
+    return outputs
