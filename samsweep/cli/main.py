@@ -81,6 +81,8 @@ def _said_at_once(command: str, arguments: Sequence[str]) -> str | None:
     asked = {word.partition("=")[0] for word in arguments}
     if not asked.isdisjoint(_PRINTING):
         return None
+    if command == "status":
+        return "reading records ..."
     if command == "measure":
         return "selecting cells ..."
     if command == "run":

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
@@ -22,11 +23,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from samsweep.config import (
-    ConfigError,
-    conf_dir,
-)
-from samsweep.hydra_config.convert import to_run_config
+from samsweep.config import ConfigError, Options, conf_dir
+from samsweep.hydra_config.convert import to_options, to_run_config
 from samsweep.hydra_config.explain import explain
 from samsweep.records.store import CellFolder
 from samsweep.sweep.plan import Point
@@ -161,3 +159,16 @@ class Composer:
 
 def _is_group(node: DictConfig, name: str) -> bool:
     return isinstance(node._get_node(name), DictConfig)
+
+
+def options_of_grid(loader: ConfigLoader, master: DictConfig) -> list[Options]:
+    """The options of each combination of the values that the command line gives.
+
+    Raises:
+        ConfigError: If a value cannot be.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    overrides = parser.parse_overrides(list(master.hydra.overrides.task))
+    composer = Composer(loader, master)
+    (grid,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    return [to_options(composer.config(chosen)) for chosen in grid]

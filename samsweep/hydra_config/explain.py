@@ -14,13 +14,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from samsweep.config import (
-    ConfigError,
-    Options,
-    conf_dir,
-    sibling_keys,
-    unknown_name,
-)
+from samsweep.config import ConfigError, Options, conf_dir, sibling_keys, unknown_name
 from samsweep.records.store import RecordError
 
 

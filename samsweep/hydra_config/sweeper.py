@@ -20,7 +20,7 @@ from samsweep.hydra_config.launcher import PlanLauncher
 from samsweep.sweep.estimate import Prepared
 from samsweep.sweep.execute import Runner, execute
 from samsweep.sweep.local.runner import prepare
-from samsweep.sweep.manifest import LauncherSettings, launched, study_folder
+from samsweep.sweep.manifest import LauncherSettings, launched
 from samsweep.sweep.plan import Plan, plan_sweep
 
 log = logging.getLogger(__name__)
@@ -176,5 +176,5 @@ def _print_accuracy(plan: Plan) -> None:
     """The accuracy tables of the studies that the sweep belongs to, also after failures."""
     from multirun_analysis.tables.render import accuracy_markdown
 
-    for study in dict.fromkeys(study_folder(cell.folder) for cell in plan.cells):
+    for study in plan.studies:
         print(accuracy_markdown(study))

@@ -73,9 +73,14 @@ class CellFolder:
     path: Path
 
     @property
+    def study(self) -> Path:
+        """The study's folder, ``multirun/<study>``."""
+        return self.path.parent.parent
+
+    @property
     def key(self) -> CellKey:
         """The cell's study and id."""
-        return CellKey(study=self.path.parent.parent.name, cell_id=self.path.name)
+        return CellKey(study=self.study.name, cell_id=self.path.name)
 
     @property
     def record_file(self) -> Path:

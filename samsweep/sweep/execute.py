@@ -91,14 +91,15 @@ def _check_all_finished(plan: Plan) -> None:
     unfinished = [*now.to_do, *now.elsewhere]
     if not unfinished:
         return
-    for study in dict.fromkeys(cell.key.study for cell in unfinished):
-        members = [cell for cell in unfinished if cell.key.study == study]
-        log.error(
-            "%s of study %s not finished: %s. What went wrong: "
-            "samsweep status study=%s --failed. The same command retries them.",
-            counted(len(members), "cell"),
-            study,
-            describe_states(members),
-            study,
-        )
+    for study in now.studies:
+        members = [cell for cell in unfinished if cell.folder.study == study]
+        if members:
+            log.error(
+                "%s of study %s not finished: %s. What went wrong: "
+                "samsweep status study=%s --failed. The same command retries them.",
+                counted(len(members), "cell"),
+                study.name,
+                describe_states(members),
+                study.name,
+            )
     raise SystemExit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from samsweep.config import RunConfig
@@ -34,13 +35,13 @@ class Point:
 
     Args:
         run: The cell and how it runs.
-        overrides: What the command line says of it.
         folder: The cell's folder, which may not exist yet.
+        overrides: What the command line of a sweep says of it.
     """
 
     run: RunConfig
-    overrides: tuple[str, ...]
     folder: CellFolder
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,11 @@ class Plan:
 
     cells: tuple[PlannedCell, ...]
     num_points: int
+
+    @property
+    def studies(self) -> tuple[Path, ...]:
+        """The folders of the studies that the cells are of."""
+        return tuple(dict.fromkeys(cell.folder.study for cell in self.cells))
 
     @property
     def to_do(self) -> tuple[PlannedCell, ...]:

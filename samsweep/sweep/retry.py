@@ -25,8 +25,8 @@ def plan_retries(
     """Plan cells again, by the settings of the latest launch of each.
 
     Args:
-        study: ``multirun/<study>``.
-        folders: Cells of the study that have stopped.
+        study: Its folder.
+        folders: Cells of it that have stopped.
 
     Returns:
         The plans, and a sentence for each cell that cannot be retried from here.
@@ -85,7 +85,7 @@ def _runner(launcher: LauncherSettings) -> Runner:
 def _points(folder: CellFolder, manifest: Manifest) -> list[Point]:
     runs = manifest.cells[folder.key.cell_id].runs
     threads = manifest.launcher.settings.get("num_threads")
-    return [Point(run=_with_threads(run, threads), overrides=(), folder=folder) for run in runs]
+    return [Point(run=_with_threads(run, threads), folder=folder) for run in runs]
 
 
 def _with_threads(run: RunConfig, threads: int | None) -> RunConfig:

@@ -50,9 +50,8 @@ def cost(root, *points, probe=None, threads=1):
     def no_probe(runs):
         raise AssertionError(f"timed {len(runs)} runs")
 
-    return estimate_cost(
-        plan_sweep(points), root, device=HERE, num_threads=threads, probe=probe or no_probe
-    )
+    plan = plan_sweep(points)
+    return estimate_cost(plan, device=HERE, num_threads=threads, probe=probe or no_probe)
 
 
 def test_a_record_of_the_same_variant_tells(root):

@@ -175,7 +175,7 @@ def test_keys_are_unique_in_any_plan(tmp_path_factory, some_run, grid):
         sharpness = some_run.sharpness.model_copy(update={"measures": measures})
         run = some_run.model_copy(update={"cell": cell, "study": study, "sharpness": sharpness})
         folder = CellFolder(root / study / "cells" / cell_id(cell))
-        points.append(Point(run=run, overrides=(), folder=folder))
+        points.append(Point(run=run, folder=folder))
     keys = [cell.key for cell in plan_sweep(points).cells]
     assert len(set(keys)) == len(keys)
     assert set(keys) == {CellKey(p.run.study, cell_id(p.run.cell)) for p in points}

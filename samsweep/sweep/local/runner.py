@@ -19,7 +19,7 @@ from samsweep.sweep.local.slots import (
     divide,
     most_on_one_gpu,
 )
-from samsweep.sweep.manifest import LauncherSettings, launched, study_folder
+from samsweep.sweep.manifest import LauncherSettings, launched
 from samsweep.sweep.plan import Plan
 from samsweep.system.machine import Machine, Slot
 
@@ -73,7 +73,7 @@ class LocalRunner:
 def prepare(
     plan: Plan, settings: PoolSettings | None, *, download: bool = True, estimate: bool = True
 ) -> Prepared:
-    """Make sure that the cells can run on this machine, and estimate the cost.
+    """:meth:`~samsweep.sweep.execute.Runner.prepare` on this machine.
 
     Args:
         plan: Of which at least one cell is not finished.
@@ -84,7 +84,7 @@ def prepare(
     Raises:
         ConfigError: If the device, a GPU or a data set is not available.
     """
-    machine = prepare_machine(plan, download=download)
+    machine = machine_of(plan, download=download)
     slots = None if settings is None else slots_of(plan, machine, settings)
     threads, sharing = plan.cells[0].run.num_threads or machine.num_cores, 1
     if slots is not None:
@@ -95,12 +95,8 @@ def prepare(
     return Prepared(slots=slots, cost=cost)
 
 
-def prepare_machine(plan: Plan, *, download: bool) -> Machine:
-    """What this machine has for the cells of a plan.
-
-    Args:
-        plan: Of which at least one cell is not finished.
-        download: Whether to download data sets that are missing.
+def machine_of(plan: Plan, *, download: bool) -> Machine:
+    """What this machine has for the cells of a plan; downloads their data sets if asked to.
 
     Raises:
         ConfigError: If the device, a compiler or a data set is not available.
@@ -154,7 +150,7 @@ def cost_here(
         plan: Of which at least one cell is not finished.
         machine: This one.
         num_threads: CPU threads of a cell.
-        cells_per_gpu: Cells that share a GPU, which are taken to run in turns. Records are taken
+        cells_per_gpu: Cells that share a GPU, which are taken to run in turns; records are taken
             as they are.
 
     Returns:
@@ -167,11 +163,8 @@ def cost_here(
         )
         return [seconds * cells_per_gpu for seconds in alone]
 
-    root = study_folder(plan.cells[0].folder).parent
     try:
-        return estimate_cost(
-            plan, root, device=machine.device, num_threads=num_threads, probe=probe
-        )
+        return estimate_cost(plan, device=machine.device, num_threads=num_threads, probe=probe)
     except ProcessDied:
         # Killed, most likely for want of memory; the cells will show.
         return None

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import traceback
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from samsweep.records.store import CellFolder, RecordError
 from samsweep.records.transitions import close_abandoned
 from samsweep.sweep.display import Display
 from samsweep.sweep.local.pool import Pool
-from samsweep.sweep.local.runner import prepare_machine, slots_of
+from samsweep.sweep.local.runner import machine_of, slots_of
 from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.plan import Plan, Point, describe_states, plan_sweep
 from samsweep.system.signals import Interrupted, StopRequest
@@ -85,16 +84,13 @@ class CellJob:
             self._close_cells("failed", traceback.format_exc())
             raise
 
-    def _points(self) -> Iterator[Point]:
-        for folder, runs in self.cells:
-            for run in runs:
-                yield Point(run=run, overrides=(), folder=CellFolder(folder))
-
     def _plan(self) -> Plan:
-        return plan_sweep(self._points())
+        return plan_sweep(
+            Point(run=run, folder=CellFolder(folder)) for folder, runs in self.cells for run in runs
+        )
 
     def _run(self, plan: Plan, stop: StopRequest) -> None:
-        machine = prepare_machine(plan, download=False)
+        machine = machine_of(plan, download=False)
         slots = slots_of(plan, machine, self.settings)
         stop.check()
         with Display([cell.key for cell in plan.to_do]) as display:

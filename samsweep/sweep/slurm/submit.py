@@ -15,7 +15,7 @@ from samsweep.sweep.estimate import Prepared, estimate_cost
 from samsweep.sweep.local.process import call
 from samsweep.sweep.local.runner import preload_datasets
 from samsweep.sweep.local.slots import PoolSettings
-from samsweep.sweep.manifest import LauncherSettings, launched, study_folder
+from samsweep.sweep.manifest import LauncherSettings, launched
 from samsweep.sweep.plan import Plan, PlannedCell
 from samsweep.sweep.slurm.arrays import Array, ArraySettings, SubmissionSettings, arrays_of
 from samsweep.sweep.slurm.job import CellJob
@@ -82,8 +82,7 @@ class SlurmRunner:
             call("samsweep.data.load:prepare", name, data_dir)
         if not estimate:
             return Prepared()
-        root = study_folder(plan.cells[0].folder).parent
-        return Prepared(cost=estimate_cost(plan, root, device=None, num_threads=None, probe=None))
+        return Prepared(cost=estimate_cost(plan, device=None, num_threads=None, probe=None))
 
     def run(self, plan: Plan, prepared: Prepared) -> bool:
         """Submit what is not in the queue yet, and wait unless detached.
@@ -189,9 +188,9 @@ def _wait(jobs: Jobs, plan: Plan) -> None:
 
 
 def _print_next_commands(plan: Plan) -> None:
-    for study in dict.fromkeys(cell.key.study for cell in plan.cells):
-        print(f"Watch:  samsweep status study={study} --watch")
-        print(f"Cancel: samsweep status study={study} --cancel")
+    for study in plan.studies:
+        print(f"Watch:  samsweep status study={study.name} --watch")
+        print(f"Cancel: samsweep status study={study.name} --cancel")
 
 
 def _sbatch_parameters(

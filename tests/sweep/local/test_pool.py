@@ -38,7 +38,7 @@ class Sweep:
             run = compose_run(f"seed={seed}", f"sharpness={name}")
             folder = CellFolder(self.root / study / "cells" / cell_id(run.cell))
             register(folder, run)
-            points.append(Point(run=run, overrides=(), folder=folder))
+            points.append(Point(run=run, folder=folder))
         return plan_sweep(points)
 
     def run(self, plan, work, slots=TWO, **keys):

@@ -18,7 +18,7 @@ def cells(tmp_path, *models, study="default"):
     found = []
     for number, model in enumerate(models):
         folder = CellFolder(tmp_path / study / "cells" / f"{model}-{number}")
-        point = Point(run=MODELS[model], overrides=(), folder=folder)
+        point = Point(run=MODELS[model], folder=folder)
         found.append(PlannedCell(folder=folder, points=(point,), record=None, action="train"))
     return found
 

@@ -54,7 +54,7 @@ def pool(monkeypatch):
             Stub.work(cells)
 
     machine = Machine(host="node", num_cores=2, device="cpu")
-    monkeypatch.setattr(job, "prepare_machine", lambda plan, download: machine)
+    monkeypatch.setattr(job, "machine_of", lambda plan, download: machine)
     monkeypatch.setattr(job, "Pool", Stub)
     return Stub
 
@@ -97,7 +97,7 @@ def test_what_keeps_a_job_from_beginning_is_in_the_records(cells, monkeypatch):
     def no_device(plan, download):
         raise OSError("no such device")
 
-    monkeypatch.setattr(job, "prepare_machine", no_device)
+    monkeypatch.setattr(job, "machine_of", no_device)
     set_status(cells[0][0], "complete")
     with pytest.raises(OSError, match="no such device"):
         job_of(cells)()

@@ -74,7 +74,7 @@ def plan(root, num_cells, *overrides):
         cell = composed.cell.model_copy(update={"seed": seed})
         run = composed.model_copy(update={"cell": cell})
         folder = CellFolder(root / "multirun" / run.study / "cells" / cell_id(run.cell))
-        points.append(Point(run=run, overrides=(), folder=folder))
+        points.append(Point(run=run, folder=folder))
     return plan_sweep(points)
 
 

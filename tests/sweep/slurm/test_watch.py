@@ -52,7 +52,7 @@ def make_cell(root, seed):
     folder = CellFolder(root / "multirun/default/cells" / cell_id(run.cell))
     folder.path.mkdir(parents=True)
     folder.write(Record.planned(run))
-    point = Point(run=run, overrides=(), folder=folder)
+    point = Point(run=run, folder=folder)
     return PlannedCell(folder=folder, points=(point,), record=None, action="train")
 
 
@@ -223,7 +223,7 @@ def test_why_a_measurement_failed_is_said_by_the_cell_if_it_can(
     run = compose_run("sharpness=top5", "seed=0")
     to_measure = PlannedCell(
         folder=cell.folder,
-        points=(Point(run=run, overrides=(), folder=cell.folder),),
+        points=(Point(run=run, folder=cell.folder),),
         record=cell.folder.read(),
         action="measure",
     )
