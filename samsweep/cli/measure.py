@@ -141,7 +141,7 @@ def _print_values(study: Path, runs: Mapping[CellFolder, Sequence[RunConfig]]) -
     # Late: pandas takes a second to import.
     import pandas as pd
 
-    from multirun_analysis import load_measurements
+    from multirun_analysis.runs.load import load_measurements
 
     measurements = load_measurements(study).to_dict("records")
     found = {(each["cell_id"], each["measurement"]): each for each in measurements}

@@ -36,10 +36,8 @@ def composition(
 ) -> Iterator[tuple[ConfigLoader, DictConfig]]:
     """Compose ``conf/`` as Hydra does for a sweep, for a command that is none; sets up logging too.
 
-    Args:
-        name: Of the command.
-        overrides: As on the command line; those with several values are left to be composed.
-        config_dir: A folder whose options go before those of ``conf/``.
+    Overrides with several values are left to be composed; the options of ``config_dir`` go before
+    those of ``conf/``.
 
     Yields:
         What composes more, and the composed configuration.
@@ -69,10 +67,6 @@ class Composer:
     Hydra composes from the files anew for every point. Points that differ in plain values alone,
     such as rho and seed, here share that work: a copy is taken and the values are set, which is
     what Hydra does last in any case.
-
-    Args:
-        loader: Hydra's.
-        master: The sweep's own configuration.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
@@ -84,10 +78,7 @@ class Composer:
         self._problem = functools.cache(self._problem_of_point)
 
     def points(self, grid: Iterable[Sequence[str]]) -> list[Point]:
-        """All points of a grid.
-
-        Args:
-            grid: The overrides of each point.
+        """All points of a grid, by the overrides of each.
 
         Raises:
             ConfigError: With a sentence for every problem of any point.

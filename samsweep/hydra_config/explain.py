@@ -19,12 +19,7 @@ from samsweep.records.store import RecordError
 
 
 def explain(error: BaseException, arguments: Sequence[str] = ()) -> str:
-    """What is wrong with a command.
-
-    Args:
-        error: What was raised.
-        arguments: The command line: Hydra's flags and overrides.
-    """
+    """What is wrong with a command, by what was raised and by its flags and overrides."""
     chain = list(_chain(error))
     for link in chain:
         if isinstance(link, ConfigError):

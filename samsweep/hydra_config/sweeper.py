@@ -99,11 +99,6 @@ class _OverridesRunner:
     """A :class:`~samsweep.sweep.execute.Runner`: a launcher that takes overrides alone.
 
     It composes the cells again.
-
-    Args:
-        launcher: Hydra's basic one, joblib's, ...
-        config: The sweep's own.
-        fail_fast: Whether the first failure ends the sweep.
     """
 
     def __init__(self, launcher: Launcher, config: DictConfig, *, fail_fast: bool) -> None:

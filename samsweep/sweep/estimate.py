@@ -79,9 +79,8 @@ def estimate_cost(
 
     Args:
         plan: The sweep; the records of all studies beside its own are read.
-        device: That the cells will run on, as in ``Provenance.device``; None if that is not known:
-            records of all devices count.
-        num_threads: CPU threads that they will have, if that is known.
+        device: As in ``Provenance.device``; None if it is not known: records of all devices count.
+        num_threads: CPU threads that the cells will have, if that is known.
         probe: Times steps; None if that is not possible.
 
     Returns:

@@ -49,13 +49,7 @@ class Runner(Protocol):
 def execute(
     plan: Plan, runner: Runner, *, dry_run: bool, print_results: Callable[[], None]
 ) -> None:
-    """Print the plan and, unless this is a dry run, run it.
-
-    Args:
-        plan: The cells, of which perhaps none is left to run.
-        runner: What runs it.
-        dry_run: Whether to end with the plan.
-        print_results: Prints the results, also after failures.
+    """Print the plan and, unless this is a dry run, run it; then the results, also after failures.
 
     Raises:
         SystemExit: With status 1 unless every cell is finished in the end.

@@ -38,12 +38,7 @@ class _Part(BaseModel):
 
 
 class LauncherSettings(_Part):
-    """What started the cells.
-
-    Args:
-        name: The option of ``hydra/launcher``.
-        settings: Its values.
-    """
+    """The option of ``hydra/launcher`` that started the cells, and its values."""
 
     name: str
     settings: dict[str, Any] = {}
@@ -85,11 +80,7 @@ class Manifest(_Part):
 
 @dataclass(frozen=True)
 class LaunchFolder:
-    """The folder of one launch.
-
-    Args:
-        path: ``multirun/<study>/launches/<time>``.
-    """
+    """The folder of one launch, ``multirun/<study>/launches/<time>``."""
 
     path: Path
 

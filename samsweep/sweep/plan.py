@@ -103,12 +103,7 @@ class PlannedCell:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The distinct cells of a sweep.
-
-    Args:
-        cells: In the order of the grid.
-        num_points: Points of the grid, of which several may be one cell.
-    """
+    """The distinct cells of a sweep, in the order of the grid, whose points may be more."""
 
     cells: tuple[PlannedCell, ...]
     num_points: int
@@ -144,10 +139,7 @@ def describe_states(cells: Iterable[PlannedCell]) -> str:
 
 
 def plan_sweep(points: Iterable[Point]) -> Plan:
-    """Drop duplicates and read what is on disk.
-
-    Args:
-        points: The grid; its studies lie in one folder.
+    """Drop duplicates of a grid, whose studies lie in one folder, and read what is on disk.
 
     Raises:
         RecordError: If a record cannot be read.

@@ -22,11 +22,7 @@ _RETRIED = ("local", "basic", "joblib", "slurm")
 def plan_retries(
     study: Path, folders: Iterable[CellFolder]
 ) -> tuple[list[tuple[LauncherSettings, Plan]], list[str]]:
-    """Plan cells again, by the settings of the latest launch of each.
-
-    Args:
-        study: Its folder.
-        folders: Cells of it that have stopped.
+    """Plan cells of a study that have stopped, by the settings of the latest launch of each.
 
     Returns:
         The plans, and a sentence for each cell that cannot be retried from here.

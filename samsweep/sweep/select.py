@@ -74,15 +74,11 @@ class Selection:
 
 
 def select(study: Path, filters: Filters) -> Selection:
-    """Find the cells of a study that filters let pass.
+    """Find the cells of a study that filters let pass, by keys of :data:`KEYS`.
 
     A cell passes if it has one of the values of every key. One that does not use a key, as sgd
     rho, passes only where its optimizer is named beside it: ``opt=sgd,sam rho=0.1`` means sgd as
     well, as in a sweep, and ``rho=0.1`` does not.
-
-    Args:
-        study: ``multirun/<study>``.
-        filters: By key, of :data:`KEYS`.
 
     Raises:
         ConfigError: With a sentence for every value that no cell has, or if no cell passes.

@@ -5,15 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import QUICK, compose_run, records, run, start
+from helpers import QUICK, compose_run, leave, point, records, run, start
 from PIL import Image
 
 from samsweep.cli import measure
-from samsweep.records.identity import cell_id, measurement_settings, wanted_measurements
+from samsweep.records.identity import measurement_settings, wanted_measurements
 from samsweep.records.lock import FolderLock
 from samsweep.records.provenance import provenance
-from samsweep.records.schema import Measurement, Record
-from samsweep.records.store import CellFolder
+from samsweep.records.schema import Measurement
 
 GRID = ["-m", *QUICK, "opt=sgd,sam,samdirection", "rho=0.1,0.2", "study=demo"]
 #: A measurement of a moment.
@@ -40,8 +39,7 @@ def command(root, *arguments, **keys):
 
 
 def cell(root, *overrides):
-    run_config = compose_run(*QUICK, *overrides)
-    return CellFolder(Path(root) / "multirun/demo/cells" / cell_id(run_config.cell))
+    return point(root, "study=demo", *QUICK, *overrides).folder
 
 
 def names(root):
@@ -265,19 +263,10 @@ def planned(here, tmp_path, monkeypatch):
     return planned
 
 
-def leave(*overrides, **changes):
-    """The record of a trained cell."""
-    config = compose_run("study=demo", *overrides)
-    folder = CellFolder(Path("multirun/demo/cells").absolute() / cell_id(config.cell))
-    folder.path.mkdir(parents=True)
-    folder.write(Record.planned(config).model_copy(update={"status": "complete", **changes}))
-    return folder
-
-
 def test_examples_are_as_many_as_the_cells_own_data_set_has(planned):
     """As the sweep that trains such a cell counts them, so that neither repeats the other's."""
     cells = ("dataset=digits", "dataset=cifar100")
-    folders = [leave(each) for each in cells]
+    folders = [leave(Path.cwd(), "study=demo", each) for each in cells]
     plan = planned("study=demo", "sharpness=top5")
     by_folder = {c.folder: c.run for c in plan.cells}
     for folder, each, number in zip(folders, cells, (898, 2048), strict=True):
@@ -287,7 +276,7 @@ def test_examples_are_as_many_as_the_cells_own_data_set_has(planned):
 
 
 def test_how_and_where_it_runs_is_as_the_command_says(planned):
-    folder = leave("opt=sgd")
+    folder = leave(Path.cwd(), "study=demo", "opt=sgd")
     how = ["device=cpu", "num_threads=3", "data_dir=there", "tracking=wandb"]
     (found,) = planned("study=demo", *how).cells
     assert found.folder == folder
@@ -299,13 +288,13 @@ def test_how_and_where_it_runs_is_as_the_command_says(planned):
 
 
 def test_a_cell_that_somebody_works_on_is_left_to_them(planned):
-    folder = leave("opt=sgd")
+    folder = leave(Path.cwd(), "study=demo", "opt=sgd")
     with FolderLock(folder.path):
         assert [c.action for c in planned("study=demo").cells] == ["elsewhere"]
 
 
 def test_the_studies_may_lie_elsewhere(planned, tmp_path):
-    folder = leave("opt=sgd")
+    folder = leave(Path.cwd(), "study=demo", "opt=sgd")
     (tmp_path / "multirun").rename(tmp_path / "moved")
     (found,) = planned("study=demo", f"hydra.sweep.dir={tmp_path}/moved").cells
     assert found.folder.path.name == folder.path.name
@@ -330,7 +319,7 @@ def test_values_are_headlines_and_what_is_not_there_is_marked(planned, capsys):
             for key, name in wanted_measurements(asked.sharpness).items()
             if name in result
         }
-        cells[leave(f"seed={seed}", measurements=taken)] = [asked]
+        cells[leave(Path.cwd(), "study=demo", f"seed={seed}", measurements=taken)] = [asked]
     measure._print_values(Path("multirun/demo"), cells)
     *lines, caption = capsys.readouterr().out.splitlines()
     told = [[word.strip() for word in line.split("|")[1:-1]] for line in lines[2:]]
@@ -387,7 +376,13 @@ def test_images_of_ones_own_are_found_where_they_were_or_are_told(tmp_path, imag
 
 
 def test_images_that_no_launch_knows_of_are_asked_for(planned, images, capsys):
-    leave("dataset=image_folder", f"dataset.path={images('here')}", "batch_size=4")
+    leave(
+        Path.cwd(),
+        "study=demo",
+        "dataset=image_folder",
+        f"dataset.path={images('here')}",
+        "batch_size=4",
+    )
     with pytest.raises(SystemExit) as ended:
         planned("study=demo")
     assert ended.value.code == 2

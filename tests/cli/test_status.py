@@ -6,18 +6,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from helpers import compose_run
+from helpers import leave, point
 from rich.console import Console
 
 from samsweep.cli import status as command
 from samsweep.cli.status import main
-from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock, Holder
 from samsweep.records.provenance import provenance
-from samsweep.records.schema import Attempt, Progress, Record
-from samsweep.records.store import CellFolder
+from samsweep.records.schema import Attempt, Progress
 from samsweep.sweep.manifest import LauncherSettings, launched
-from samsweep.sweep.plan import PlannedCell, Point
+from samsweep.sweep.plan import plan_sweep
 from samsweep.sweep.slurm import queue
 from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
 from samsweep.sweep.status import read_status, totals
@@ -34,9 +32,6 @@ def ago(seconds):
 
 def add(study, status, *, seed=0, epoch=None, started_s=100, updated_s=0, start_step=0, **changes):
     """A cell with a record; with progress if ``epoch`` is given."""
-    run = compose_run(f"seed={seed}", "study=mine")
-    folder = CellFolder(study / "cells" / cell_id(run.cell))
-    folder.path.mkdir(parents=True)
     attempt = Attempt(
         started=ago(started_s),
         start_step=start_step,
@@ -51,8 +46,7 @@ def add(study, status, *, seed=0, epoch=None, started_s=100, updated_s=0, start_
         updated=ago(updated_s),
     )
     values = {"status": status, "attempts": (attempt,), "progress": progress, **changes}
-    folder.write(Record.planned(run).model_copy(update=values))
-    return folder
+    return leave(study.parents[1], f"seed={seed}", "study=mine", **values)
 
 
 def state_of(study):
@@ -101,11 +95,9 @@ def test_other_states_are_the_records(study, status):
 
 def sent_to_slurm(folder, job_id):
     """As a launch leaves it whose job is ``job_id``."""
-    run = compose_run("seed=0", "study=mine")
-    point = Point(run=run, folder=folder)
-    cell = PlannedCell(folder=folder, points=(point,), record=None, action="train")
-    with launched([cell], LauncherSettings(name="slurm", settings={})) as folders:
-        folders[0].record_jobs({cell.key: job_id})
+    plan = plan_sweep([point(folder.study.parents[1], "seed=0", "study=mine")])
+    with launched(plan.cells, LauncherSettings(name="slurm", settings={})) as folders:
+        folders[0].record_jobs({folder.key: job_id})
 
 
 @pytest.mark.parametrize(

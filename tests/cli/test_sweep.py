@@ -6,16 +6,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from helpers import QUICK, assert_same_result, compose_run, records, run, start, wait_until
-
-from samsweep.records.identity import cell_id
+from helpers import QUICK, assert_same_result, point, records, run, start, wait_until
 
 #: Cells of some seconds, that save their state often.
 LONG = ["epochs=14", "sharpness=none", "num_threads=1", "checkpoint_every_steps=3"]
 
 
 def folder_of(root, *overrides):
-    return root / "multirun/default/cells" / cell_id(compose_run(*overrides).cell)
+    return point(root, *overrides).folder.path
 
 
 def statuses(root):

@@ -1,13 +1,10 @@
 """Which cells are meant by the keys and values of a command line."""
 
 import pytest
-from helpers import compose_run
+from helpers import compose_run, leave
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from samsweep.config import ConfigError
-from samsweep.records.identity import cell_id
-from samsweep.records.schema import Record
-from samsweep.records.store import CellFolder
 from samsweep.sweep.select import KEYS, select, values_of
 
 
@@ -19,12 +16,8 @@ def study(tmp_path):
     return study
 
 
-def add(study, *overrides, status="complete", **changes):
-    run = compose_run("study=mine", *overrides)
-    folder = CellFolder(study / "cells" / cell_id(run.cell))
-    folder.path.mkdir()
-    folder.write(Record.planned(run).model_copy(update={"status": status, **changes}))
-    return folder
+def add(study, *overrides, **changes):
+    return leave(study.parents[1], "study=mine", *overrides, **changes)
 
 
 def found(study, **filters):

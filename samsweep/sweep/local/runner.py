@@ -28,12 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class LocalRunner:
-    """A :class:`~samsweep.sweep.execute.Runner`: the pool on this machine.
-
-    Args:
-        settings: Of the pool.
-        fail_fast: Whether the first failure stops the other cells.
-    """
+    """A :class:`~samsweep.sweep.execute.Runner`: the pool on this machine."""
 
     settings: PoolSettings
     fail_fast: bool = False

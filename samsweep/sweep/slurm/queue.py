@@ -30,10 +30,7 @@ class QueuedCell:
 
 
 def queued_cells(study: Path) -> dict[CellKey, QueuedCell]:
-    """The cells whose jobs wait or run; of two jobs of a cell the one launched last.
-
-    Args:
-        study: ``multirun/<study>``.
+    """The cells of a study whose jobs wait or run; of two jobs of a cell the one launched last.
 
     Raises:
         SlurmUnavailable: If the controller does not answer.

@@ -62,8 +62,7 @@ class SlurmRunner:
         self.pool = PoolSettings.parse(_pop(params, _POOL_KEYS), prefix="hydra.launcher.")
         #: What submitit and sbatch are given.
         self.params = params
-        _check_keys(params, self.arrays.per_model)
-        _check_values(params, self.arrays.per_model)
+        _check(params, self.arrays.per_model)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -214,8 +213,8 @@ def _sbatch_parameters(
     return found
 
 
-def _check_keys(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse unknown keys before anything is planned.
+def _check(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse unknown keys, and values that cannot be of those that have a meaning here.
 
     Raises:
         ConfigError: With a sentence for each.
@@ -227,35 +226,18 @@ def _check_keys(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, 
     valid -= set(_SBATCH_NAMES.values())
     ours = {"max_num_timeout", "submitit_folder"}
     where = "hydra.launcher.per_model"
-    problems = [unknown_name("hydra.launcher", key, valid) for key in params.keys() - valid - ours]
-    for model, resources in per_model.items():
-        if model not in MODELS:
-            problems.append(unknown_name(where, model, MODELS))
-        for key in resources.keys() - valid:
-            problems.append(unknown_name(f"{where}.{model}", key, valid))
-    if problems:
-        raise ConfigError(*sorted(problems))
-
-
-def _check_values(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse values that cannot be, of the keys that have a meaning here; submitit has more.
-
-    Raises:
-        ConfigError: With a sentence for each.
-    """
-    keys = SubmissionSettings.model_fields.keys()
-    problems: list[str] = []
-    for where, values in {
-        "": params,
-        **{f"per_model.{m}.": v for m, v in per_model.items()},
-    }.items():
-        known = {key: value for key, value in values.items() if key in keys}
+    problems = [unknown_name(where, model, MODELS) for model in per_model if model not in MODELS]
+    places = {f"{where}.{model}": values for model, values in per_model.items()}
+    for place, values in {"hydra.launcher": params, **places}.items():
+        unknown = values.keys() - valid - (ours if values is params else set())
+        problems += [unknown_name(place, key, valid) for key in unknown]
+        known = {key: values[key] for key in values.keys() & SubmissionSettings.model_fields}
         try:
-            SubmissionSettings.parse(known, prefix=f"hydra.launcher.{where}")
+            SubmissionSettings.parse(known, prefix=f"{place}.")
         except ConfigError as error:
             problems += error.problems
     if problems:
-        raise ConfigError(*problems)
+        raise ConfigError(*sorted(problems))
 
 
 @contextmanager
