@@ -10,7 +10,6 @@ from PIL import Image
 
 from samsweep.cli import measure
 from samsweep.records.identity import measurement_settings, wanted_measurements
-from samsweep.records.lock import FolderLock
 from samsweep.records.provenance import provenance
 from samsweep.records.schema import Measurement
 
@@ -285,12 +284,6 @@ def test_how_and_where_it_runs_is_as_the_command_says(planned):
     assert (found.run.device, found.run.num_threads) == ("cpu", 3)
     assert found.run.data_dir == Path("there").absolute()
     assert found.run.tracking.name == "wandb"
-
-
-def test_a_cell_that_somebody_works_on_is_left_to_them(planned):
-    folder = leave(Path.cwd(), "study=demo", "opt=sgd")
-    with FolderLock(folder.path):
-        assert [c.action for c in planned("study=demo").cells] == ["elsewhere"]
 
 
 def test_the_studies_may_lie_elsewhere(planned, tmp_path):

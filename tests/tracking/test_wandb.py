@@ -103,6 +103,7 @@ def test_a_resumed_cell_continues_its_run_in_a_second_segment(folder, stopped):
         assert runs[0][0][key] == runs[1][0][key]
     assert runs[0][0]["run_id"] == f"mine.{folder.path.name}"
     assert runs[0][0]["run_group"] == "mine"
+    assert {metric["step_metric"] for metric in of_kind(first, "metric")} == {"epoch"}
     assert [end["exit_code"] for end in of_kind(first, "exit")] == [1]
     assert len(of_kind(first, "preempting")) == 1
     assert [end["exit_code"] for end in of_kind(second, "exit")] == [0]
