@@ -35,7 +35,14 @@ def load_dataset(config: DatasetConfig, *, data_dir: Path, path: Path | None) ->
             made for.
     """
     data = _load_clean(config, data_dir, path)
-    return _with_label_noise(data, config.label_noise) if config.label_noise > 0 else data
+    if config.label_noise == 0:
+        return data
+    from samsweep.data.label_noise import redraw_labels
+
+    noisy = redraw_labels(
+        data.train.labels, num_classes=data.num_classes, probability=config.label_noise
+    )
+    return replace(data, train=replace(data.train, labels=noisy))
 
 
 def download_dataset(name: str, data_dir: Path) -> None:
@@ -72,10 +79,3 @@ def _load_folder(config: DatasetConfig, data_dir: Path, path: Path) -> ImageData
             f"{config.fingerprint}: restore its images, or plan a new cell on the changed ones."
         )
     return load_folder(path, image_size=config.image_size, data_dir=data_dir)
-
-
-def _with_label_noise(data: ImageData, probability: float) -> ImageData:
-    from samsweep.data.label_noise import redraw_labels
-
-    noisy = redraw_labels(data.train.labels, num_classes=data.num_classes, probability=probability)
-    return replace(data, train=replace(data.train, labels=noisy))
