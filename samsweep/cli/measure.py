@@ -15,7 +15,7 @@ from samsweep.cli.measure_keys import PATH, SETTINGS, filters, measured_settings
 from samsweep.cli.overrides import config_dir_of, options_of, split_overrides
 from samsweep.config import ConfigError, Options, RunConfig, unknown_name
 from samsweep.config.arguments import help_of_keys
-from samsweep.data.describe import describe
+from samsweep.data.dataset_info import describe
 from samsweep.hydra_config import composition, options_of_grid, plan_launcher, register_resolvers
 from samsweep.records.identity import wanted_measurements
 from samsweep.records.schema import Record

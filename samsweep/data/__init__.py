@@ -2,7 +2,7 @@
 
 Free of torch, for planning:
 
-* :mod:`samsweep.data.describe`: classes, sizes and counts of any data set, without loading it.
+* :mod:`samsweep.data.dataset_info`: classes, sizes and counts of any data set, without loading it.
 * :mod:`samsweep.data.folder_tree`: the same for a folder of images, with its fingerprint.
 
 With torch, for training:

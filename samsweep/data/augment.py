@@ -99,17 +99,7 @@ def augment(
 def _crop_and_flip(
     images: Tensor, offsets: Tensor | None, flips: Tensor | None, padding: int
 ) -> Tensor:
-    """Pad, crop and mirror in one gather: each pixel of the result looks up where it comes from.
-
-    Args:
-        images: Shape (B, C, H, W).
-        offsets: Shape (B, 2), or None for no crop.
-        flips: Shape (B,), or None for no mirroring.
-        padding: Zero pixels on every side, if there are offsets.
-
-    Returns:
-        Shape (B, C, H, W).
-    """
+    """Pad, crop and mirror in one gather: each pixel of the result looks up where it comes from."""
     num_images, channels, height, width = images.shape
     device = images.device
     rows = torch.arange(height, device=device).expand(num_images, -1)

@@ -1,7 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), downloaded once through torchvision.
 
-Importing this module and asking :func:`is_available` is free of torch, so that a planner can check
-before it launches anything.
+Importing this module, and :func:`download` where nothing is missing, are free of torch.
 """
 
 from __future__ import annotations
@@ -64,12 +63,7 @@ _RELEASES = {
 
 
 def is_available(name: str, data_dir: Path) -> bool:
-    """Whether the data set lies unpacked in ``data_dir``. Looks at file names only.
-
-    Args:
-        name: ``cifar10`` or ``cifar100``.
-        data_dir: Folder of downloaded data sets.
-    """
+    """Whether the data set lies unpacked in ``data_dir``. Looks at file names only."""
     release = _RELEASES[name]
     return all((data_dir / release.folder / file).is_file() for file in release.files)
 
@@ -117,7 +111,6 @@ def load_cifar(name: str, data_dir: Path) -> ImageData:
     Raises:
         ConfigError: If the data set cannot be downloaded, or its files are damaged.
     """
-    # Imported here to keep is_available free of torch.
     import torch
 
     from samsweep.data.images import ImageData, partition

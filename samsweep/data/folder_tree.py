@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from samsweep.config import ConfigError, DataInfo
@@ -107,8 +108,15 @@ def _read_tree(root: Path) -> FolderTree:
             f"dataset.path={root} is not a folder: give the folder that holds {_LAYOUT}."
         )
     train, test = _images_by_class(root, "train"), _images_by_class(root, "test")
-    _check_classes(root, train.keys(), test.keys())
-    train_files, test_files = _flat(train), _flat(test)
+    unknown = sorted(test.keys() - train.keys())
+    if unknown:
+        raise ConfigError(
+            f"dataset.path={root} has test classes without training images "
+            f"({', '.join(unknown[:5])}): add train/{unknown[0]}/ or remove test/{unknown[0]}/."
+        )
+    train_files, test_files = (
+        tuple(sorted(chain.from_iterable(part.values()))) for part in (train, test)
+    )
     if len(train_files) < 2:
         raise ConfigError(
             f"dataset.path={root} holds 1 training image: add some, at least 2 are needed because "
@@ -123,21 +131,16 @@ def _read_tree(root: Path) -> FolderTree:
     )
 
 
-def _check_classes(root: Path, train: Set[str], test: Set[str]) -> None:
-    unknown = sorted(test - train)
-    if unknown:
-        raise ConfigError(
-            f"dataset.path={root} has test classes without training images "
-            f"({', '.join(unknown[:5])}): add train/{unknown[0]}/ or remove test/{unknown[0]}/."
-        )
-
-
 def _images_by_class(root: Path, part: str) -> dict[str, list[str]]:
     """Relative paths of the images of ``train`` or ``test``, by class."""
     if not (root / part).is_dir():
         raise ConfigError(f"dataset.path={root} has no folder {part}/: images lie in {_LAYOUT}.")
     by_class = {
-        folder.name: [f"{part}/{folder.name}/{file.name}" for file in _images(folder.path)]
+        folder.name: [
+            f"{part}/{folder.name}/{file.name}"
+            for file in _visible(folder.path)
+            if file.name.lower().endswith(SUFFIXES) and file.is_file()
+        ]
         for folder in _visible(root / part)
         if folder.is_dir()
     }
@@ -154,37 +157,23 @@ def _images_by_class(root: Path, part: str) -> dict[str, list[str]]:
     return by_class
 
 
-def _images(folder: str) -> Iterator[os.DirEntry[str]]:
-    return (
-        file for file in _visible(folder) if file.name.lower().endswith(SUFFIXES) and file.is_file()
-    )
-
-
 def _visible(folder: Path | str) -> Iterator[os.DirEntry[str]]:
     """Entries of a folder without hidden ones, such as macOS's ``._image.png``."""
     with os.scandir(folder) as entries:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
-def _flat(by_class: dict[str, list[str]]) -> tuple[str, ...]:
-    return tuple(sorted(file for files in by_class.values() for file in files))
-
-
 def _fingerprint(root: Path, files: tuple[str, ...]) -> str:
     """16 hex digits over the sorted (relative path, content hash) pairs."""
     digest = hashlib.sha256()
     for file in sorted(files):
-        content = hashlib.sha256(_read_bytes(root / file)).digest()
+        try:
+            content = hashlib.sha256((root / file).read_bytes()).digest()
+        except OSError as error:
+            raise damaged(root / file, error) from error
         # A path cannot hold a zero byte and a digest has a fixed length: no two lists collide.
         digest.update(os.fsencode(file) + b"\0" + content)
     return digest.hexdigest()[:16]
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise damaged(path, error) from error
 
 
 def _header(path: Path) -> tuple[str, tuple[int, int]]:

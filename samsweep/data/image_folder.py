@@ -9,9 +9,9 @@ image once instead of once per epoch.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samsweep.config import ConfigError, DataInfo
-from samsweep.data.folder_tree import GRAY_MODES, FolderTree, damaged, describe_folder, read_tree
+from samsweep.data.folder_tree import GRAY_MODES, damaged, describe_folder, read_tree
 from samsweep.data.images import ImageData, Split, channel_moments, fixed_permutation
 
 if TYPE_CHECKING:
@@ -58,25 +58,28 @@ def load_folder(
     info = describe_folder(path, image_size)
     order = fixed_permutation(len(tree.train)).tolist()
     files = tuple(tree.train[i] for i in order) + tree.test
-    decoder = _Decoder(tree=tree, info=info, resize=image_size is not None)
     shape = (len(files), info.channels, info.image_size, info.image_size)
-    in_memory = _num_bytes(shape) <= max_bytes
+    resize = image_size is not None
+    arrays = (_array(tree.root / file, tree.train[0], info, resize=resize) for file in files)
+    in_memory = math.prod(shape) <= max_bytes
     if in_memory:
-        images = _decode_to_memory(decoder, files, shape)
+        images = torch.empty(shape, dtype=torch.uint8)
+        for row, array in zip(images.numpy(), arrays, strict=True):
+            row[...] = array
     else:
-        images = _map_file(_cache_file(decoder, files, shape, data_dir), shape)
+        file = data_dir / f"image_folder-{tree.fingerprint}-{'x'.join(map(str, shape[1:]))}.uint8"
+        _write_once(file, arrays, shape, tree.root)
+        # Writing to the tensor would not reach the file.
+        flat = torch.from_file(str(file), shared=False, size=math.prod(shape), dtype=torch.uint8)
+        images = flat.view(shape)
     return _split(images, torch.tensor(tree.labels(files)), info, in_memory)
 
 
 def _split(images: Tensor, labels: Tensor, info: DataInfo, in_memory: bool) -> ImageData:
     """Cut tensors that hold training, validation and test images in this order."""
     sizes = [info.num_train, info.num_val, info.num_test]
-    train, val, test = (
-        Split(images=part, labels=part_labels, in_memory=in_memory)
-        for part, part_labels in zip(
-            torch.split(images, sizes), torch.split(labels, sizes), strict=True
-        )
-    )
+    parts = zip(torch.split(images, sizes), torch.split(labels, sizes), strict=True)
+    train, val, test = (Split(images=x, labels=y, in_memory=in_memory) for x, y in parts)
     mean, std = channel_moments(train.images)
     return ImageData(
         train=train, val=val, test=test, mean=mean, std=std, num_classes=info.num_classes
@@ -86,57 +89,40 @@ def _split(images: Tensor, labels: Tensor, info: DataInfo, in_memory: bool) -> I
 # --------------------------------------------------------------------------- decoding
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Decoder:
-    """Turns files into arrays of one shape.
+def _array(path: Path, first: str, info: DataInfo, *, resize: bool) -> NDArray[np.uint8]:
+    """Raw pixels of a file, uint8, shape (C, H, W).
 
     Args:
-        tree: The folder.
-        info: Channels and size of the arrays.
+        path: The file.
+        first: The training image that decided channels and size.
+        info: Channels and size.
         resize: Whether other sizes are resized rather than refused.
     """
+    image, side = _open(path), info.image_size
+    if image.mode.startswith(_DEEP_MODES):
+        raise ConfigError(
+            f"{path} has more than 8 bits per pixel (mode {image.mode}): convert it to "
+            "8-bit grayscale or RGB."
+        )
+    if info.channels == 1 and image.mode not in GRAY_MODES:
+        raise ConfigError(
+            f"{path} is in colour (mode {image.mode}) but the first training image "
+            f"{first} is grayscale: convert all images to one of the two."
+        )
+    if not resize and image.size != (side, side):
+        raise ConfigError(
+            f"{path} is {image.width}x{image.height} pixels but the first training image "
+            f"{first} is {side}x{side}: set dataset.image_size=32 (or another side) to resize "
+            "all of them."
+        )
+    image = image.convert("L" if info.channels == 1 else "RGB")
+    if image.size != (side, side):
+        from PIL import Image
 
-    tree: FolderTree
-    info: DataInfo
-    resize: bool
-
-    def arrays(self, files: tuple[str, ...]) -> Iterator[NDArray[np.uint8]]:
-        """Raw pixels of each file, uint8, shape (C, H, W)."""
-        for file in files:
-            yield self._array(self.tree.root / file)
-
-    def _array(self, path: Path) -> NDArray[np.uint8]:
-        image = _open(path)
-        self._check(path, image)
-        image = image.convert("L" if self.info.channels == 1 else "RGB")
-        size = (self.info.image_size, self.info.image_size)
-        if image.size != size:
-            from PIL import Image
-
-            # Pillow widens the filter when it shrinks an image: antialiased by nature.
-            image = image.resize(size, Image.Resampling.BILINEAR)
-        pixels: NDArray[np.uint8] = np.asarray(image, dtype=np.uint8)
-        return pixels.reshape(*size, self.info.channels).transpose(2, 0, 1)
-
-    def _check(self, path: Path, image: Image) -> None:
-        if image.mode.startswith(_DEEP_MODES):
-            raise ConfigError(
-                f"{path} has more than 8 bits per pixel (mode {image.mode}): convert it to "
-                "8-bit grayscale or RGB."
-            )
-        if self.info.channels == 1 and image.mode not in GRAY_MODES:
-            raise ConfigError(
-                f"{path} is in colour (mode {image.mode}) but the first training image "
-                f"{self.tree.train[0]} is grayscale: convert all images to one of the two."
-            )
-        width, height = image.size
-        size = self.info.image_size
-        if not self.resize and (width, height) != (size, size):
-            raise ConfigError(
-                f"{path} is {width}x{height} pixels but the first training image "
-                f"{self.tree.train[0]} is {size}x{size}: set dataset.image_size=32 (or another "
-                "side) to resize all of them."
-            )
+        # Pillow widens the filter when it shrinks an image: antialiased by nature.
+        image = image.resize((side, side), Image.Resampling.BILINEAR)
+    pixels: NDArray[np.uint8] = np.asarray(image, dtype=np.uint8)
+    return pixels.reshape(side, side, info.channels).transpose(2, 0, 1)
 
 
 def _open(path: Path) -> Image:
@@ -152,44 +138,29 @@ def _open(path: Path) -> Image:
         raise damaged(path, error) from error
 
 
-# --------------------------------------------------------------------------- memory or file
+# --------------------------------------------------------------------------- file of raw pixels
 
 
-def _num_bytes(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
-
-
-def _decode_to_memory(decoder: _Decoder, files: tuple[str, ...], shape: tuple[int, ...]) -> Tensor:
-    images = torch.empty(shape, dtype=torch.uint8)
-    for row, array in zip(images.numpy(), decoder.arrays(files), strict=True):
-        row[...] = array
-    return images
-
-
-def _cache_file(
-    decoder: _Decoder, files: tuple[str, ...], shape: tuple[int, ...], data_dir: Path
-) -> Path:
-    """The file of raw pixels, written by the first process that asks for it."""
-    size = f"{shape[1]}x{shape[2]}x{shape[3]}"
-    path = data_dir / f"image_folder-{decoder.info.fingerprint}-{size}.uint8"
-    if _is_complete(path, shape):
-        return path
+def _write_once(
+    path: Path, arrays: Iterator[NDArray[np.uint8]], shape: tuple[int, ...], root: Path
+) -> None:
+    """Write the file of raw pixels, unless another process has."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
-            if not _is_complete(path, shape):
-                _write(path, decoder.arrays(files))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _is_complete(path, shape):
+            with FileLock(path.with_name(f".{path.name}.lock")):
+                if not _is_complete(path, shape):
+                    _write(path, arrays)
     except OSError as error:
         raise ConfigError(
-            f"data_dir={data_dir} cannot hold the {_num_bytes(shape) / 2**30:.1f} GiB of pixels of "
-            f"{decoder.tree.root}, which are too many for memory ({error}): set data_dir=FOLDER to "
+            f"data_dir={path.parent} cannot hold the {math.prod(shape) / 2**30:.1f} GiB of pixels "
+            f"of {root}, which are too many for memory ({error}): set data_dir=FOLDER to "
             "one with room, or a smaller dataset.image_size."
         ) from error
-    return path
 
 
 def _is_complete(path: Path, shape: tuple[int, ...]) -> bool:
-    return path.is_file() and path.stat().st_size == _num_bytes(shape)
+    return path.is_file() and path.stat().st_size == math.prod(shape)
 
 
 def _write(path: Path, arrays: Iterator[NDArray[np.uint8]]) -> None:
@@ -203,9 +174,3 @@ def _write(path: Path, arrays: Iterator[NDArray[np.uint8]]) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """A tensor backed by the file; writing to it would not reach the file."""
-    flat = torch.from_file(str(path), shared=False, size=_num_bytes(shape), dtype=torch.uint8)
-    return flat.view(shape)

@@ -93,27 +93,17 @@ class ImageData:
         )
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Raw pixels as a network takes them, (x - mean) / std.
-
-        Args:
-            images: uint8, shape (B, C, H, W), on the device of ``mean``.
-
-        Returns:
-            float32, shape (B, C, H, W).
-        """
+        """Raw pixels as a network takes them, see :func:`normalize`."""
         return normalize(images, self.mean, self.std)
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(x - mean) / std for each channel.
+    """(x - mean) / std for each channel, float32, shape (B, C, H, W).
 
     Args:
         images: Raw pixels, uint8, shape (B, C, H, W).
-        mean: Raw scale, float32, shape (C,).
-        std: Raw scale, float32, shape (C,).
-
-    Returns:
-        float32, shape (B, C, H, W).
+        mean: Raw scale, float32, shape (C,), on the images' device.
+        std: The same.
     """
     # In place on the fresh float copy: same numbers, without two more of its size.
     return images.float().sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
@@ -150,12 +140,7 @@ def _pixel_counts(channel: Tensor) -> Tensor:
 
 
 def partition(split: Split, sizes: list[int]) -> list[Split]:
-    """Cut a data set into disjoint splits, in the order of :func:`fixed_permutation`.
-
-    Args:
-        split: All N images.
-        sizes: Number of images of each split; they sum to N.
-    """
+    """Cut all images into disjoint splits of some sizes, in :func:`fixed_permutation`'s order."""
     parts = torch.split(fixed_permutation(len(split)), sizes)
     return [Split(images=split.images[part], labels=split.labels[part]) for part in parts]
 

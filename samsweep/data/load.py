@@ -1,6 +1,6 @@
 """Load any data set by its configuration.
 
-Importing this module and :func:`prepare` are free of torch as long as nothing has to be
+Importing this module and :func:`download_dataset` are free of torch as long as nothing has to be
 downloaded; each source is imported when it is asked for.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samsweep.config import ConfigError, DatasetConfig
-from samsweep.data.describe import required_path
+from samsweep.data.dataset_info import required_path
 from samsweep.data.folder_tree import read_tree
 
 if TYPE_CHECKING:
@@ -35,15 +35,18 @@ def load_dataset(config: DatasetConfig, *, data_dir: Path, path: Path | None) ->
             made for.
     """
     data = _load_clean(config, data_dir, path)
-    return _with_label_noise(data, config.label_noise) if config.label_noise > 0 else data
+    if config.label_noise == 0:
+        return data
+    from samsweep.data.label_noise import redraw_labels
+
+    noisy = redraw_labels(
+        data.train.labels, num_classes=data.num_classes, probability=config.label_noise
+    )
+    return replace(data, train=replace(data.train, labels=noisy))
 
 
-def prepare(name: str, data_dir: Path) -> None:
-    """Download a data set if it needs that and is not there yet.
-
-    Args:
-        name: A key of :data:`samsweep.config.DATASETS`.
-        data_dir: Folder of downloaded data sets.
+def download_dataset(name: str, data_dir: Path) -> None:
+    """Download a data set, by its key of ``DATASETS``, if it needs that and is not there yet.
 
     Raises:
         ConfigError: If the download fails.
@@ -76,10 +79,3 @@ def _load_folder(config: DatasetConfig, data_dir: Path, path: Path) -> ImageData
             f"{config.fingerprint}: restore its images, or plan a new cell on the changed ones."
         )
     return load_folder(path, image_size=config.image_size, data_dir=data_dir)
-
-
-def _with_label_noise(data: ImageData, probability: float) -> ImageData:
-    from samsweep.data.label_noise import redraw_labels
-
-    noisy = redraw_labels(data.train.labels, num_classes=data.num_classes, probability=probability)
-    return replace(data, train=replace(data.train, labels=noisy))

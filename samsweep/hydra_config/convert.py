@@ -8,8 +8,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from samsweep.config import ConfigError, Options, RunConfig
-from samsweep.data.describe import describe
+from samsweep.config import (
+    ConfigError,
+    Options,
+    RunConfig,
+)
+from samsweep.data.dataset_info import describe
 from samsweep.records.identity import cell_id
 
 

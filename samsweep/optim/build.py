@@ -22,7 +22,6 @@ _BASES: dict[str, type[torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
 }
 
-
 #: Those with an update that is one pass over memory.
 _FUSED = ("sgd", "adam", "adamw")
 
@@ -30,13 +29,7 @@ _FUSED = ("sgd", "adam", "adamw")
 def build_base(
     recipe: RecipeConfig, params: Iterable[Tensor], *, fused: bool = False
 ) -> torch.optim.Optimizer:
-    """The torch optimizer underneath.
-
-    Args:
-        recipe: Which, and its values.
-        params: What it updates.
-        fused: Whether to use the form whose rounding differs, where there is one.
-    """
+    """The torch optimizer underneath; fused, where it can be, it rounds otherwise."""
     used: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     if recipe.momentum is not None:
         used["momentum"] = recipe.momentum

@@ -19,13 +19,7 @@ import torch
 
 from samsweep.config import Granularity, Source
 from samsweep.optim.ascent import Ascent, perturbed, plain
-from samsweep.optim.base import (
-    Closure,
-    ClosureOptimizer,
-    StepResult,
-    checked_rho,
-    differentiate,
-)
+from samsweep.optim.base import Closure, ClosureOptimizer, StepResult, checked_rho, differentiate
 from samsweep.optim.combine import check_rule, combine
 
 
@@ -35,9 +29,9 @@ class SAM(ClosureOptimizer):
     Args:
         base: Any torch optimizer; weight decay and momentum are its own.
         rho: Radius of the perturbation, at least 0.
-        direction: Source of the direction, ``sam`` (gradient at w + epsilon) or ``sgd``.
+        direction: Source of the direction, see :func:`~samsweep.optim.combine`.
         magnitude: Source of the magnitude.
-        granularity: What direction and magnitude mean: ``element``, ``tensor`` or ``global``.
+        granularity: What direction and magnitude mean.
         ascent: How to climb; :func:`~samsweep.optim.ascent.plain` or
             :func:`~samsweep.optim.ascent.adaptive`.
         second_pass: A reusable context manager around the second pass. With batch norm use

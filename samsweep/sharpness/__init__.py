@@ -5,9 +5,14 @@
 
 from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.density import SpectralDensity, spectral_density
-from samsweep.sharpness.eigenvalues import Eigenvalues, lambda_max, top_eigenvalues
+from samsweep.sharpness.eigenvalues import (
+    Eigenvalues,
+    adaptive_lambda_max,
+    lambda_max,
+    relative_flatness,
+    top_eigenvalues,
+)
 from samsweep.sharpness.empirical_sam import EmpiricalSam, empirical_sam
-from samsweep.sharpness.estimate import Estimate
 from samsweep.sharpness.batch_norm_folding import Folding, find_folding
 from samsweep.sharpness.hvp import (
     HVP,
@@ -22,10 +27,7 @@ from samsweep.sharpness.measures import measure
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.objective import BatchLoss, MeanLoss
 from samsweep.sharpness.perturbations import average_case, sam_gap, worst_case
-from samsweep.sharpness.relative import (
-    adaptive_lambda_max,
-    relative_flatness,
-)
+from samsweep.sharpness.results import Estimate
 from samsweep.sharpness.trace import fisher_trace, ggn_trace, hessian_trace
 
 __all__ = [

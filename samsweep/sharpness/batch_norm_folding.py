@@ -44,7 +44,7 @@ class Folding:
         with ExitStack() as stack:
             for layer, norm in self.pairs:
                 stack.enter_context(_forward(layer, partial(_folded, layer, norm)))
-                stack.enter_context(_forward(norm, _identity))
+                stack.enter_context(_forward(norm, lambda inputs: inputs))
             for norm in self.lone:
                 stack.enter_context(_forward(norm, partial(_scale_and_shift, norm)))
             yield
@@ -173,10 +173,6 @@ def _scale_and_shift(norm: Norm, inputs: Tensor) -> Tensor:
 def _spread(channels: Tensor, like: Tensor, *, dim: int) -> Tensor:
     """A number per channel, shaped to multiply a tensor that has the channels at ``dim``."""
     return channels.view(*(-1 if i == dim else 1 for i in range(like.ndim)))
-
-
-def _identity(inputs: Tensor) -> Tensor:
-    return inputs
 
 
 @contextmanager

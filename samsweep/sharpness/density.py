@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -11,17 +10,16 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from samsweep.sharpness.estimate import TOLERANCE, standard_error
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.lanczos import Array, quadrature
 from samsweep.sharpness.measuring_mode import measuring
-from samsweep.sharpness.objective import MeanLoss
 from samsweep.sharpness.random_vectors import rademacher
+from samsweep.sharpness.results import Measured, standard_error, timed
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectralDensity:
+class SpectralDensity(Measured):
     """(1/d) sum_i delta(t - lambda_i), as weighted points.
 
     Each random vector v gives the points and weights of a Gauss quadrature: for every smooth f,
@@ -35,9 +33,6 @@ class SpectralDensity:
         mean: tr H / d.
         mean_standard_error: Of the mean, over vectors.
         num_hvps: Hessian-vector products over all examples.
-        loss: Mean loss over the examples.
-        loss_rounding: What its rounding amounts to, relative to the curvature.
-        seconds: Wall time.
     """
 
     nodes: tuple[Array, ...]
@@ -46,14 +41,6 @@ class SpectralDensity:
     mean: float
     mean_standard_error: float | None
     num_hvps: int
-    loss: float
-    loss_rounding: float
-    seconds: float
-
-    @property
-    def converged(self) -> bool:
-        """Whether the loss rounds by no more than is allowed for estimates."""
-        return self.loss_rounding <= TOLERANCE
 
     @property
     def largest(self) -> float:
@@ -66,6 +53,7 @@ class SpectralDensity:
         return min(float(nodes.min()) for nodes in self.nodes)
 
 
+@timed
 def spectral_density(
     model: Module,
     inputs: Tensor,
@@ -82,7 +70,7 @@ def spectral_density(
     Lanczos is fully reorthogonalised, so that no eigenvalue is found twice; its basis takes
     ``num_steps`` vectors of memory.
 
-    Conditions: those of :func:`~samsweep.sharpness.top_eigenvalues`.
+    Conditions, errors and other arguments are those of :func:`~samsweep.sharpness.top_eigenvalues`.
 
     Args:
         model: Any classifier.
@@ -91,27 +79,21 @@ def spectral_density(
         num_vectors: Random starting vectors, at least 1.
         num_steps: Lanczos steps from each, at least 1.
         seed: Of the starting vectors.
-        physical_batch_size: Examples per micro-batch; changes memory and speed, not the value.
+        physical_batch_size: Examples per micro-batch.
         loss_fn: Mean loss over examples of (outputs, labels).
-
-    Raises:
-        ValueError: If an argument is out of range.
-        FloatingPointError: If the loss or a product is not finite.
     """
     for name, number in {"num_vectors": num_vectors, "num_steps": num_steps}.items():
         if number < 1:
             raise ValueError(f"{name}={number}: choose at least 1")
-    started = time.perf_counter()
-    objective = MeanLoss(
+    hessian = HessianOperator(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    loss = objective.finite_value()
-    hessian = HessianOperator.of(objective)
+    loss = hessian.objective.finite_value()
     generator = torch.Generator().manual_seed(seed)
     nodes, weights = [], []
     with measuring(model):
         for _ in range(num_vectors):
-            start = rademacher((hessian.dim,), objective.params[0], generator)
+            start = rademacher((hessian.dim,), hessian.params[0], generator)
             points, masses = quadrature(hessian.matvec, start, num_steps=num_steps)
             nodes.append(points)
             weights.append(masses)
@@ -124,6 +106,5 @@ def spectral_density(
         mean_standard_error=standard_error(means),
         num_hvps=hessian.num_hvps,
         loss=loss,
-        loss_rounding=objective.rounding(loss),
-        seconds=time.perf_counter() - started,
+        loss_rounding=hessian.objective.rounding(loss),
     )

@@ -1,9 +1,15 @@
-"""lambda_max and its followers: the largest eigenvalues of the loss's Hessian."""
+"""lambda_max and its followers: the largest eigenvalues of the loss's Hessian.
+
+Where BatchNorm makes the loss the same for w and a w, lambda_max(a w) = lambda_max(w) / a².
+Relative to the weights curvature stays: with ||w||² under one factor for all of them, with
+D = diag(abs(w)) under a factor for each.
+"""
 
 from __future__ import annotations
 
-import time
+import math
 from dataclasses import dataclass, replace
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -15,9 +21,10 @@ from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.lanczos import lanczos
 from samsweep.sharpness.measuring_mode import measuring
+from samsweep.sharpness.results import timed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Eigenvalues:
     """The largest eigenvalues of a Hessian, and how well they are known.
 
@@ -30,8 +37,7 @@ class Eigenvalues:
         converged: Whether the tolerance was reached; not where the loss rounds by more than it.
         loss: Mean loss over the same examples: cross-entropy's curvature vanishes with it.
         loss_rounding: What its rounding amounts to, relative to it and to its curvature.
-        weight_norm: Euclidean norm of all trainable parameters: where BatchNorm makes the loss the
-            same for w and a w, lambda_max(a w) = lambda_max(w) / a².
+        weight_norm: Euclidean norm of all trainable parameters.
         seconds: Wall time.
         eigenvectors: If asked for, unit vectors as rows, shape (k, dim): the trainable parameters
             in the model's order, each flattened.
@@ -45,7 +51,7 @@ class Eigenvalues:
     loss: float
     loss_rounding: float
     weight_norm: float
-    seconds: float
+    seconds: float = math.nan
     eigenvectors: Tensor | None = None
 
     def times(self, factor: float) -> Eigenvalues:
@@ -62,6 +68,17 @@ class Eigenvalues:
         )
 
 
+class Search(TypedDict, total=False):
+    """What every search for eigenvalues may be given, see :func:`top_eigenvalues`."""
+
+    tolerance: float
+    max_hvps: int
+    seed: int
+    physical_batch_size: int
+    loss_fn: LossFn
+
+
+@timed
 def top_eigenvalues(
     model: Module,
     inputs: Tensor,
@@ -73,6 +90,7 @@ def top_eigenvalues(
     seed: int = 0,
     physical_batch_size: int = 256,
     loss_fn: LossFn = cross_entropy,
+    adaptive: bool = False,
     eigenvectors: bool = False,
 ) -> Eigenvalues:
     """The k largest (algebraic) eigenvalues of the Hessian of the mean loss.
@@ -83,6 +101,8 @@ def top_eigenvalues(
 
     Lanczos starts half at random and half along the gradient, which in trained networks leans to
     the top eigenvectors (Gur-Ari et al. 2018, arXiv 1812.04754) and saves some of the products.
+    What the rounding of the network makes of the operator is added to bounds and estimates: Lanczos
+    knows its own rounding alone.
 
     PyHessian's power iteration finds the eigenvalues largest in modulus instead.
 
@@ -93,9 +113,10 @@ def top_eigenvalues(
         k: Number of eigenvalues.
         tolerance: Error to reach, relative to the largest eigenvalue's absolute value.
         max_hvps: Products after which what was reached is reported as it is.
-        seed: Of the starting vector.
+        seed: Of the starting vector, and of others where the Krylov space closes.
         physical_batch_size: Examples per micro-batch; changes memory and speed, not the value.
         loss_fn: Mean loss over examples of (outputs, labels).
+        adaptive: Whether to take those of D H D, D = diag(abs(w)), in place of the Hessian H.
         eigenvectors: Whether to return them as well.
 
     Returns:
@@ -106,55 +127,18 @@ def top_eigenvalues(
         FloatingPointError: If the loss or a product is not finite.
         ArithmeticError: If the Hessian as torch computes it is not symmetric.
     """
-    started = time.perf_counter()
     hessian = HessianOperator(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    return search(
-        hessian,
-        k=k,
-        tolerance=tolerance,
-        max_hvps=max_hvps,
-        seed=seed,
-        eigenvectors=eigenvectors,
-        started=started,
-    )
-
-
-def search(
-    hessian: HessianOperator,
-    scale: Tensor | None = None,
-    *,
-    k: int,
-    tolerance: float,
-    max_hvps: int,
-    seed: int,
-    eigenvectors: bool = False,
-    started: float,
-) -> Eigenvalues:
-    """Largest eigenvalues of a Hessian H, or of D H D, by Lanczos.
-
-    What the rounding of the network makes of the operator is added to bounds and estimates: Lanczos
-    knows its own rounding alone.
-
-    Args:
-        hessian: H.
-        scale: The diagonal of D, shape (dim,); None is H itself.
-        k: Number of eigenvalues.
-        tolerance: Error to reach, relative to the largest eigenvalue's absolute value.
-        max_hvps: Products after which what was reached is reported as it is.
-        seed: Of the starting vector, and of others where the Krylov space closes.
-        eigenvectors: Whether to return Ritz vectors.
-        started: When the work on it began, by :func:`time.perf_counter`.
-    """
+    sizes = vectors.flatten([p.detach() for p in hessian.params]).abs() if adaptive else None
 
     def scaled(v: Tensor) -> Tensor:
-        return v if scale is None else scale * v
+        return v if sizes is None else sizes * v
 
     loss, gradient = hessian.loss_and_gradient()
-    start = half_random(scaled(gradient), seed)
+    start = _half_random(scaled(gradient), seed)
     del gradient
-    with measuring(hessian.objective.model):  # for Lanczos' own products with its basis
+    with measuring(model):  # for Lanczos' own products with its basis
         found = lanczos(
             lambda v: scaled(hessian.matvec(scaled(v))),
             hessian.dim,
@@ -178,18 +162,12 @@ def search(
         loss=loss,
         loss_rounding=rounding,
         weight_norm=vectors.exact_norm([p.detach() for p in hessian.params]),
-        seconds=time.perf_counter() - started,
         eigenvectors=found.eigenvectors,
     )
 
 
-def half_random(near: Tensor, seed: int) -> Tensor:
-    """A starting vector: half along ``near``, half random, so that it lacks no eigenvector.
-
-    Args:
-        near: Leans to the wanted eigenvectors, shape (dim,).
-        seed: Of the random half, drawn on the CPU.
-    """
+def _half_random(near: Tensor, seed: int) -> Tensor:
+    """A starting vector: half along ``near``, half random, so that it lacks no eigenvector."""
     generator = torch.Generator().manual_seed(seed)
     random = torch.randn(len(near), generator=generator, dtype=near.dtype).to(near.device)
     start, random = normalize(near, dim=0), normalize(random, dim=0)
@@ -197,30 +175,36 @@ def half_random(near: Tensor, seed: int) -> Tensor:
     return start.add_(random, alpha=-1 if start @ random < -0.5 else 1)
 
 
-def lambda_max(
-    model: Module,
-    inputs: Tensor,
-    labels: Tensor,
-    *,
-    tolerance: float = 1e-4,
-    max_hvps: int = 200,
-    seed: int = 0,
-    physical_batch_size: int = 256,
-    loss_fn: LossFn = cross_entropy,
-) -> float:
+def lambda_max(model: Module, inputs: Tensor, labels: Tensor, **search: Unpack[Search]) -> float:
     """The largest eigenvalue of the Hessian of the mean loss.
 
     See :func:`top_eigenvalues` for the conditions, the arguments and the errors, and for the
     errors and the word on convergence that this shortcut leaves out.
     """
-    return top_eigenvalues(
-        model,
-        inputs,
-        labels,
-        k=1,
-        tolerance=tolerance,
-        max_hvps=max_hvps,
-        seed=seed,
-        physical_batch_size=physical_batch_size,
-        loss_fn=loss_fn,
-    ).values[0]
+    return top_eigenvalues(model, inputs, labels, k=1, **search).values[0]
+
+
+def relative_flatness(
+    model: Module, inputs: Tensor, labels: Tensor, **search: Unpack[Search]
+) -> Eigenvalues:
+    """||w||² lambda_max(H), with all trainable parameters in w.
+
+    It stays where all of them are rescaled alike, and not where a part is: the weights before a
+    BatchNorm are a part. :func:`adaptive_lambda_max` stays there too.
+
+    The arguments, conditions and errors are those of :func:`top_eigenvalues`.
+    """
+    found = top_eigenvalues(model, inputs, labels, k=1, **search)
+    return found.times(found.weight_norm**2)
+
+
+def adaptive_lambda_max(
+    model: Module, inputs: Tensor, labels: Tensor, **search: Unpack[Search]
+) -> Eigenvalues:
+    """lambda_max(D H D), D = diag(abs(w)): the curvature in relative changes of single weights.
+
+    It stays where any weights are rescaled so that the network is the same.
+
+    The arguments, conditions and errors are those of :func:`top_eigenvalues`.
+    """
+    return top_eigenvalues(model, inputs, labels, k=1, adaptive=True, **search)

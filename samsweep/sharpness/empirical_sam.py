@@ -7,19 +7,18 @@ is not that of the whole training set.
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.functional import cross_entropy
 
-from samsweep.sharpness.eigenvalues import Eigenvalues, top_eigenvalues
-from samsweep.sharpness.estimate import standard_error
-from samsweep.sharpness.float64_loss import LossFn
+from samsweep.sharpness.eigenvalues import Eigenvalues, Search, top_eigenvalues
+from samsweep.sharpness.results import standard_error, timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +35,10 @@ class EmpiricalSam:
     value: float
     standard_error: float | None
     batches: tuple[Eigenvalues, ...]
-    seconds: float
+    seconds: float = math.nan
 
 
+@timed
 def empirical_sam(
     model: Module,
     inputs: Tensor,
@@ -46,11 +46,7 @@ def empirical_sam(
     *,
     batch_size: int = 256,
     k: int = 5,
-    tolerance: float = 1e-4,
-    max_hvps: int = 200,
-    seed: int = 0,
-    physical_batch_size: int = 256,
-    loss_fn: LossFn = cross_entropy,
+    **search: Unpack[Search],
 ) -> EmpiricalSam:
     """The k largest eigenvalues of each batch's Hessian, and the mean of the positive ones.
 
@@ -63,29 +59,10 @@ def empirical_sam(
         labels: Shape (num_batches * batch_size,).
         batch_size: Examples of a batch.
         k: Eigenvalues of each.
-        tolerance: See :func:`~samsweep.sharpness.top_eigenvalues`, also for the others.
-        max_hvps: For each batch.
-        seed: Of the starting vectors.
-        physical_batch_size: Examples per micro-batch; changes memory and speed, not the value.
-        loss_fn: Mean loss over examples of (outputs, labels).
-
-    Raises:
-        ValueError: If an argument is out of range.
-        FloatingPointError: If a loss or a product is not finite.
+        search: For each batch, see :func:`~samsweep.sharpness.top_eigenvalues`, also for errors.
     """
-    started = time.perf_counter()
     batches = tuple(
-        top_eigenvalues(
-            model,
-            x,
-            y,
-            k=k,
-            tolerance=tolerance,
-            max_hvps=max_hvps,
-            seed=seed,
-            physical_batch_size=physical_batch_size,
-            loss_fn=loss_fn,
-        )
+        top_eigenvalues(model, x, y, k=k, **search)
         for x, y in zip(
             torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True
         )
@@ -96,7 +73,6 @@ def empirical_sam(
         value=fmean(every) if every else 0.0,
         standard_error=_of_pooled_mean(positive),
         batches=batches,
-        seconds=time.perf_counter() - started,
     )
 
 

@@ -47,24 +47,16 @@ log = logging.getLogger(__name__)
 #: ``params``.
 HVP = Callable[[BatchLoss, Vector, Vector], Vector]
 
-#: How far the two may be apart, relative to the product: rounding, by a wide margin.
+#: How far a method may be from the plain one, relative to the product: rounding, by a wide margin.
 _AGREEMENT = {torch.float32: 1e-2, torch.float64: 1e-6}
-#: How far uᵀHv and vᵀHu may be apart, relative to the products: rounding, by a wide margin.
+#: How far uᵀHv and vᵀHu may be apart, likewise.
 _SYMMETRY = {torch.float32: 1e-3, torch.float64: 1e-7}
 
 
 def double_backward(loss: BatchLoss, params: Vector, v: Vector) -> Vector:
     """Hessian-vector product as the gradient of the slope along ``v`` (Pearlmutter 1994).
 
-    H v = grad(grad(L)ᵀ v), with v constant.
-
-    Args:
-        loss: L.
-        params: What L is differentiated in.
-        v: Shaped like ``params``.
-
-    Returns:
-        H v, shaped like ``params``.
+    H v = grad(grad(L)ᵀ v), with v constant; v and H v are shaped like ``params``.
     """
     grads = torch.autograd.grad(loss(), params, create_graph=True, materialize_grads=True)
     return _derivative_along(grads, params, v)
@@ -74,15 +66,7 @@ def forward_over_reverse(loss: BatchLoss, params: Vector, v: Vector) -> Vector:
     """Hessian-vector product as the derivative of the gradient along ``v``.
 
     H v = d/dt grad(L)(w + t v): forward mode through the backward pass, for which no second graph
-    is recorded.
-
-    Args:
-        loss: L.
-        params: What L is differentiated in.
-        v: Shaped like ``params``.
-
-    Returns:
-        H v, shaped like ``params``.
+    is recorded. v and H v are shaped like ``params``.
 
     Raises:
         NotImplementedError: If an operation of the model has no forward mode.
@@ -113,14 +97,13 @@ def _derivative_along(
 
 @dataclass(frozen=True)
 class Method:
-    """How an operator's products are computed.
+    """How an operator's products are computed; ``double_backward`` has two more ways.
 
     Args:
         hvp: Of one micro-batch.
         folding: What is folded meanwhile.
-        quick: Whether convolutions are differentiated twice in the quick way meanwhile, for
-            ``double_backward``.
-        keeps_graph: Whether the graph of the gradient is kept instead, for ``double_backward``.
+        quick: Whether convolutions are differentiated twice in the quick way.
+        keeps_graph: Whether the graph of the gradient is kept.
     """
 
     hvp: HVP
@@ -136,7 +119,7 @@ class Method:
             yield
 
     def __str__(self) -> str:
-        """In words."""
+        """The name in words, and how many BatchNorms are folded."""
         name = "kept graph" if self.keeps_graph else self.hvp.__name__.replace("_", " ")
         num_folded = len(self.folding.pairs) + len(self.folding.lone)
         return f"{name}, {num_folded} BatchNorms folded"
@@ -147,26 +130,20 @@ class HessianOperator:
 
         H = 1/N sum_i hess_w loss(f_w(x_i), y_i)
 
-    It is evaluated in micro-batches, each with its share in the loss, under the conditions of
-    :func:`~samsweep.sharpness.measuring`: eval mode and full precision. Weight decay is not part
-    of the loss unless ``loss_fn`` adds it.
-
-    The parameters are to stay as they are while the operator is in use.
+    The loss, its conditions and the other arguments and errors are those of
+    :class:`~samsweep.sharpness.MeanLoss`. The parameters are to stay as they are while the operator
+    is in use.
 
     Args:
         model: Any classifier; ``model(inputs)`` gives the outputs.
-        inputs: The fixed examples, shape (N, ...). Moved to the model's device by micro-batch.
+        inputs: The fixed examples, shape (N, ...).
         labels: Shape (N, ...).
-        loss_fn: Loss of (outputs, labels), a mean over examples, a weighted one, or a sum.
-        physical_batch_size: Examples per micro-batch; changes memory and speed, and the result
-            only by rounding.
+        loss_fn: Loss of (outputs, labels).
+        physical_batch_size: Examples per micro-batch.
         hvp: How one micro-batch's product is computed, without any folding or check; None chooses
             as :mod:`samsweep.sharpness.hvp` says.
 
     Raises:
-        ValueError: If there are no examples, labels do not match, the micro-batch is empty, or
-            the trainable parameters are not of one floating type and device; later, if the loss
-            is no sum over micro-batches.
         ArithmeticError: If the Hessian as torch computes it is not symmetric.
 
     Attributes:
@@ -184,33 +161,19 @@ class HessianOperator:
         physical_batch_size: int = 256,
         hvp: HVP | None = None,
     ) -> None:
-        objective = MeanLoss(
+        self.objective = objective = MeanLoss(
             model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
         )
-        self._set(objective, hvp)
-
-    @classmethod
-    def of(cls, objective: MeanLoss, hvp: HVP | None = None) -> HessianOperator:
-        """The Hessian of a mean loss."""
-        operator = cls.__new__(cls)
-        operator._set(objective, hvp)
-        return operator
-
-    def _set(self, objective: MeanLoss, hvp: HVP | None) -> None:
-        self.objective = objective
         self.params = objective.params
         self.dim, self.dtype, self.device = objective.dim, objective.dtype, objective.device
         self.num_hvps = 0
         self.method = _choose(objective) if hvp is None else Method(hvp)
 
     def matvec(self, v: Tensor) -> Tensor:
-        """The product H v.
+        """The product H v, shape (dim,).
 
         Args:
             v: Shape (dim,), the parameters in the model's order, each flattened.
-
-        Returns:
-            H v, shape (dim,).
 
         Raises:
             ValueError: If ``v`` has another size.
@@ -234,8 +197,6 @@ class HessianOperator:
             kept, grads = self._graph
             return finite(kept.item()), vectors.flatten([g.detach() for g in grads])
 
-    # ------------------------------------------------------------------ computing a product
-
     def _summed(self, v: Vector) -> Tensor:
         """Micro-batch by micro-batch; memory is that of one."""
         product = torch.zeros(self.dim, dtype=self.dtype, device=self.device)
@@ -244,7 +205,6 @@ class HessianOperator:
         return product
 
     def _kept(self, v: Vector) -> Tensor:
-        """From the gradient's graph, made once."""
         _, grads = self._graph
         return vectors.flatten(_derivative_along(grads, self.params, v, keep_graph=True))
 
@@ -266,7 +226,7 @@ def _choose(objective: MeanLoss) -> Method:
     loss = objective.first(NUM_TRIED)
     with measuring(objective.model):
         params = objective.params
-        u, v = _comparison_vectors(params)
+        v, u = _random_vectors(params)
         plain = vectors.flatten(double_backward(loss, params, v))
         other = vectors.flatten(double_backward(loss, params, u))
         allowed = _SYMMETRY[objective.dtype] + 100 * objective.rounding(loss().item())
@@ -274,19 +234,11 @@ def _choose(objective: MeanLoss) -> Method:
             objective.model, vectors.flatten(u), other, vectors.flatten(v), plain, allowed
         )
         folding = find_folding(objective.model, loss.inputs)
-        methods = (
-            [Method(double_backward, folding, quick=True)] if _has_convolutions(objective) else []
-        )
-        if keeps_graph:
-            methods += [Method(double_backward, folding), Method(double_backward)]
-            methods = [replace(method, keeps_graph=True) for method in methods]
-        else:
-            methods += [
-                Method(forward_over_reverse, folding),
-                Method(double_backward, folding),
-                Method(forward_over_reverse),
-                Method(double_backward),
-            ]
+        hvps = (double_backward,) if keeps_graph else (forward_over_reverse, double_backward)
+        methods = [Method(hvp, folded) for folded in (folding, Folding()) for hvp in hvps]
+        if _has_convolutions(objective):
+            methods.insert(0, Method(double_backward, folding, quick=True))
+        methods = [replace(method, keeps_graph=keeps_graph) for method in methods]
         return next(
             (method for method in methods[:-1] if _agrees(method, loss, params, v, plain)),
             methods[-1],
@@ -316,19 +268,12 @@ def _check_symmetry(
     """Refuse a Hessian that no loss can have.
 
     For Rademacher vectors u and v the difference of uᵀHv and vᵀHu is about the norm of H - Hᵀ, and
-    that of Hv is the norm of H. The vectors and products are flat.
-
-    Args:
-        model: Whose Hessian it is.
-        u: A Rademacher vector.
-        hu: H u.
-        v: A Rademacher vector.
-        hv: H v.
-        allowed: What rounding may make of the difference, relative to the products; two images that
-            a network fits have a curvature that rounds although that of all does not.
+    that of Hv is the norm of H. Rounding may make ``allowed`` of the difference, relative to the
+    products: two images that a network fits have a curvature that rounds although that of all does
+    not. The vectors and products are flat.
 
     Raises:
-        ArithmeticError: If the two differ by more than rounding.
+        ArithmeticError: If the two differ by more than that.
     """
     one, other = vectors.exact_dot(u, hv).item(), vectors.exact_dot(v, hu).item()
     size = max(vectors.exact_norm([hu]), vectors.exact_norm([hv]))
@@ -356,8 +301,8 @@ def _suspects(model: Module) -> str:
     )
 
 
-def _comparison_vectors(params: Vector) -> tuple[Vector, Vector]:
-    """Two of random rademacher: every parameter has its part in the product."""
+def _random_vectors(params: Vector) -> tuple[Vector, Vector]:
+    """Two Rademacher vectors: every parameter has its part in the product."""
     generator = torch.Generator().manual_seed(0)
     u, v = ([rademacher(tuple(p.shape), p.detach(), generator) for p in params] for _ in range(2))
-    return v, u
+    return u, v

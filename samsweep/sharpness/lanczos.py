@@ -13,7 +13,7 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from samsweep.numerics.vectors import exact_dot
-from samsweep.sharpness.checks import check_positive
+from samsweep.sharpness.results import check_positive
 
 Array = NDArray[np.float64]
 
@@ -45,8 +45,7 @@ class Lanczos:
             ``max_matvecs`` was less than k.
         error_bounds: ||A x - theta x|| of each Ritz pair, or rounding where that is more, shape
             (k,). Some eigenvalue of A lies within it, always.
-        error_estimates: min(residual, residual²/gap) likewise, which rests on a gap that is itself
-            estimated, shape (k,).
+        error_estimates: min(residual, residual²/gap) likewise, with an estimated gap, shape (k,).
         num_matvecs: Products that were taken.
         converged: Whether every residual was small enough for the tolerance.
         eigenvectors: Ritz vectors as rows, shape (k, dim), if asked for.
@@ -112,9 +111,6 @@ def lanczos(
         start: Starting vector, shape (dim,), in place of the random one: near the wanted
             eigenvectors it saves products. One that lacks an eigenvector can hide its eigenvalue.
 
-    Returns:
-        Eigenvalues with error bounds and error estimates.
-
     Raises:
         ValueError: If a number is out of range.
         FloatingPointError: If a product is not finite.
@@ -174,14 +170,7 @@ def quadrature(
 
 @dataclass(frozen=True)
 class _Ritz:
-    """Eigenpairs of T, largest first.
-
-    Args:
-        values: Shape (m,).
-        vectors: As columns, shape (m, m).
-        residuals: Shape (m,).
-        rounding: Below this, nothing is known.
-    """
+    """Eigenpairs of T, largest first: vectors are columns; below ``rounding`` nothing is known."""
 
     values: Array
     vectors: Array
@@ -312,18 +301,16 @@ class _Krylov:
         if remainder is None or (self.size and self.closed[-1]):
             remainder = _orthogonalise(self._random(), self.basis)
         self._remainder = None
-        return torch.div(remainder, exact_dot(remainder, remainder).sqrt(), out=self._next_row())
+        block, row = divmod(self.size, _ROWS)
+        if row == 0:
+            rows = min(_ROWS, self._dim - self.size)
+            self._blocks.append(self._like.new_empty(rows, self._dim))
+        length = exact_dot(remainder, remainder).sqrt()
+        return torch.div(remainder, length, out=self._blocks[block][row])
 
     def _random(self) -> Tensor:
         drawn = torch.randn(self._dim, generator=self._generator, dtype=self._like.dtype)
         return drawn.to(self._like.device)
-
-    def _next_row(self) -> Tensor:
-        block, row = divmod(self.size, _ROWS)
-        if block == len(self._blocks):
-            rows = min(_ROWS, self._dim - self.size)
-            self._blocks.append(self._like.new_empty(rows, self._dim))
-        return self._blocks[block][row]
 
 
 def _power_of_two(product: Tensor) -> float:

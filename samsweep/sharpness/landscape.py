@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,41 +12,30 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep.numerics.vectors import Vector
-from samsweep.sharpness.checks import check_positive
-from samsweep.sharpness.estimate import TOLERANCE
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.lanczos import Array
 from samsweep.sharpness.objective import MeanLoss
 from samsweep.sharpness.random_vectors import normal
+from samsweep.sharpness.results import Measured, check_positive, timed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Landscape:
+class Landscape(Measured):
     """The loss on a line or a plane through the weights.
 
     Args:
         positions: Along each direction, in filter norms, shape (num_points,).
         losses: L(w + alpha d_1), shape (num_points,), or L(w + alpha d_1 + beta d_2), shape
             (num_points, num_points) with alpha by rows; not finite where the network overflows.
-        loss: At the weights.
-        loss_rounding: What its rounding amounts to, relative to it.
         num_forwards: Forward passes over all examples.
-        seconds: Wall time.
     """
 
     positions: Array
     losses: Array
-    loss: float
-    loss_rounding: float
     num_forwards: int
-    seconds: float
-
-    @property
-    def converged(self) -> bool:
-        """Whether the loss rounds by no more than is allowed for estimates."""
-        return self.loss_rounding <= TOLERANCE
 
 
+@timed
 def landscape(
     model: Module,
     inputs: Tensor,
@@ -88,7 +76,6 @@ def landscape(
     if num_points < 3 or num_points % 2 == 0:
         raise ValueError(f"num_points={num_points}: choose an odd number from 3 on")
     check_positive(radius=radius)
-    started = time.perf_counter()
     objective = MeanLoss(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
@@ -104,22 +91,14 @@ def landscape(
         loss=loss,
         loss_rounding=objective.rounding(loss),
         num_forwards=len(points) + 1,
-        seconds=time.perf_counter() - started,
     )
 
 
 def filter_normalized(params: Vector, count: int, seed: int) -> list[list[Tensor]]:
     """Random directions, each filter as long as that of the parameters.
 
-    A filter is a slice of a weight along its first dimension: what makes one output channel.
-
-    Args:
-        params: The network's.
-        count: Number of directions.
-        seed: Of the noise.
-
-    Returns:
-        Lists shaped like ``params``; zero for those of one dimension.
+    A filter is a slice of a weight along its first dimension: what makes one output channel. The
+    ``count`` directions are shaped like ``params``, and zero for those of one dimension.
     """
     generator = torch.Generator().manual_seed(seed)
     return [

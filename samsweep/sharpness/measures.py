@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -14,30 +15,34 @@ from torch.nn import Module
 
 from samsweep.config import ConfigError, SharpnessConfig, unknown_name
 from samsweep.sharpness.density import SpectralDensity, spectral_density
-from samsweep.sharpness.eigenvalues import Eigenvalues, top_eigenvalues
+from samsweep.sharpness.eigenvalues import (
+    Eigenvalues,
+    adaptive_lambda_max,
+    relative_flatness,
+    top_eigenvalues,
+)
 from samsweep.sharpness.empirical_sam import EmpiricalSam, empirical_sam
-from samsweep.sharpness.estimate import Estimate
 from samsweep.sharpness.landscape import Landscape, landscape
 from samsweep.sharpness.perturbations import average_case, sam_gap, worst_case
-from samsweep.sharpness.relative import adaptive_lambda_max, relative_flatness
+from samsweep.sharpness.results import Estimate
 from samsweep.sharpness.trace import fisher_trace, ggn_trace, hessian_trace
 
 Values = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Measure:
     """How one measure is taken.
 
     Args:
         function: Takes (model, inputs, labels) and the keywords below.
         keywords: From the settings; ``physical_batch_size`` is added.
-        values: What it found, for the record.
+        values: For the record, from the measure's name, what it found, and the keywords.
     """
 
     function: Callable[..., Any]
     keywords: Callable[[SharpnessConfig], Values]
-    values: Callable[[Any, Values], Values]
+    values: Callable[[str, Any, Values], Values]
 
 
 def measure(
@@ -79,18 +84,7 @@ def measure(
     found = taken.function(
         model, inputs, labels, **keywords, physical_batch_size=settings.physical_batch_size
     )
-    return taken.values(found, keywords)
-
-
-def bulk_outlier_ratio(eigenvalues: list[float]) -> float | None:
-    """lambda_1 / lambda_5, or None where lambda_5 is missing or not positive.
-
-    Args:
-        eigenvalues: Largest first.
-    """
-    if len(eigenvalues) < 5 or eigenvalues[4] <= 0:
-        return None
-    return eigenvalues[0] / eigenvalues[4]
+    return taken.values(name, found, keywords)
 
 
 # --------------------------------------------------------------------------- read off eigenvalues
@@ -126,7 +120,7 @@ _FROM_EIGENVALUES: Mapping[str, Callable[[Mapping[str, Any]], Values]] = {
 }
 
 
-# --------------------------------------------------------------------------- the table
+# --------------------------------------------------------------------------- values for the record
 
 
 def _fields(found: Any, *names: str) -> Values:
@@ -144,115 +138,54 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _search(settings: SharpnessConfig) -> Values:
-    """The keywords of all searches for eigenvalues."""
-    return {key: getattr(settings, key) for key in ("tolerance", "max_hvps", "seed")}
+def _eigenvalues(name: str, found: Eigenvalues, given: Values) -> Values:
+    values = list(found.values)
+    return {
+        "lambda_max": values[0],
+        "eigenvalues": values,
+        **_fields(found, "error_bounds", "error_estimates", "num_hvps", "weight_norm"),
+        **({"bulk_outlier_ratio": _bulk_outlier_ratio(values)} if given["k"] == 5 else {}),
+    }
 
 
-def _top(k: int) -> _Measure:
-    def values(found: Eigenvalues, keywords: Values) -> Values:
-        ratio = {"bulk_outlier_ratio": bulk_outlier_ratio(list(found.values))} if k == 5 else {}
-        return {
-            "lambda_max": found.values[0],
-            "eigenvalues": list(found.values),
-            **_fields(found, "error_bounds", "error_estimates", "num_hvps", "weight_norm"),
-            **ratio,
-        }
-
-    return _Measure(
-        function=top_eigenvalues, keywords=lambda s: _search(s) | {"k": k}, values=values
-    )
+def _bulk_outlier_ratio(eigenvalues: list[float]) -> float | None:
+    """lambda_1 / lambda_5, or None where lambda_5 is missing or not positive."""
+    if len(eigenvalues) < 5 or eigenvalues[4] <= 0:
+        return None
+    return eigenvalues[0] / eigenvalues[4]
 
 
-def _relative(name: str, function: Callable[..., Eigenvalues]) -> _Measure:
-    def values(found: Eigenvalues, keywords: Values) -> Values:
-        names = ("error_bounds", "error_estimates", "weight_norm", "num_hvps")
-        return {name: found.values[0], **_fields(found, *names)}
-
-    return _Measure(function=function, keywords=_search, values=values)
+def _largest(name: str, found: Eigenvalues, given: Values) -> Values:
+    names = ("error_bounds", "error_estimates", "weight_norm", "num_hvps")
+    return {name: found.values[0], **_fields(found, *names)}
 
 
-def _estimate(
-    name: str,
-    function: Callable[..., Estimate],
-    keywords: Callable[[SharpnessConfig], Values],
-    samples: str = "num_samples",
-) -> _Measure:
-    def values(found: Estimate, given: Values) -> Values:
-        costs = ("num_hvps", "num_gradients", "num_forwards")
-        return {
-            name: found.value,
-            "standard_error": found.standard_error,
-            samples: found.num_samples,
-            **({"rho": given["rho"]} if "rho" in given else {}),
-            **_fields(found, *(cost for cost in costs if getattr(found, cost))),
-        }
-
-    return _Measure(function=function, keywords=keywords, values=values)
+def _estimate(name: str, found: Estimate, given: Values) -> Values:
+    costs = ("num_hvps", "num_gradients", "num_forwards")
+    return {
+        name: found.value,
+        "standard_error": found.standard_error,
+        "num_batches" if "batch_size" in given else "num_samples": found.num_samples,
+        **({"rho": given["rho"]} if "rho" in given else {}),
+        **_fields(found, *(cost for cost in costs if getattr(found, cost))),
+    }
 
 
-def _trace(name: str, function: Callable[..., Estimate]) -> _Measure:
-    return _estimate(name, function, lambda s: {"num_samples": s.trace.num_samples, "seed": s.seed})
+def _slices(name: str, found: Landscape, given: Values) -> Values:
+    axes = ("alphas", "betas")[: given["num_directions"]]
+    positions = dict.fromkeys(axes, _plain(found.positions))
+    return positions | _fields(found, "losses", "num_forwards")
 
 
-def _worst_case(norm: str, *, adaptive: bool) -> _Measure:
-    prefix = "adaptive_" if adaptive else ""
-
-    def keywords(settings: SharpnessConfig) -> Values:
-        section = settings.worst_case
-        return {
-            "rho": getattr(section, f"{prefix}rho_{norm}"),
-            "norm": norm,
-            "adaptive": adaptive,
-            "num_steps": section.num_steps,
-            "batch_size": section.batch_size,
-        }
-
-    return _estimate(f"{prefix}worst_case_{norm}", worst_case, keywords, "num_batches")
-
-
-def _average_case(*, adaptive: bool) -> _Measure:
-    prefix = "adaptive_" if adaptive else ""
-
-    def keywords(settings: SharpnessConfig) -> Values:
-        return {
-            "rho": getattr(settings.average_case, f"{prefix}rho"),
-            "adaptive": adaptive,
-            "num_samples": settings.average_case.num_samples,
-            "seed": settings.seed,
-        }
-
-    return _estimate(f"{prefix}average_case", average_case, keywords)
-
-
-def _landscape(num_directions: int) -> _Measure:
-    def keywords(settings: SharpnessConfig) -> Values:
-        return {
-            "num_directions": num_directions,
-            "radius": settings.landscape.radius,
-            "num_points": getattr(settings.landscape, f"num_points_{num_directions}d"),
-            "seed": settings.seed,
-        }
-
-    def values(found: Landscape, given: Values) -> Values:
-        axes = ("alphas", "betas")[:num_directions]
-        return {
-            **{axis: _plain(found.positions) for axis in axes},
-            **_fields(found, "losses", "num_forwards"),
-        }
-
-    return _Measure(function=landscape, keywords=keywords, values=values)
-
-
-def _density_values(found: SpectralDensity, given: Values) -> Values:
+def _density(name: str, found: SpectralDensity, given: Values) -> Values:
     names = "nodes weights largest smallest mean mean_standard_error dim num_hvps"
     return _fields(found, *names.split())
 
 
-def _empirical_sam_values(found: EmpiricalSam, given: Values) -> Values:
+def _empirical_sam(name: str, found: EmpiricalSam, given: Values) -> Values:
     batches = found.batches
     return {
-        "empirical_sam": found.value,
+        name: found.value,
         "standard_error": found.standard_error,
         "batch_eigenvalues": [list(batch.values) for batch in batches],
         "converged": all(batch.converged for batch in batches),
@@ -263,43 +196,84 @@ def _empirical_sam_values(found: EmpiricalSam, given: Values) -> Values:
     }
 
 
+# --------------------------------------------------------------------------- keywords of settings
+
+
+def _search(settings: SharpnessConfig) -> Values:
+    return {key: getattr(settings, key) for key in ("tolerance", "max_hvps", "seed")}
+
+
+def _probes(settings: SharpnessConfig) -> Values:
+    return {"num_samples": settings.trace.num_samples, "seed": settings.seed}
+
+
+def _worst(norm: str, settings: SharpnessConfig, *, adaptive: bool = False) -> Values:
+    section = settings.worst_case
+    return {
+        "rho": getattr(section, f"adaptive_rho_{norm}" if adaptive else f"rho_{norm}"),
+        "norm": norm,
+        "adaptive": adaptive,
+        "num_steps": section.num_steps,
+        "batch_size": section.batch_size,
+    }
+
+
+def _average(settings: SharpnessConfig, *, adaptive: bool = False) -> Values:
+    section = settings.average_case
+    return {
+        "rho": section.adaptive_rho if adaptive else section.rho,
+        "adaptive": adaptive,
+        "num_samples": section.num_samples,
+        "seed": settings.seed,
+    }
+
+
+def _grid(num_directions: int, settings: SharpnessConfig) -> Values:
+    return {
+        "num_directions": num_directions,
+        "radius": settings.landscape.radius,
+        "num_points": getattr(settings.landscape, f"num_points_{num_directions}d"),
+        "seed": settings.seed,
+    }
+
+
+def _quadrature(settings: SharpnessConfig) -> Values:
+    section = settings.spectral_density
+    return {
+        "num_vectors": section.num_vectors,
+        "num_steps": section.num_steps,
+        "seed": settings.seed,
+    }
+
+
 _MEASURES: Mapping[str, _Measure] = {
-    "lambda_max": _top(1),
-    "top5": _top(5),
-    "relative_flatness": _relative("relative_flatness", relative_flatness),
-    "adaptive_lambda_max": _relative("adaptive_lambda_max", adaptive_lambda_max),
-    "trace": _trace("trace", hessian_trace),
-    "ggn_trace": _trace("ggn_trace", ggn_trace),
-    "fisher_trace": _trace("fisher_trace", fisher_trace),
-    "worst_case_l2": _worst_case("l2", adaptive=False),
-    "worst_case_linf": _worst_case("linf", adaptive=False),
-    "adaptive_worst_case_l2": _worst_case("l2", adaptive=True),
-    "adaptive_worst_case_linf": _worst_case("linf", adaptive=True),
-    "average_case": _average_case(adaptive=False),
-    "adaptive_average_case": _average_case(adaptive=True),
-    "sam_gap": _estimate(
-        "sam_gap",
-        sam_gap,
-        lambda s: {"rho": s.sam_gap.rho, "batch_size": s.sam_gap.batch_size},
-        "num_batches",
+    "lambda_max": _Measure(top_eigenvalues, lambda s: _search(s) | {"k": 1}, _eigenvalues),
+    "top5": _Measure(top_eigenvalues, lambda s: _search(s) | {"k": 5}, _eigenvalues),
+    "relative_flatness": _Measure(relative_flatness, _search, _largest),
+    "adaptive_lambda_max": _Measure(adaptive_lambda_max, _search, _largest),
+    "trace": _Measure(hessian_trace, _probes, _estimate),
+    "ggn_trace": _Measure(ggn_trace, _probes, _estimate),
+    "fisher_trace": _Measure(fisher_trace, _probes, _estimate),
+    "worst_case_l2": _Measure(worst_case, partial(_worst, "l2"), _estimate),
+    "worst_case_linf": _Measure(worst_case, partial(_worst, "linf"), _estimate),
+    "adaptive_worst_case_l2": _Measure(worst_case, partial(_worst, "l2", adaptive=True), _estimate),
+    "adaptive_worst_case_linf": _Measure(
+        worst_case, partial(_worst, "linf", adaptive=True), _estimate
     ),
-    "spectral_density": _Measure(
-        function=spectral_density,
-        keywords=lambda s: {
-            "num_vectors": s.spectral_density.num_vectors,
-            "num_steps": s.spectral_density.num_steps,
-            "seed": s.seed,
-        },
-        values=_density_values,
+    "average_case": _Measure(average_case, _average, _estimate),
+    "adaptive_average_case": _Measure(average_case, partial(_average, adaptive=True), _estimate),
+    "sam_gap": _Measure(
+        sam_gap, lambda s: {"rho": s.sam_gap.rho, "batch_size": s.sam_gap.batch_size}, _estimate
     ),
-    "landscape_1d": _landscape(1),
-    "landscape_2d": _landscape(2),
+    "spectral_density": _Measure(spectral_density, _quadrature, _density),
+    "landscape_1d": _Measure(landscape, partial(_grid, 1), _slices),
+    "landscape_2d": _Measure(landscape, partial(_grid, 2), _slices),
     "empirical_sam": _Measure(
-        function=empirical_sam,
-        keywords=lambda s: (
+        empirical_sam,
+        lambda s: (
             _search(s)
             | {"batch_size": s.empirical_sam.batch_size, "k": s.empirical_sam.num_eigenvalues}
         ),
-        values=_empirical_sam_values,
+        _empirical_sam,
     ),
 }

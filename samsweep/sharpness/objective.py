@@ -44,15 +44,7 @@ OUTPUT_ROUNDING = 4
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The mean loss of one micro-batch.
-
-    Args:
-        model: Maps ``inputs`` to outputs.
-        loss_fn: Of outputs and labels.
-        inputs: Shape (n, ...).
-        labels: Shape (n, ...).
-        double: Whether the loss is taken of the outputs in float64.
-    """
+    """The mean loss of one micro-batch, its outputs taken in float64 or not (``double``)."""
 
     model: Module
     loss_fn: LossFn
@@ -69,11 +61,7 @@ class BatchLoss:
         return result
 
     def __call__(self, weights: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The loss, 0-d, differentiable in the model's parameters, or in ``weights``.
-
-        Args:
-            weights: By the parameters' names, what the model has in their place meanwhile.
-        """
+        """The loss, 0-d, differentiable in the model's parameters, or in ``weights`` by name."""
         if weights is None:
             return self.of(self.outputs())
         named = {f"model.{name}": weight for name, weight in weights.items()}
@@ -152,10 +140,6 @@ class MeanLoss:
         """Number of examples, N."""
         return len(self.inputs)
 
-    def take(self, start: int, stop: int) -> MeanLoss:
-        """The mean loss over some of the examples."""
-        return self._over(slice(start, stop))
-
     def doubled(self) -> MeanLoss:
         """The same loss of the same weights, with the network in float64 as well.
 
@@ -186,7 +170,7 @@ class MeanLoss:
         their size; a single one that is incomplete is all there is.
         """
         count = max(1, len(self) // size)
-        return [self.take(i * size, (i + 1) * size) for i in range(count)]
+        return [self._over(slice(i * size, (i + 1) * size)) for i in range(count)]
 
     def first(self, size: int) -> BatchLoss:
         """The mean loss over a few examples from the start, as one micro-batch."""
@@ -215,9 +199,6 @@ class MeanLoss:
         The probabilities of a softmax are known to one unit of rounding, and a network that fits
         has a loss, a slope and a curvature of the size of their distance to 0 and 1. To that comes
         the rounding of the network.
-
-        Args:
-            loss: L.
         """
         return self.network_rounding + (self.epsilon / abs(loss) if loss else math.inf)
 
@@ -286,19 +267,11 @@ class MeanLoss:
             return sum(share * loss(named).item() for share, loss in self.micro_batches())
 
     def finite_value(self) -> float:
-        """L at the model's parameters.
-
-        Raises:
-            FloatingPointError: If it is not finite.
-        """
+        """L at the model's parameters, see :func:`finite`."""
         return finite(self.value())
 
     def gradient(self, weights: Vector | None = None) -> tuple[float, list[Tensor]]:
-        """L and its gradient at the model's parameters, or at ``weights``.
-
-        Returns:
-            The loss, and the gradient shaped like the parameters.
-        """
+        """L and its gradient, shaped like the parameters, at the model's own or at ``weights``."""
         at = self.params if weights is None else [w.detach().requires_grad_() for w in weights]
         named = self._named(at)
         total, gradient = 0.0, [torch.zeros_like(p) for p in at]
@@ -319,13 +292,7 @@ class MeanLoss:
 
 
 class _Tried(NamedTuple):
-    """What a few examples show of a loss.
-
-    Args:
-        outputs: The model's.
-        double: Whether the loss can be taken of them in float64.
-        dtype: In which it is computed.
-    """
+    """A few outputs, whether their loss can be taken in float64, and in which type it is."""
 
     outputs: Any
     double: bool

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Literal
@@ -16,11 +15,17 @@ from torch.nn.functional import cross_entropy
 
 from samsweep.numerics import vectors
 from samsweep.numerics.vectors import Vector
-from samsweep.sharpness.checks import check_positive, check_samples
-from samsweep.sharpness.estimate import TOLERANCE, Estimate, standard_error
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.objective import MeanLoss
 from samsweep.sharpness.random_vectors import normal
+from samsweep.sharpness.results import (
+    TOLERANCE,
+    Estimate,
+    check_positive,
+    check_samples,
+    standard_error,
+    timed,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +40,7 @@ _REACH = 2.5
 _AMPLIFIED = 20
 
 
+@timed
 def worst_case(
     model: Module,
     inputs: Tensor,
@@ -95,10 +101,10 @@ def worst_case(
         batch_size,
         rise,
         num_gradients=num_steps,
-        num_forwards=1,
     )
 
 
+@timed
 def sam_gap(
     model: Module,
     inputs: Tensor,
@@ -127,10 +133,10 @@ def sam_gap(
         batch_size,
         rise,
         num_gradients=1,
-        num_forwards=1,
     )
 
 
+@timed
 def average_case(
     model: Module,
     inputs: Tensor,
@@ -147,26 +153,12 @@ def average_case(
 
     c is 1, or abs(w) if adaptive (Andriushchenko et al. 2023, arXiv 2302.07011, section 3). The
     draws of a seed are the same for all networks of one shape, so that differences between them
-    are not of the draws.
+    are not of the draws; there are ``num_samples``, at least 2.
 
-    Args:
-        model: Any classifier.
-        inputs: The fixed examples, shape (N, ...).
-        labels: Shape (N,).
-        rho: Standard deviation of the noise, relative to the parameter's size if adaptive.
-        adaptive: Whether it is.
-        num_samples: Draws, at least 2.
-        seed: Of the draws.
-        physical_batch_size: Examples per micro-batch; changes memory and speed, not the value.
-        loss_fn: Mean loss over examples of (outputs, labels).
-
-    Raises:
-        ValueError: If an argument is out of range.
-        FloatingPointError: If the loss is not finite.
+    Other args and errors are those of :func:`worst_case`.
     """
     check_positive(rho=rho)
     check_samples(num_samples)
-    started = time.perf_counter()
     objective = _resolved(model, inputs, labels, loss_fn, physical_batch_size)
     loss = objective.finite_value()
     scale = _scale(objective.params, adaptive)
@@ -179,16 +171,7 @@ def average_case(
         noise = torch._foreach_mul(drawn, rho)
         moved = objective.value(_moved(objective.params, noise, scale))
         rises.append(_finite_rise(loss, [moved], rho))
-    value = fmean(rises)
-    return Estimate(
-        value=value,
-        standard_error=standard_error(rises),
-        num_samples=num_samples,
-        num_forwards=num_samples + 1,
-        loss=loss,
-        loss_rounding=_rounding(objective, loss, value),
-        seconds=time.perf_counter() - started,
-    )
+    return _estimate(objective, loss, rises, num_forwards=num_samples + 1)
 
 
 def _resolved(
@@ -214,27 +197,23 @@ def _resolved(
 
 
 def _over_batches(
-    objective: MeanLoss,
-    batch_size: int,
-    rise: Callable[[MeanLoss], float],
-    *,
-    num_gradients: int,
-    num_forwards: int,
+    objective: MeanLoss, batch_size: int, rise: Callable[[MeanLoss], float], *, num_gradients: int
 ) -> Estimate:
-    """The mean of a rise over batches, at so many passes over each."""
-    started = time.perf_counter()
+    """The mean of a rise over batches, at so many gradients and one forward pass of each."""
     loss = objective.finite_value()
     rises = [rise(batch) for batch in objective.batches(batch_size)]
+    return _estimate(objective, loss, rises, num_gradients=num_gradients, num_forwards=2)
+
+
+def _estimate(objective: MeanLoss, loss: float, rises: list[float], **costs: int) -> Estimate:
     value = fmean(rises)
     return Estimate(
         value=value,
         standard_error=standard_error(rises),
         num_samples=len(rises),
-        num_gradients=num_gradients,
-        num_forwards=num_forwards + 1,
         loss=loss,
         loss_rounding=_rounding(objective, loss, value),
-        seconds=time.perf_counter() - started,
+        **costs,
     )
 
 

@@ -6,9 +6,8 @@ All are estimated from random probes without bias, each with its standard error.
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Callable
 from statistics import fmean
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,15 +15,15 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
 from samsweep.numerics import vectors
-from samsweep.sharpness.checks import check_samples
-from samsweep.sharpness.estimate import Estimate, standard_error
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import MeanLoss
 from samsweep.sharpness.random_vectors import rademacher
+from samsweep.sharpness.results import Estimate, check_samples, standard_error, timed
 
 
+@timed
 def hessian_trace(
     model: Module,
     inputs: Tensor,
@@ -42,7 +41,7 @@ def hessian_trace(
     standard error is that of the last part, and the result's ``num_samples`` its number of probes.
     Q takes a third as many vectors of memory as there are products, and its making thrice that.
 
-    Conditions: those of :func:`~samsweep.sharpness.top_eigenvalues`.
+    Conditions, errors and other arguments are those of :func:`~samsweep.sharpness.top_eigenvalues`.
 
     Args:
         model: Any classifier.
@@ -50,27 +49,21 @@ def hessian_trace(
         labels: Shape (N,).
         num_samples: Hessian-vector products, at least 2.
         seed: Of the probes.
-        physical_batch_size: Examples per micro-batch; changes memory and speed, not the value.
+        physical_batch_size: Examples per micro-batch.
         loss_fn: Mean loss over examples of (outputs, labels).
-
-    Raises:
-        ValueError: If an argument is out of range.
-        FloatingPointError: If the loss or a product is not finite.
     """
     check_samples(num_samples)
-    started = time.perf_counter()
-    objective = MeanLoss(
+    hessian = HessianOperator(
         model, inputs, labels, loss_fn=loss_fn, physical_batch_size=physical_batch_size
     )
-    loss = objective.finite_value()
-    hessian = HessianOperator.of(objective)
+    loss = hessian.objective.finite_value()
     generator = torch.Generator().manual_seed(seed)
     with measuring(model):
         basis = _range_of(hessian, (num_samples - 2) // 3, generator)
         inside = sum(vectors.exact_dot(q, hessian.matvec(q)).item() for q in basis)
         outside = []
         for _ in range(num_samples - hessian.num_hvps):
-            z = rademacher((hessian.dim,), objective.params[0], generator)
+            z = rademacher((hessian.dim,), hessian.params[0], generator)
             z = z - basis.T @ (basis @ z)
             outside.append(vectors.exact_dot(z, hessian.matvec(z)).item())
     value = inside + fmean(outside)
@@ -84,8 +77,7 @@ def hessian_trace(
         num_samples=len(outside),
         num_hvps=hessian.num_hvps,
         loss=loss,
-        loss_rounding=objective.rounding(loss),
-        seconds=time.perf_counter() - started,
+        loss_rounding=hessian.objective.rounding(loss),
     )
 
 
@@ -100,6 +92,7 @@ def _range_of(hessian: HessianOperator, size: int, generator: torch.Generator) -
     return basis
 
 
+@timed
 def ggn_trace(
     model: Module,
     inputs: Tensor,
@@ -122,9 +115,10 @@ def ggn_trace(
     Args, conditions and errors are those of :func:`hessian_trace`, without a ``loss_fn``.
     """
     objective = MeanLoss(model, inputs, labels, physical_batch_size=physical_batch_size)
-    return _gram_trace(objective, _GaussNewton(), num_samples, seed)
+    return _gram_trace(objective, _draw_signs, _gauss_newton, num_samples, seed)
 
 
+@timed
 def fisher_trace(
     model: Module,
     inputs: Tensor,
@@ -150,69 +144,58 @@ def fisher_trace(
     labels only decide the loss.
     """
     objective = MeanLoss(model, inputs, labels, physical_batch_size=physical_batch_size)
-    return _gram_trace(objective, _Fisher(), num_samples, seed)
+    return _gram_trace(objective, _draw_choices, _fisher, num_samples, seed)
 
 
-class _Probe(Protocol):
-    """A random vector in the space of all examples' outputs.
-
-    Numbers are drawn for all examples at once, so that micro-batches do not matter.
-    """
-
-    def draw(self, num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
-        """Random numbers on the CPU, a row for each example."""
-
-    def cotangents(self, probabilities: Tensor, drawn: Tensor) -> Tensor:
-        """What is propagated back from some examples' outputs, shape (n, classes).
-
-        Args:
-            probabilities: Predicted, shape (n, classes), float64.
-            drawn: Those examples' rows, on the same device.
-        """
+#: Random numbers on the CPU, a row for each example, of (examples, classes, generator). They are
+#: drawn for all examples at once, so that micro-batches do not matter.
+Draw = Callable[[int, int, torch.Generator], Tensor]
+#: What is propagated back from some examples' outputs, shape (n, classes), of their predicted
+#: probabilities, shape (n, classes), float64, and their rows of random numbers.
+Cotangents = Callable[[Tensor, Tensor], Tensor]
 
 
-class _GaussNewton:
+def _draw_signs(num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
+    return rademacher((num_examples, num_classes), torch.empty(0), generator)
+
+
+def _gauss_newton(probabilities: Tensor, signs: Tensor) -> Tensor:
     """S_i e_i, see :func:`ggn_trace`."""
-
-    def draw(self, num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
-        return rademacher((num_examples, num_classes), torch.empty(0), generator)
-
-    def cotangents(self, probabilities: Tensor, drawn: Tensor) -> Tensor:
-        root = probabilities.sqrt()
-        along = root * drawn.to(root.dtype)
-        return along - probabilities * along.sum(dim=1, keepdim=True)
+    root = probabilities.sqrt()
+    along = root * signs.to(root.dtype)
+    return along - probabilities * along.sum(dim=1, keepdim=True)
 
 
-class _Fisher:
+def _draw_choices(num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
+    chosen = torch.rand((num_examples, 1), generator=generator, dtype=torch.float64)
+    return torch.cat([chosen, rademacher((num_examples, 1), chosen, generator)], dim=1)
+
+
+def _fisher(probabilities: Tensor, choices: Tensor) -> Tensor:
     """s_i sqrt(p / q) (p_i - y_i) with a drawn label y_i, one-hot; see :func:`fisher_trace`."""
-
-    def draw(self, num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
-        chosen = torch.rand((num_examples, 1), generator=generator, dtype=torch.float64)
-        return torch.cat([chosen, rademacher((num_examples, 1), chosen, generator)], dim=1)
-
-    def cotangents(self, probabilities: Tensor, drawn: Tensor) -> Tensor:
-        chosen, sign = drawn[:, :1], drawn[:, 1:]
-        num_classes = probabilities.shape[1]
-        others = 1 - probabilities
-        mass = (probabilities * others).cumsum(dim=1)
-        below = mass < chosen * mass[:, -1:]
-        label = below.sum(dim=1, keepdim=True).clamp(max=num_classes - 1)
-        weight = (mass[:, -1:] / others.gather(1, label)).nan_to_num(0, 0, 0).sqrt()
-        return sign * weight * (probabilities - one_hot(label[:, 0], num_classes))
+    chosen, sign = choices[:, :1], choices[:, 1:]
+    num_classes = probabilities.shape[1]
+    others = 1 - probabilities
+    mass = (probabilities * others).cumsum(dim=1)
+    below = mass < chosen * mass[:, -1:]
+    label = below.sum(dim=1, keepdim=True).clamp(max=num_classes - 1)
+    weight = (mass[:, -1:] / others.gather(1, label)).nan_to_num(0, 0, 0).sqrt()
+    return sign * weight * (probabilities - one_hot(label[:, 0], num_classes))
 
 
-def _gram_trace(objective: MeanLoss, probe: _Probe, num_samples: int, seed: int) -> Estimate:
+def _gram_trace(
+    objective: MeanLoss, draw: Draw, cotangents: Cotangents, num_samples: int, seed: int
+) -> Estimate:
     """1/N E || sum_i J_iᵀ c_i ||² over random cotangents c_i."""
     check_samples(num_samples)
-    started = time.perf_counter()
     loss = objective.finite_value()
     generator = torch.Generator().manual_seed(seed)
     with measuring(objective.model):
         num_classes = objective.first(1).outputs().shape[1]
         samples = []
         for _ in range(num_samples):
-            drawn = probe.draw(len(objective), num_classes, generator)
-            samples.append(_squared_norm(objective, probe, drawn) / len(objective))
+            drawn = draw(len(objective), num_classes, generator)
+            samples.append(_squared_norm(objective, cotangents, drawn) / len(objective))
     return Estimate(
         value=fmean(samples),
         standard_error=standard_error(samples),
@@ -220,18 +203,17 @@ def _gram_trace(objective: MeanLoss, probe: _Probe, num_samples: int, seed: int)
         num_gradients=num_samples,
         loss=loss,
         loss_rounding=objective.rounding(loss),
-        seconds=time.perf_counter() - started,
     )
 
 
-def _squared_norm(objective: MeanLoss, probe: _Probe, drawn: Tensor) -> float:
+def _squared_norm(objective: MeanLoss, cotangents: Cotangents, drawn: Tensor) -> float:
     """|| sum_i J_iᵀ c_i ||², summed over micro-batches before the square is taken."""
     total = [torch.zeros_like(p) for p in objective.params]
     rows = torch.split(drawn, objective.physical_batch_size)
     for (_, batch), row in zip(objective.micro_batches(), rows, strict=True):
         outputs = batch.outputs()
         probabilities = softmax(outputs.detach().double(), dim=1)
-        weights = probe.cotangents(probabilities, row.to(outputs.device)).to(outputs.dtype)
+        weights = cotangents(probabilities, row.to(outputs.device)).to(outputs.dtype)
         parts = torch.autograd.grad(
             outputs, objective.params, grad_outputs=weights, materialize_grads=True
         )

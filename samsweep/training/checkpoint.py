@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from samsweep.config import CheckpointConfig
 from samsweep.records.store import CellFolder, atomic_path
@@ -64,7 +65,9 @@ class Checkpoints:
         try:
             self._wait()
         finally:
-            self._writing = self._writer.submit(self._write, _on_cpu(state))
+            # A copy in main memory, which the training does not change.
+            copied = tree_map_only(Tensor, lambda x: x.detach().to("cpu", copy=True), state)
+            self._writing = self._writer.submit(self._write, copied)
             self._steps_since = 0
             self._written = time.monotonic()
 
@@ -112,17 +115,6 @@ class Checkpoints:
         if not self._config.keep:
             self._folder.checkpoint_file.unlink(missing_ok=True)
             self._folder.previous_checkpoint_file.unlink(missing_ok=True)
-
-
-def _on_cpu(state: Any) -> Any:
-    """A copy with its tensors in main memory, which training does not change."""
-    if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, dict):
-        return {key: _on_cpu(value) for key, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(_on_cpu(value) for value in state)
-    return state
 
 
 def write_weights(state: Mapping[str, Tensor], file: Path) -> None:

@@ -17,13 +17,7 @@ from samsweep.training.memory import keep_freed_memory
 
 
 def resolve_device(name: str) -> torch.device:
-    """The torch device that a name stands for.
-
-    Args:
-        name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:i``.
-
-    Returns:
-        The device.
+    """The torch device of ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:i``.
 
     Raises:
         ConfigError: If this machine has no such device.
@@ -55,15 +49,9 @@ def check_compiler() -> None:
 
 
 def prepare_device(name: str) -> torch.device:
-    """The device of a name, made deterministic.
+    """The device of :func:`resolve_device`, made deterministic.
 
     CPUs give equal bits anyway, for one number of threads.
-
-    Args:
-        name: See :func:`resolve_device`.
-
-    Raises:
-        ConfigError: If this machine has no such device.
     """
     device = resolve_device(name)
     if device.type == "cpu":

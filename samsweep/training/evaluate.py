@@ -28,12 +28,9 @@ class Score(NamedTuple):
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: ImageData, split: Split) -> Score:
-    """Accuracy and loss in eval mode, without autocast; the model's mode is left as it was.
+    """Accuracy and loss on a split of the data, in eval mode, without autocast.
 
-    Args:
-        model: A network on the data's device.
-        data: Where the normalisation comes from.
-        split: The images and labels, on the model's device.
+    Model, data and split are on one device; the model's mode is left as it was.
     """
     was_training = model.training
     model.eval()

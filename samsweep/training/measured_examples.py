@@ -16,15 +16,9 @@ def measured_examples(
 ) -> tuple[Tensor, Tensor]:
     """Normalised training images, with the labels that were trained on.
 
-    Args:
-        name: Of the measure. ``empirical_sam`` takes shuffled and augmented batches, one after the
-            other, every other measure the first ``num_examples`` images as they are.
-        settings: How many.
-        cell: The cell, for its augmentation.
-        data: Its images.
-
-    Returns:
-        Images of shape (N, C, H, W) and labels of shape (N,), on the data's device or on the CPU.
+    The measure ``empirical_sam`` takes shuffled and augmented batches, one after the other, every
+    other the first ``num_examples`` images as they are. Shapes are (N, C, H, W) and (N,), on the
+    data's device or on the CPU.
     """
     if name == "empirical_sam":
         return _augmented_batches(settings, cell, data)

@@ -8,7 +8,7 @@ import time
 import torch
 
 from samsweep.config import DataInfo, RunConfig
-from samsweep.data.describe import describe
+from samsweep.data.dataset_info import describe
 from samsweep.data.images import ImageData, Split
 from samsweep.training.device import num_threads, prepare_device
 from samsweep.training.trainer import Trainer
@@ -22,17 +22,11 @@ _GPU_STEPS = 40
 
 
 def seconds_per_epoch(runs: tuple[RunConfig, ...], threads: int) -> list[float]:
-    """Time the steps of each run, without its data set.
+    """Seconds of one epoch of each run, from steps on so many threads, without its data set.
 
     Starts with few images and takes more until a step is long or the batch complete; part of a
-    batch is extrapolated by the line through the last two steps. Evaluation is not counted.
-
-    Args:
-        runs: What to time; nothing is written.
-        threads: CPU threads of one operation.
-
-    Returns:
-        Seconds of one epoch of each.
+    batch is extrapolated by the line through the last two steps. Evaluation is not counted, and
+    nothing is written.
     """
     with num_threads(threads):
         return [_seconds_per_epoch(run) for run in runs]

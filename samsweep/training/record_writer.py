@@ -36,11 +36,7 @@ class RecordWriter:
         return self.folder.path.name
 
     def confirm(self) -> None:
-        """Make sure that nobody has taken the cell over.
-
-        Raises:
-            LockLost: If somebody has.
-        """
+        """Raise LockLost if somebody has taken the cell over."""
         self._lock.confirm()
 
     def update(self, **changes: Any) -> None:
@@ -54,11 +50,7 @@ class RecordWriter:
         self.folder.write(self.record)
 
     def begin_attempt(self, here: Provenance) -> None:
-        """A training starts, or is resumed, on this machine.
-
-        Args:
-            here: What it runs on.
-        """
+        """A training starts, or is resumed, on this machine."""
         if self.folder.checkpoint_file.exists():
             for earlier in self.record.attempts[-1:]:
                 self._warn_of_changes(earlier.provenance, here)
@@ -72,12 +64,7 @@ class RecordWriter:
         self.record = self.record.model_copy(update={"attempts": attempts})
 
     def failure(self, doing: str, error: Exception) -> CellFailed:
-        """Log the traceback, and give what to raise in its place.
-
-        Args:
-            doing: What failed.
-            error: How.
-        """
+        """Log the traceback, and give what to raise in its place."""
         log.error("%s: %s failed", self.name, doing, exc_info=error)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return CellFailed(f"{self.name}: {doing} failed: {reason}")

@@ -8,16 +8,10 @@ from samsweep.config import RecipeConfig
 
 
 def learning_rate(recipe: RecipeConfig, *, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of one step.
+    """Learning rate of the step after so many complete epochs and complete steps of this one.
 
     Cosine annealing from ``recipe.lr`` to 0 without restarts (Loshchilov & Hutter 2017,
     arXiv 1608.03983, equation 5), moved on per step or per epoch.
-
-    Args:
-        recipe: Peak, schedule and number of epochs.
-        epoch: Complete epochs.
-        step: Complete steps of this epoch.
-        steps_per_epoch: Steps of one epoch.
     """
     if recipe.lr_schedule == "constant":
         return recipe.lr

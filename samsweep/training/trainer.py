@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
-from samsweep.config import CellConfig, Precision
+from samsweep.config import CellConfig
 from samsweep.data.augment import augment, draw
 from samsweep.data.images import ImageData
 from samsweep.models import build_model
@@ -19,7 +20,7 @@ from samsweep.numerics.seeding import derive_seed, generator
 from samsweep.numerics.vectors import norm
 from samsweep.optim import StepResult, build_optimizer
 from samsweep.training.cuda_graphs import Recording
-from samsweep.training.diagnostics import diagnose, layer_names
+from samsweep.training.diagnostics import diagnose
 from samsweep.training.schedule import learning_rate
 
 #: A mini-batch's images and labels to its step, and the number of images that were right, 0-d.
@@ -85,7 +86,7 @@ class Trainer:
         self.epoch = 0
         self.step = 0
         self._diagnostics_every = diagnostics_every
-        self._meter = EpochMeter(self.device)
+        self._meter = _EpochMeter.on(self.device)
 
     @property
     def total_steps(self) -> int:
@@ -112,9 +113,10 @@ class Trainer:
         row = {"epoch": self.epoch + 1, "lr": self._lr(self.step - 1), **self._meter.summary()}
         row["weight_norm"] = self.weight_norm()
         if "layer_cosines" in row:
-            row["layer_cosines"] = self._by_layer(row["layer_cosines"])
+            layers = [name for name, p in self.model.named_parameters() if p.ndim > 1]
+            row["layer_cosines"] = dict(zip(layers, row["layer_cosines"], strict=True))
         self.epoch, self.step = self.epoch + 1, 0
-        self._meter = EpochMeter(self.device)
+        self._meter = _EpochMeter.on(self.device)
         return row
 
     def take_step(self, indices: Tensor) -> None:
@@ -145,7 +147,7 @@ class Trainer:
             "step": self.step,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "meter": self._meter.state_dict(),
+            "meter": dict(vars(self._meter)),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -153,7 +155,8 @@ class Trainer:
         self.epoch, self.step = state["epoch"], state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._meter.load_state_dict(state["meter"])
+        sums = tree_map_only(Tensor, lambda x: x.to(self.device, copy=True), state["meter"])
+        self._meter = _EpochMeter(**sums)
 
     def _batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Augmented, normalised images and labels of one mini-batch."""
@@ -170,10 +173,17 @@ class Trainer:
 
     def _compute(self, images: Tensor, labels: Tensor) -> tuple[StepResult, Tensor]:
         """Everything of a step but the update, and how many images were right before it, 0-d."""
-        loss = StepLoss(self._network, images, labels, precision=self.cell.recipe.precision)
-        result = self.optimizer.compute(loss)
-        assert loss.num_correct is not None
-        return result, loss.num_correct
+        num_correct: list[Tensor] = []
+        reduced = self.cell.recipe.precision == "bfloat16"
+
+        def loss() -> Tensor:
+            with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=reduced):
+                logits = self._network(images).float()
+            if not num_correct:  # of the first pass, at w
+                num_correct.append((logits.detach().argmax(dim=1) == labels).sum())
+            return F.cross_entropy(logits, labels)
+
+        return self.optimizer.compute(loss), num_correct[0]
 
     def _step_functions(self, images: Tensor, labels: Tensor) -> tuple[Compute, Diagnose]:
         """What computes a step and its diagnostics, as CUDA graphs where that is wanted.
@@ -195,10 +205,6 @@ class Trainer:
             self.cell.recipe, epoch=self.epoch, step=step, steps_per_epoch=self.steps_per_epoch
         )
 
-    def _by_layer(self, cosines: list[float]) -> dict[str, float]:
-        names, params = zip(*self.model.named_parameters(), strict=True)
-        return dict(zip(layer_names(list(names), params), cosines, strict=True))
-
 
 def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:
     """The network as it starts, on the CPU; the same for every variant of one model and seed."""
@@ -211,61 +217,24 @@ def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:
         )
 
 
-class StepLoss:
-    """The closure of one step: mean cross-entropy of a mini-batch.
+@dataclass(kw_only=True)
+class _EpochMeter:
+    """Sums over the steps of an epoch, kept on the device so that no step waits for it."""
 
-    Args:
-        network: Images to logits, in train mode.
-        images: Shape (B, C, H, W).
-        labels: Shape (B,).
-        precision: Of the forward pass; the loss is float32.
-    """
+    loss: Tensor
+    correct: Tensor
+    num_steps: int = 0
+    num_images: int = 0
+    diagnostics: dict[str, Tensor] = field(default_factory=dict)
+    num_diagnosed: int = 0
 
-    def __init__(
-        self,
-        network: Callable[[Tensor], Tensor],
-        images: Tensor,
-        labels: Tensor,
-        *,
-        precision: Precision,
-    ) -> None:
-        self._network = network
-        self._images = images
-        self._labels = labels
-        self._precision = precision
-        #: Images that the first pass, at w, classified as labelled; 0-d.
-        self.num_correct: Tensor | None = None
-
-    def __call__(self) -> Tensor:
-        """The loss, 0-d, with its graph."""
-        with self._autocast():
-            logits = self._network(self._images).float()
-        if self.num_correct is None:
-            self.num_correct = (logits.detach().argmax(dim=1) == self._labels).sum()
-        return F.cross_entropy(logits, self._labels)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(
-            self._images.device.type,
-            dtype=torch.bfloat16,
-            enabled=self._precision == "bfloat16",
+    @classmethod
+    def on(cls, device: torch.device) -> Self:
+        """All sums at zero."""
+        return cls(
+            loss=torch.zeros((), dtype=torch.float64, device=device),
+            correct=torch.zeros((), dtype=torch.int64, device=device),
         )
-
-
-class EpochMeter:
-    """Sums over the steps of an epoch, kept on the device so that no step waits for it.
-
-    Args:
-        device: Where the sums live.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._loss = torch.zeros((), dtype=torch.float64, device=device)
-        self._correct = torch.zeros((), dtype=torch.int64, device=device)
-        self._num_steps = 0
-        self._num_images = 0
-        self._diagnostics: dict[str, Tensor] = {}
-        self._num_diagnosed = 0
 
     def add(
         self,
@@ -276,41 +245,20 @@ class EpochMeter:
         diagnostics: Mapping[str, Tensor],
     ) -> None:
         """Take in one step, with its diagnostics if they were recorded."""
-        self._loss += loss
-        self._correct += num_correct
-        self._num_steps += 1
-        self._num_images += num_images
+        self.loss += loss
+        self.correct += num_correct
+        self.num_steps += 1
+        self.num_images += num_images
         if diagnostics:
-            self._num_diagnosed += 1
+            self.num_diagnosed += 1
             for name, value in diagnostics.items():
-                self._diagnostics[name] = self._diagnostics.get(name, 0) + value.double()
+                self.diagnostics[name] = self.diagnostics.get(name, 0) + value.double()
 
     def summary(self) -> dict[str, Any]:
         """Means over the steps; the one moment when the device is waited for."""
-        means = {name: (x / self._num_diagnosed).tolist() for name, x in self._diagnostics.items()}
+        means = {name: (x / self.num_diagnosed).tolist() for name, x in self.diagnostics.items()}
         return {
-            "train_loss": self._loss.item() / self._num_steps,
-            "train_accuracy": 100.0 * self._correct.item() / self._num_images,
+            "train_loss": self.loss.item() / self.num_steps,
+            "train_accuracy": 100.0 * self.correct.item() / self.num_images,
             **means,
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """The sums, for a checkpoint in the middle of an epoch."""
-        return {
-            "loss": self._loss,
-            "correct": self._correct,
-            "num_steps": self._num_steps,
-            "num_images": self._num_images,
-            "diagnostics": self._diagnostics,
-            "num_diagnosed": self._num_diagnosed,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state that :meth:`state_dict` gave."""
-        self._loss.copy_(state["loss"])
-        self._correct.copy_(state["correct"])
-        self._num_steps = state["num_steps"]
-        self._num_images = state["num_images"]
-        device = self._loss.device
-        self._diagnostics = {name: x.to(device) for name, x in state["diagnostics"].items()}
-        self._num_diagnosed = state["num_diagnosed"]

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from samsweep.config import RunConfig
-from samsweep.data.load import prepare
+from samsweep.data.load import download_dataset
 from samsweep.records.schema import CellFailed
 from samsweep.records.store import CellFolder
 from samsweep.system.machine import Machine, Slot
@@ -77,8 +77,9 @@ def work(
     try:
         _log_to(cell.log_file)
         for run in runs:
-            on_slot, shown = _on_slot(run, slot), nullcontext(reporter)
-            if math.isnan(run_cell(on_slot, cell, shown, num_attempts=num_attempts)):
+            if slot.gpu is not None:  # the only one that this process sees
+                run = run.model_copy(update={"device": "cuda:0"})
+            if math.isnan(run_cell(run, cell, nullcontext(reporter), num_attempts=num_attempts)):
                 sys.exit(os.EX_TEMPFAIL)
     except CellFailed:
         sys.exit(1)
@@ -86,11 +87,6 @@ def work(
         log.exception("%s: failed", folder.name)
         reports.send(f"{type(error).__name__}: {error}")
         sys.exit(1)
-
-
-def _on_slot(run: RunConfig, slot: Slot) -> RunConfig:
-    """On a GPU, which is the only one that the process sees."""
-    return run if slot.gpu is None else run.model_copy(update={"device": "cuda:0"})
 
 
 def _log_to(file: Path) -> None:
@@ -152,7 +148,7 @@ def prepare_machine(device: str, datasets: tuple[tuple[str, Path], ...], compile
     if compiles:
         check_compiler()
     for name, data_dir in datasets:
-        prepare(name, data_dir)
+        download_dataset(name, data_dir)
     return Machine(
         host=socket.gethostname(),
         num_cores=num_cores(),

@@ -51,11 +51,7 @@ class Workspace:
         return data.to(self.device)
 
     def provenance(self, *, compiled: bool = False) -> Provenance:
-        """Code, machine and versions at work.
-
-        Args:
-            compiled: Whether passes are compiled.
-        """
+        """Code, machine and versions at work."""
         return provenance(
             device=describe_device(self.device),
             num_threads=torch.get_num_threads(),

@@ -131,20 +131,20 @@ def test_downloads_once(fetches, tmp_path):
         thread.join()
     assert len(fetches) == 1
     assert cifar.is_available("cifar100", tmp_path)
-    load.prepare("cifar100", tmp_path)
+    load.download_dataset("cifar100", tmp_path)
     assert len(fetches) == 1
 
 
-def test_prepare_downloads(fetches, tmp_path):
-    load.prepare("cifar100", tmp_path)
+def test_download_dataset_downloads(fetches, tmp_path):
+    load.download_dataset("cifar100", tmp_path)
     assert cifar.is_available("cifar100", tmp_path)
     leftovers = {entry.name for entry in tmp_path.iterdir()} - {".cifar100.lock"}
     assert leftovers == {"cifar-100-python", "cifar-100-python.tar.gz"}
 
 
-def test_prepare_asks_nothing_for_embedded_and_own_images(tmp_path):
-    load.prepare("digits", tmp_path)
-    load.prepare("image_folder", tmp_path)
+def test_download_dataset_asks_nothing_for_embedded_and_own_images(tmp_path):
+    load.download_dataset("digits", tmp_path)
+    load.download_dataset("image_folder", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -167,7 +167,7 @@ def test_half_unpacked_files_are_completed(fetches, tmp_path):
 def test_failed_download_names_the_remedies(name, error, tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "download_url", no_network(error))
     with pytest.raises(ConfigError, match=f"dataset={name} is not in .*could not") as caught:
-        load.prepare(name, tmp_path)
+        load.download_dataset(name, tmp_path)
     message = str(caught.value)
     number = name.removeprefix("cifar")
     assert str(tmp_path) in message

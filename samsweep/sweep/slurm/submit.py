@@ -78,7 +78,7 @@ class SlurmRunner:
         """Download data sets; the cost comes from records alone, of whatever machine."""
         datasets = preload_datasets(plan)
         for name, data_dir in datasets if download else ():
-            call("samsweep.data.load:prepare", name, data_dir)
+            call("samsweep.data.load:download_dataset", name, data_dir)
         if not estimate:
             return Prepared()
         return Prepared(cost=estimate_cost(plan, device=None, num_threads=None, probe=None))

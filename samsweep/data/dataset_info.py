@@ -1,8 +1,7 @@
-"""Describe any data set without loading it and without torch."""
+"""Classes, sizes and counts of any data set, without loading it and without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from samsweep.config import DATASETS, ConfigError, DataInfo, unknown_name
@@ -27,30 +26,22 @@ def describe(name: str, path: Path | None, image_size: int | None) -> DataInfo:
     info = DATASETS[name]
     if info is None:
         return describe_folder(required_path(path), image_size)
-    problems = tuple(_without_effect(name, path, image_size))
+    problems = [
+        f"dataset.{key}={value} has no effect on dataset={name}: remove it or use "
+        "dataset=image_folder."
+        for key, value in (("path", path), ("image_size", image_size))
+        if value is not None
+    ]
     if problems:
         raise ConfigError(*problems)
     return info
 
 
 def required_path(path: Path | None) -> Path:
-    """The path, for a data set that cannot do without.
-
-    Raises:
-        ConfigError: If it is None.
-    """
+    """The path, for a data set that cannot do without; None is a ConfigError."""
     if path is None:
         raise ConfigError(
             "dataset.path is missing: set dataset.path=FOLDER to the folder that holds "
             "train/<class>/*.png and test/<class>/*.png."
         )
     return path
-
-
-def _without_effect(name: str, path: Path | None, image_size: int | None) -> Iterator[str]:
-    for key, value in (("path", path), ("image_size", image_size)):
-        if value is not None:
-            yield (
-                f"dataset.{key}={value} has no effect on dataset={name}: "
-                "remove it or use dataset=image_folder."
-            )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from samsweep.config import DATASETS, ConfigError
-from samsweep.data.describe import describe
+from samsweep.data.dataset_info import describe
 from samsweep.data.folder_tree import describe_folder
 
 
@@ -43,9 +43,9 @@ def test_planning_needs_no_torch(tree):
     script = (
         "import sys; from pathlib import Path\n"
         "from samsweep.data import cifar, load\n"
-        "from samsweep.data.describe import describe\n"
+        "from samsweep.data.dataset_info import describe\n"
         f"describe('image_folder', Path({str(tree)!r}), None)\n"
-        "load.prepare('digits', Path('unused'))\n"
+        "load.download_dataset('digits', Path('unused'))\n"
         "cifar.is_available('cifar100', Path('unused'))\n"
         "print([m for m in ('torch', 'torchvision', 'sklearn') if m in sys.modules])"
     )
