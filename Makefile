@@ -51,10 +51,10 @@ test-gpu: $(INSTALLED) ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 test-slurm: $(INSTALLED) ## the tests on a Slurm of their own (root; slurm-wlm, munge, slurmdbd, mariadb-server)
-	$(BIN)/python -m pytest -m slurm tests/slurm --durations=0 $(ARGS)
+	$(BIN)/python -m pytest -m slurm tests/cluster --durations=0 $(ARGS)
 
 test-slurm-quick: $(INSTALLED) ## the quicker ones of them (about 10 minutes)
-	$(BIN)/python -m pytest -m 'slurm and not slow' tests/slurm --durations=0 $(ARGS)
+	$(BIN)/python -m pytest -m 'slurm and not slow' tests/cluster --durations=0 $(ARGS)
 
 lint: $(INSTALLED) ## style, docstrings and the layers' import rules
 	$(BIN)/ruff check

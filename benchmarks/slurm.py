@@ -1,6 +1,6 @@
 """What a Slurm queue costs: 16 short cells, one in a job or four.
 
-    tests/slurm/cluster start; eval "$(tests/slurm/cluster env)"
+    tests/cluster/cluster start; eval "$(tests/cluster/cluster env)"
     python benchmarks/slurm.py
 
 Two jobs at a time in both cases, so that as many cells train at a time. Both take turns; medians

@@ -17,13 +17,14 @@ import importlib
 import json
 import os
 import runpy
-import selectors
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from multiprocessing import process, util
 from pathlib import Path
@@ -53,10 +54,10 @@ PRELOADED = (
 
 
 class Command:
-    """A command that goes on; what tests use of :class:`subprocess.Popen`."""
+    """A command that goes on, in a session of its own; what tests use of a ``Popen``."""
 
-    def __init__(self, code, arguments, folder, *, env, merged=False, new_session=False):
-        self.args, self.returncode = arguments, None
+    def __init__(self, code, arguments, folder, *, env, merged):
+        self.returncode = None
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(_address())
         ends = [os.pipe() for _ in range(1 if merged else 2)]
@@ -65,68 +66,44 @@ class Command:
             "arguments": [str(argument) for argument in arguments],
             "folder": str(folder),
             "env": {key: str(value) for key, value in env.items()},
-            "new_session": new_session,
         }
         socket.send_fds(
             self._connection, [json.dumps(asked).encode() + b"\n"], [write for _, write in ends]
         )
         for _, write in ends:
             os.close(write)
-        self.stdout, *rest = (open(read, errors="replace") for read, _ in ends)
+        self.stdout, *rest = self._streams = [open(read, errors="replace") for read, _ in ends]
         self.stderr = rest[0] if rest else None
         self._answers = self._connection.makefile()
         self.pid = int(self._answers.readline())
 
     def poll(self):
-        if self.returncode is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.wait(timeout=0)
+        if self.returncode is None and select.select([self._connection], [], [], 0)[0]:
+            self.wait()
         return self.returncode
 
-    def wait(self, timeout=None):
+    def wait(self):
         if self.returncode is None:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._connection, selectors.EVENT_READ)
-                if not selector.select(timeout):
-                    raise subprocess.TimeoutExpired(self.args, timeout)
             self.returncode = os.waitstatus_to_exitcode(int(self._answers.readline()))
             self._answers.close()
             self._connection.close()
         return self.returncode
 
-    def communicate(self, timeout=None):
+    def communicate(self):
         """All that it says and whatever it has started, to their ends."""
-        texts = {}
 
-        def read(name, stream):
+        def read(stream):
             with stream:
-                texts[name] = stream.read()
+                return stream.read()
 
-        streams = {"out": self.stdout, "err": self.stderr}
-        readers = [
-            threading.Thread(target=read, args=item, daemon=True)
-            for item in streams.items()
-            if item[1] is not None
-        ]
-        for reader in readers:
-            reader.start()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for reader in readers:
-            reader.join(None if deadline is None else max(0, deadline - time.monotonic()))
-            if reader.is_alive():
-                raise subprocess.TimeoutExpired(self.args, timeout)
-        self.wait(None if deadline is None else max(0, deadline - time.monotonic()))
-        return texts["out"], texts.get("err")
-
-    def send_signal(self, signum):
-        if self.poll() is None:
-            os.kill(self.pid, signum)
+        with ThreadPoolExecutor(len(self._streams)) as readers:
+            out, *err = readers.map(read, self._streams)
+        self.wait()
+        return out, err[0] if err else None
 
     def terminate(self):
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self):
-        self.send_signal(signal.SIGKILL)
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
 
 
 @cache
@@ -171,67 +148,47 @@ def _address():
 
 
 def serve(listener_fd, alive):
-    """Fork a command for every connection, and tell its end; go when the tests have gone."""
+    """Fork a command for every connection; go when the tests have gone."""
     for name in PRELOADED:
         importlib.import_module(name)
     sys.path.remove(str(Path(__file__).parent))
     gc.freeze()
+    # Nobody waits for those who wait for commands.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(fileno=listener_fd)
-    ended, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    selector = selectors.DefaultSelector()
-    for fd in (listener, alive, ended):
-        selector.register(fd, selectors.EVENT_READ)
-    commands = {}
     while True:
-        ready = [key.fileobj for key, _ in selector.select()]
+        ready, _, _ = select.select([listener, alive], [], [])
         if alive in ready:
             return
-        if ended in ready:
-            os.read(ended, 4096)
-            _tell_ends(commands)
-        if listener in ready:
-            connection, _ = listener.accept()
-            asked, fds = _receive(connection)
-            pid = os.fork()
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                selector.close()
-                for each in (connection, listener, *commands.values()):
-                    each.close()
-                for fd in (alive, ended, wake):
-                    os.close(fd)
-                _become(asked, fds)
-            for fd in fds:
-                os.close(fd)
-            commands[pid] = connection
-            connection.sendall(b"%d\n" % pid)
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            os.close(alive)
+            _run(connection)
+        connection.close()
 
 
-def _receive(connection):
+def _run(connection):
+    """Fork the command that is asked for, and tell its process id and its end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     text, fds, _, _ = socket.recv_fds(connection, 65536, 2)
     while not text.endswith(b"\n"):
         text += connection.recv(65536)
-    return json.loads(text), fds
-
-
-def _tell_ends(commands):
-    while commands:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
-            return
-        connection = commands.pop(pid)
-        with contextlib.suppress(BrokenPipeError), connection:
-            connection.sendall(b"%d\n" % status)
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        _become(json.loads(text), fds)
+    for fd in fds:
+        os.close(fd)
+    with contextlib.suppress(BrokenPipeError):
+        connection.sendall(b"%d\n" % pid)
+        connection.sendall(b"%d\n" % os.waitpid(pid, 0)[1])
+    os._exit(0)
 
 
 def _become(asked, fds):
     """Be the command: all that an interpreter finds when it starts, then its code."""
-    if asked["new_session"]:
-        os.setsid()
+    os.setsid()
     os.dup2(fds[0], 1)
     os.dup2(fds[-1], 2)
     for fd in fds:

@@ -22,6 +22,10 @@ from safetensors.torch import load_file
 
 from samsweep.config import RunConfig, conf_dir
 from samsweep.hydra_config import Composer, register_resolvers, to_run_config
+from samsweep.records.identity import cell_id
+from samsweep.records.schema import Record
+from samsweep.records.store import CellFolder
+from samsweep.sweep.plan import Point
 
 
 def compose_run(*overrides: str) -> RunConfig:
@@ -53,6 +57,22 @@ def _compose_run(overrides: tuple[str, ...], folder: str) -> RunConfig:
 
 
 _composed_before = cache(_compose_run)
+
+
+def point(root: Path, *overrides: str) -> Point:
+    """A point of a grid, in the folder that a sweep gives it."""
+    run = compose_run(*overrides)
+    folder = CellFolder(root / "multirun" / run.study / "cells" / cell_id(run.cell))
+    return Point(run=run, folder=folder, overrides=overrides)
+
+
+def leave(root: Path, *overrides: str, status: str = "complete", **changes) -> CellFolder:
+    """A cell with a record that says so."""
+    found = point(root, *overrides)
+    found.folder.path.mkdir(parents=True)
+    changes["status"] = status
+    found.folder.write(Record.planned(found.run).model_copy(update=changes))
+    return found.folder
 
 
 def train_until(trainer, num_steps: int) -> None:
@@ -95,14 +115,9 @@ def run(folder, *arguments, check=True, module="samsweep.run", code=None, **env)
 
 def start(folder, *arguments, module="samsweep.run", code=None, merged=True, **env):
     """The command as a user types it, going on in a process group of its own."""
-    return Command(
-        code,
-        arguments if code else (module, *arguments),
-        folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-        merged=merged,
-        new_session=True,
-    )
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
+    words = arguments if code else (module, *arguments)
+    return Command(code, words, folder, env=env, merged=merged)
 
 
 def wait_until(condition, *, seconds=90):

@@ -11,11 +11,9 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from helpers import compose_run, records, run, start, wait_until
+from helpers import point, records, run, start, wait_until
 
-from samsweep.records.identity import cell_id
-
-CLUSTER = Path(__file__).parent / "slurm/cluster"
+CLUSTER = Path(__file__).parent / "cluster/cluster"
 ROOT = Path(__file__).parents[1]
 
 
@@ -145,7 +143,7 @@ def running(cluster):
 
 
 def folder_of(root, *overrides):
-    return root / "multirun/default/cells" / cell_id(compose_run(*overrides).cell)
+    return point(root, *overrides).folder.path
 
 
 def statuses(root):
@@ -186,10 +184,11 @@ def interrupt(sweep):
 _beside = []
 
 
-def launch(root, *overrides):
-    """A sweep that goes on beside the test."""
+def launch(root, *overrides, cells=0):
+    """A sweep that goes on beside the test, as soon as so many cells are under way."""
     sweep = start(root, *SLURM, *overrides)
     _beside.append(sweep)
+    wait_until(lambda: under_way(root, cells))
     return sweep
 
 
@@ -202,8 +201,9 @@ def end_all():
         sweep.communicate()
 
 
-def end(sweep):
-    """Wait for a sweep; its exit status and what it printed."""
+def end(sweep, code=0):
+    """Wait for a sweep to end with this exit status; what it printed."""
     out, _ = sweep.communicate()
     _beside.remove(sweep)
-    return sweep.returncode, out
+    assert sweep.returncode == code, out
+    return out

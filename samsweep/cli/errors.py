@@ -18,10 +18,8 @@ from samsweep.system.signals import end_on_sigterm
 def ends_in_sentences(arguments: Sequence[str] = ()) -> Iterator[None]:
     """A whole command: what cannot be run ends it in one sentence and exit status 2.
 
-    Args:
-        arguments: Its command line, to name what is wrong there.
-
-    ``HYDRA_FULL_ERROR=1`` in the environment shows tracebacks in place of sentences.
+    The arguments of the command line are named where they are wrong. ``HYDRA_FULL_ERROR=1`` in the
+    environment shows tracebacks in place of sentences.
 
     Raises:
         SystemExit: With the exit status, unless all went well.

@@ -41,10 +41,7 @@ def help_of_options(
 ) -> Iterator[str]:
     """The groups and values of ``conf/`` with their defaults, and those of the launcher.
 
-    Args:
-        keys: Of :class:`~samsweep.config.Options`.
-        arguments: The command line.
-        presets: Whether the command takes ``+experiment=``.
+    ``presets`` is whether the command takes ``+experiment=``.
     """
     overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
     config_dir = config_dir_of(arguments)

@@ -24,14 +24,7 @@ _PRINTING = frozenset(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the first word names.
-
-    Args:
-        arguments: The words of the command line; those of the process by default.
-
-    Returns:
-        The exit status.
-    """
+    """Run the command that the first word names; returns its exit status."""
     command, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or [""]
     if command in COMMANDS:
         return run_command(command, rest)
@@ -59,15 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(command: str, arguments: Sequence[str]) -> int:
-    """Run one of :data:`COMMANDS`.
-
-    Args:
-        command: Its name.
-        arguments: The words that follow it.
-
-    Returns:
-        The exit status.
-    """
+    """Run one of :data:`COMMANDS` with the words that follow it; returns its exit status."""
     at_once = _said_at_once(command, arguments)
     if at_once is not None:
         print(at_once, file=sys.stderr, flush=True)
@@ -81,6 +66,8 @@ def _said_at_once(command: str, arguments: Sequence[str]) -> str | None:
     asked = {word.partition("=")[0] for word in arguments}
     if not asked.isdisjoint(_PRINTING):
         return None
+    if command == "status":
+        return "reading records ..."
     if command == "measure":
         return "selecting cells ..."
     if command == "run":

@@ -13,19 +13,17 @@ from hydra.errors import HydraException
 from samsweep.cli.errors import ends_in_sentences
 from samsweep.cli.measure_keys import PATH, SETTINGS, filters, measured_settings
 from samsweep.cli.overrides import config_dir_of, options_of, split_overrides
-from samsweep.config import ConfigError, DataInfo, Options, unknown_name
+from samsweep.config import ConfigError, Options, RunConfig, unknown_name
 from samsweep.config.arguments import help_of_keys
 from samsweep.data.dataset_info import describe
 from samsweep.hydra_config import composition, options_of_grid, plan_launcher, register_resolvers
-from samsweep.hydra_config.launcher import PlanLauncher
+from samsweep.records.identity import wanted_measurements
 from samsweep.records.schema import Record
 from samsweep.records.store import CellFolder, find_study
-from samsweep.sweep.execute import execute
+from samsweep.sweep.execute import Runner, execute
 from samsweep.sweep.manifest import readable_manifests
-from samsweep.sweep.measurement_table import measurement_table
 from samsweep.sweep.plan import Point, plan_sweep
 from samsweep.sweep.select import KEYS, select
-from samsweep.system.text import console
 
 #: Hydra's own that have no effect here.
 _NOT_OURS = ("hydra/sweeper", "hydra.sweeper", "hydra.mode", "hydra.run")
@@ -64,48 +62,110 @@ def main(arguments: Sequence[str]) -> None:
             if not all(one.sharpness.measures for one in options):
                 names = ", ".join(name for name in options_of("sharpness") if name != "none")
                 raise ConfigError(f"sharpness=none measures nothing: choose one of {names}.")
-            launcher = plan_launcher(loader, master)
-            _measure(chosen, path, options, launcher, Path(master.hydra.sweep.dir).absolute())
+            runner = plan_launcher(loader, master).runner
+            study = find_study(Path(master.hydra.sweep.dir).absolute(), options[0].study)
+            _measure(study, chosen, path, options, runner)
 
 
 def _measure(
+    study: Path,
     filters: Mapping[str, Sequence[Any]],
     data_path: Path | None,
     options: Sequence[Options],
-    launcher: PlanLauncher,
-    root: Path,
+    runner: Runner,
 ) -> None:
     """Select the cells, plan and launch.
 
     Raises:
         SystemExit: With status 1 if a cell could not be measured.
     """
-    study = find_study(root, options[0].study)
     selection = select(study, filters)
     if str(selection):
         print(selection)
-    data = _data_of(study, selection.complete, data_path)
-    runs = {
-        folder: [
-            chosen.run_of(
-                selection.complete[folder].identity, num_train=info.num_train, data_path=path
-            )
-            for chosen in options
-        ]
-        for folder, (info, path) in data.items()
-    }
-    points = [Point(run=run, overrides=(), folder=f) for f, some in runs.items() for run in some]
+    runs = _runs(study, selection.complete, data_path, options)
+    points = [Point(run=run, folder=f) for f, some in runs.items() for run in some]
     if points:
         execute(
             plan_sweep(points),
-            launcher.runner,
+            runner,
             dry_run=options[0].dry_run,
-            print_results=lambda: console().print(measurement_table(runs)),
+            print_results=lambda: _print_values(study, runs),
         )
     else:
         print(f"There is nothing to measure in study {study.name}.")
     if selection.unreadable:
         raise SystemExit(1)
+
+
+def _runs(
+    study: Path,
+    records: Mapping[CellFolder, Record],
+    given: Path | None,
+    options: Sequence[Options],
+) -> dict[CellFolder, list[RunConfig]]:
+    """How each cell is measured, once for each choice of settings.
+
+    Images of one's own are in the folder given, or else in that of the cell's latest launch.
+
+    Raises:
+        ConfigError: If such a folder is not known, or holds other images.
+    """
+    own = {f for f, r in records.items() if r.identity.dataset.fingerprint is not None}
+    if given is not None and records and not own:
+        raise ConfigError(
+            f"{PATH}={given} has no effect: none of these cells was trained on an image_folder."
+        )
+    launched = {
+        name: cell.runs[-1].data_path
+        for manifest in (reversed([*readable_manifests(study)]) if own else ())
+        for name, cell in manifest.cells.items()
+    }
+    runs = {}
+    for folder, record in records.items():
+        cell, name = record.identity, folder.path.name
+        path = (given or launched.get(name)) if folder in own else None
+        info = describe(cell.dataset, path)
+        if folder in own and info.fingerprint != cell.dataset.fingerprint:
+            raise ConfigError(
+                f"{PATH}={path} holds other images than {name} was trained on: "
+                "give the folder of those."
+            )
+        runs[folder] = [
+            chosen.run_of(cell, num_train=info.num_train, data_path=path) for chosen in options
+        ]
+    return runs
+
+
+def _print_values(study: Path, runs: Mapping[CellFolder, Sequence[RunConfig]]) -> None:
+    """Measure by measure each cell's value: ?? if it is missing, * if it did not converge."""
+    # Late: pandas takes a second to import.
+    import pandas as pd
+
+    from multirun_analysis.runs.load import load_measurements
+
+    measurements = load_measurements(study).to_dict("records")
+    found = {(each["cell_id"], each["measurement"]): each for each in measurements}
+
+    def row(name: str, key: str, cell: str) -> tuple[str, str, str]:
+        taken = found.get((cell, key))
+        if taken is None:
+            return name, cell, "??"
+        # Only a figure can show a spectrum or a landscape.
+        value = "measured" if pd.isna(taken["value"]) else f"{taken['value']:.4g}"
+        converged = pd.isna(taken["converged"]) or taken["converged"]
+        return taken["settings_label"], cell, value if converged else f"{value}*"
+
+    asked = dict.fromkeys(
+        (name, key, folder.path.name)
+        for folder, some in runs.items()
+        for run in some
+        for key, name in wanted_measurements(run.sharpness).items()
+    )
+    rows = [row(*each) for each in sorted(asked, key=lambda each: each[:2])]
+    table = pd.DataFrame(rows, columns=["measure", "cell", "value"])
+    print(table.to_markdown(index=False, disable_numparse=True))
+    if any(value.endswith("*") for *_, value in rows):
+        print("* not converged: the error is above the tolerance that was asked for")
 
 
 # --------------------------------------------------------------------------- the command line
@@ -165,51 +225,3 @@ def _help() -> str:
 
     settings = help_of_options(list(measured_settings()), (), presets=False)
     return "\n".join([_HELP, help_of_keys(filters()), "", *settings])
-
-
-# --------------------------------------------------------------------------- images of one's own
-
-
-def _data_of(
-    study: Path, records: Mapping[CellFolder, Record], given: Path | None
-) -> dict[CellFolder, tuple[DataInfo, Path | None]]:
-    """What is known of each cell's images, and the folder of an image_folder's.
-
-    The folder is the one given, or else that of the cell's latest launch.
-
-    Raises:
-        ConfigError: With a sentence for every folder that is not known, or holds other images.
-    """
-    own = {f: r for f, r in records.items() if r.identity.dataset.fingerprint is not None}
-    if given is not None and records and not own:
-        raise ConfigError(
-            f"{PATH}={given} has no effect: none of these cells was trained on an image_folder."
-        )
-    launched: dict[str, Path | None] = {}
-    for manifest in readable_manifests(study) if own and given is None else ():
-        for name, cell in manifest.cells.items():
-            if cell.runs:
-                launched.setdefault(name, cell.runs[-1].data_path)
-    found: dict[CellFolder, tuple[DataInfo, Path | None]] = {}
-    problems: dict[str, None] = {}
-    for folder, record in records.items():
-        dataset, name = record.identity.dataset, folder.path.name
-        path = (given or launched.get(name)) if folder in own else None
-        try:
-            if folder in own and path is None:
-                raise ConfigError(
-                    f"{PATH} is missing: no launch knows where the images of {name} lie; "
-                    f"set {PATH}=FOLDER."
-                )
-            info = describe(dataset.name, path, dataset.image_size)
-            if folder in own and info.fingerprint != dataset.fingerprint:
-                raise ConfigError(
-                    f"{PATH}={path} holds other images than {name} was trained on: "
-                    "give the folder of those."
-                )
-            found[folder] = info, path
-        except ConfigError as error:
-            problems |= dict.fromkeys(error.problems)
-    if problems:
-        raise ConfigError(*problems)
-    return found

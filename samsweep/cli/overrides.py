@@ -62,11 +62,6 @@ def config_dir_of(arguments: Sequence[str]) -> str | None:
 
 
 def options_of(group: str, config_dir: str | None = None) -> list[str]:
-    """The options of a group; none if it is no group.
-
-    Args:
-        group: Such as ``opt`` or ``hydra/launcher``.
-        config_dir: A folder of options beside ``conf/``.
-    """
+    """The options of a group, such as ``opt`` or ``hydra/launcher``; none if it is no group."""
     folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})

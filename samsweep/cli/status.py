@@ -31,20 +31,18 @@ _FRAME_ROWS = 6
 #: Cells named in a message.
 _MOST_NAMED = 5
 
-#: States in the order in which --watch shows them; the others follow.
-_FIRST = ("running", "stalled", "failed", "unmeasured", "unreadable", "interrupted", "queued")
-
+#: Styles of states, in the order in which --watch shows them; the others follow.
 _STYLES = {
     "running": "green",
     "stalled": "bold yellow",
     "failed": "bold red",
     "unmeasured": "bold red",
     "unreadable": "bold red",
-    "diverged": "magenta",
     "interrupted": "yellow",
+    "queued": "cyan",
+    "diverged": "magenta",
     "planned": "dim",
     "starting": "dim",
-    "queued": "cyan",
 }
 
 _HELP = """\
@@ -257,8 +255,8 @@ def _watch(root: Path, name: str) -> NoReturn:
 
 def _watched(cells: Sequence[CellStatus], name: str, height: int) -> Table:
     """As much of the table as a screen holds, what moves and what went wrong first."""
-    order = {state: rank for rank, state in enumerate(_FIRST)}
-    ordered = sorted(cells, key=lambda cell: order.get(cell.state, len(order)))
+    order = [*_STYLES, *{cell.state for cell in cells} - _STYLES.keys()]
+    ordered = sorted(cells, key=lambda cell: order.index(cell.state))
     rows = max(1, height - _FRAME_ROWS)
     hidden = len(ordered) - rows
     more = f"; {hidden} more below" if hidden > 0 else ""

@@ -69,11 +69,7 @@ def main(
 ) -> int:
     """The command; returns its exit status.
 
-    Args:
-        arguments: ``key=value`` each.
-        command: As the help is to call it.
-        text: What the help says before the keys.
-        defaults: Of keys, where the command has others.
+    ``command`` is its name in the help, which ``text`` opens; ``defaults`` are those of its keys.
     """
     if not {"-h", "--help"}.isdisjoint(arguments):
         print(text.format(command=command))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -59,7 +59,7 @@ from samsweep.config.registry import (
     Scaled,
     Source,
 )
-from samsweep.config.run import CheckpointConfig, RunConfig, TrackingConfig
+from samsweep.config.run import CheckpointConfig, OnCodeChange, RunConfig, TrackingConfig
 from samsweep.config.sharpness import SharpnessConfig
 
 
@@ -342,8 +342,8 @@ class Options(Frozen):
         dry_run: Whether to print the plan and what it will cost, and do nothing.
         fail_fast: Whether the first cell that fails ends the sweep.
         detach: Whether to return once everything is submitted to the cluster.
-        on_code_change: What a queued job does if the source is no longer what it was submitted
-            with: ``warn`` and run, or ``refuse``.
+        on_code_change: What is done if a queued job's source, or that of a component of one's own,
+            is no longer what it was planned with: ``warn`` and run, or ``refuse``.
         analysis: The tests that a preset names beforehand (docs/analysis.md).
     """
 
@@ -396,7 +396,7 @@ class Options(Frozen):
     dry_run: bool
     fail_fast: bool
     detach: bool
-    on_code_change: Literal["warn", "refuse"]
+    on_code_change: OnCodeChange
     analysis: AnalysisOptions | None = None
 
     @model_validator(mode="after")
@@ -436,6 +436,7 @@ class Options(Frozen):
             cell=cell,
             study=self.study,
             plugins=self.plugins,
+            on_code_change=self.on_code_change,
             data_dir=Path(self.data_dir).absolute(),
             data_path=data_path,
             device=self.device,

@@ -17,6 +17,8 @@ from samsweep.config.fields import (
 )
 from samsweep.config.sharpness import SharpnessConfig
 
+OnCodeChange = Literal["warn", "refuse"]
+
 
 class TrackingConfig(Frozen):
     """Where progress is logged beside the record.
@@ -59,6 +61,7 @@ class RunConfig(Frozen):
     study: StudyName
     # Launches before these were there are read too.
     plugins: tuple[str, ...] = ()
+    on_code_change: OnCodeChange = "warn"
     data_dir: Path
     data_path: Path | None
     device: DeviceName

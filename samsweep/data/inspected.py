@@ -18,6 +18,7 @@ from typing import Any
 
 from samsweep.config import ConfigError, DataInfo, DatasetComponent
 from samsweep.config.factory import name_of
+from samsweep.system.cache import cached_file, keep
 
 
 def inspected(component: DatasetComponent, name: str, values: Mapping[str, Any]) -> DataInfo:
@@ -31,21 +32,13 @@ def inspected(component: DatasetComponent, name: str, values: Mapping[str, Any])
     Raises:
         ConfigError: If it cannot be loaded, or what it gives is no data set.
     """
-    file = cache_folder() / "datasets" / f"{_key(component, values)}.json"
+    file = cached_file("datasets", f"{_key(component, values)}.json")
     try:
         return _from_json(file.read_text())
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         text = _load_elsewhere(component, name, values)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_suffix(f".{os.getpid()}")
-    fresh.write_text(text)
-    fresh.replace(file)
+    keep(file, text)
     return _from_json(text)
-
-
-def cache_folder() -> Path:
-    """Where answers are kept between commands; may be deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samsweep"
 
 
 def _from_json(text: str) -> DataInfo:

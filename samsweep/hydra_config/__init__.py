@@ -6,10 +6,10 @@ The sweeper and the launchers that Hydra calls are here; ``hydra_plugins`` has t
 it finds them.
 """
 
-from samsweep.hydra_config.compose import Composer, composition
+from samsweep.hydra_config.compose import Composer, composition, options_of_grid
 from samsweep.hydra_config.convert import register_resolvers, to_options, to_run_config
 from samsweep.hydra_config.explain import explain, is_refusal
-from samsweep.hydra_config.measuring import options_of_grid, plan_launcher
+from samsweep.hydra_config.launcher import plan_launcher
 
 __all__ = [
     "Composer",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
@@ -22,11 +23,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from samsweep.config import (
-    ConfigError,
-    conf_dir,
-)
-from samsweep.hydra_config.convert import to_run_config
+from samsweep.config import ConfigError, Options, conf_dir
+from samsweep.hydra_config.convert import to_options, to_run_config
 from samsweep.hydra_config.explain import explain
 from samsweep.records.store import CellFolder
 from samsweep.sweep.plan import Point
@@ -38,10 +36,8 @@ def composition(
 ) -> Iterator[tuple[ConfigLoader, DictConfig]]:
     """Compose ``conf/`` as Hydra does for a sweep, for a command that is none; sets up logging too.
 
-    Args:
-        name: Of the command.
-        overrides: As on the command line; those with several values are left to be composed.
-        config_dir: A folder whose options go before those of ``conf/``.
+    Overrides with several values are left to be composed; the options of ``config_dir`` go before
+    those of ``conf/``.
 
     Yields:
         What composes more, and the composed configuration.
@@ -71,10 +67,6 @@ class Composer:
     Hydra composes from the files anew for every point. Points that differ in plain values alone,
     such as rho and seed, here share that work: a copy is taken and the values are set, which is
     what Hydra does last in any case.
-
-    Args:
-        loader: Hydra's.
-        master: The sweep's own configuration.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
@@ -86,10 +78,7 @@ class Composer:
         self._problem = functools.cache(self._problem_of_point)
 
     def points(self, grid: Iterable[Sequence[str]]) -> list[Point]:
-        """All points of a grid.
-
-        Args:
-            grid: The overrides of each point.
+        """All points of a grid, by the overrides of each.
 
         Raises:
             ConfigError: With a sentence for every problem of any point.
@@ -161,3 +150,16 @@ class Composer:
 
 def _is_group(node: DictConfig, name: str) -> bool:
     return isinstance(node._get_node(name), DictConfig)
+
+
+def options_of_grid(loader: ConfigLoader, master: DictConfig) -> list[Options]:
+    """The options of each combination of the values that the command line gives.
+
+    Raises:
+        ConfigError: If a value cannot be.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    overrides = parser.parse_overrides(list(master.hydra.overrides.task))
+    composer = Composer(loader, master)
+    (grid,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    return [to_options(composer.config(chosen)) for chosen in grid]

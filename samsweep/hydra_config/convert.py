@@ -26,13 +26,7 @@ def _resolve_cell_id(*, _root_: DictConfig) -> str:
 
 
 def to_run_config(cfg: DictConfig) -> RunConfig:
-    """Check and freeze a composed configuration.
-
-    Args:
-        cfg: What Hydra composed from ``conf/`` and the command line.
-
-    Returns:
-        The run it describes.
+    """The run that a composed configuration describes, checked and frozen.
 
     Raises:
         ConfigError: With one sentence for every value that is wrong.

@@ -14,23 +14,12 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from samsweep.config import (
-    ConfigError,
-    Options,
-    conf_dir,
-    sibling_keys,
-    unknown_name,
-)
+from samsweep.config import ConfigError, Options, conf_dir, sibling_keys, unknown_name
 from samsweep.records.store import RecordError
 
 
 def explain(error: BaseException, arguments: Sequence[str] = ()) -> str:
-    """What is wrong with a command.
-
-    Args:
-        error: What was raised.
-        arguments: The command line: Hydra's flags and overrides.
-    """
+    """What is wrong with a command, by what was raised and by its flags and overrides."""
     chain = list(_chain(error))
     for link in chain:
         if isinstance(link, ConfigError):

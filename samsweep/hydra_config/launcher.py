@@ -6,12 +6,17 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra._internal.callbacks import Callbacks
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from samsweep.config import ConfigError
 from samsweep.hydra_config.compose import Composer
+from samsweep.hydra_config.convert import to_options
 from samsweep.records.schema import CellFailed
 from samsweep.sweep.execute import Runner
 from samsweep.sweep.plan import Point, plan_sweep
@@ -68,3 +73,23 @@ def _job_return(point: Point) -> JobReturn:
     else:
         result.return_value = record.metrics.val_accuracy
     return result
+
+
+def plan_launcher(loader: ConfigLoader, master: DictConfig) -> PlanLauncher:
+    """The launcher that is chosen, for a command that is no sweep of Hydra's.
+
+    Raises:
+        ConfigError: If it cannot run a plan.
+    """
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks()),
+        task_function=to_options,
+        config=master,
+    )
+    if not isinstance(launcher, PlanLauncher):
+        name = master.hydra.runtime.choices["hydra/launcher"]
+        raise ConfigError(
+            f"hydra/launcher={name} cannot measure: choose hydra/launcher=local or "
+            "hydra/launcher=slurm."
+        )
+    return launcher

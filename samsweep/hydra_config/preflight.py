@@ -8,10 +8,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from samsweep.config import (
-    ConfigError,
-    RunConfig,
-)
+from samsweep.config import ConfigError, RunConfig
 from samsweep.hydra_config.convert import to_run_config
 from samsweep.hydra_config.explain import explain
 from samsweep.records.store import CellFolder, RecordError
@@ -42,7 +39,10 @@ class Preflight(Callback):
             if config.dry_run:
                 _print_single_run(config, run)
                 raise SystemExit(0)
-            prepare_run(run)
+            # Late, since torch takes seconds to import.
+            from samsweep.training.worker import prepare_machine
+
+            prepare_machine(run.device, (run,), run.compiles)
         except (ConfigError, RecordError) as error:
             raise Refusal(error) from error
 
@@ -78,20 +78,5 @@ def _refuse_launcher(config: DictConfig) -> None:
 
 def _print_single_run(config: DictConfig, run: RunConfig) -> None:
     folder = CellFolder(Path(config.hydra.run.dir).absolute())
-    plan = plan_sweep([Point(run=run, overrides=(), folder=folder)])
+    plan = plan_sweep([Point(run=run, folder=folder)])
     print_plan(plan, prepare(plan, None, download=False) if plan.to_do else None)
-
-
-def prepare_run(config: RunConfig) -> None:
-    """Download what a run needs and make sure of its device and compiler.
-
-    Raises:
-        ConfigError: If one cannot be had.
-    """
-    from samsweep.data.load import download_dataset
-    from samsweep.training.device import check_compiler, resolve_device
-
-    resolve_device(config.device)
-    if config.compiles:
-        check_compiler()
-    download_dataset(config.cell.dataset.name, config.data_dir)

@@ -20,7 +20,7 @@ from samsweep.hydra_config.launcher import PlanLauncher
 from samsweep.sweep.estimate import Prepared
 from samsweep.sweep.execute import Runner, execute
 from samsweep.sweep.local.runner import prepare
-from samsweep.sweep.manifest import LauncherSettings, launched, study_folder
+from samsweep.sweep.manifest import LauncherSettings, launched
 from samsweep.sweep.plan import Plan, plan_sweep
 
 log = logging.getLogger(__name__)
@@ -99,11 +99,6 @@ class _OverridesRunner:
     """A :class:`~samsweep.sweep.execute.Runner`: a launcher that takes overrides alone.
 
     It composes the cells again.
-
-    Args:
-        launcher: Hydra's basic one, joblib's, ...
-        config: The sweep's own.
-        fail_fast: Whether the first failure ends the sweep.
     """
 
     def __init__(self, launcher: Launcher, config: DictConfig, *, fail_fast: bool) -> None:
@@ -176,5 +171,5 @@ def _print_accuracy(plan: Plan) -> None:
     """The accuracy tables of the studies that the sweep belongs to, also after failures."""
     from multirun_analysis.tables.render import accuracy_markdown
 
-    for study in dict.fromkeys(study_folder(cell.folder) for cell in plan.cells):
+    for study in plan.studies:
         print(accuracy_markdown(study))

@@ -82,14 +82,7 @@ def flatten(a: Vector) -> Tensor:
 
 
 def unflatten(flat: Tensor, like: Vector) -> list[Tensor]:
-    """Views of ``flat``, shaped like the tensors of ``like``.
-
-    Args:
-        flat: Shape (numel(like),).
-        like: Tensors whose shapes are taken.
-
-    Returns:
-        One view per tensor of ``like``.
+    """Views of ``flat``, shape (numel(like),), shaped like the tensors of ``like``.
 
     Raises:
         ValueError: If the sizes differ.

@@ -144,16 +144,9 @@ class ClosureOptimizer(ABC):
 def differentiate(
     loss: Tensor, params: Vector, *, create_graph: bool = False
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Gradient of ``loss``, for the parameters that it depends on.
+    """The parameters that a loss, 0-d, depends on, and its gradients in them.
 
-    Args:
-        loss: 0-d.
-        params: Candidates.
-        create_graph: Whether the gradient can be differentiated again.
-
-    Returns:
-        The parameters that have a gradient, and their gradients. The others are left out, as
-        torch's optimizers pass over a parameter whose ``grad`` is None.
+    The others are left out, as torch's optimizers pass over a parameter whose ``grad`` is None.
     """
     grads = torch.autograd.grad(loss, params, create_graph=create_graph, allow_unused=True)
     used = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]

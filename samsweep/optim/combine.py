@@ -26,7 +26,7 @@ def combine(
     magnitude: Source,
     granularity: Granularity = "element",
 ) -> Vector:
-    """Mix two gradients.
+    """Mix two gradients, g at w and h at w + epsilon.
 
     With a the direction's and b the magnitude's source (``sgd``: g, ``sam``: h):
 
@@ -35,17 +35,7 @@ def combine(
     * global: a · ‖b‖ / ‖a‖ over all tensors together.
 
     Where a is zero the result is zero. Where a and b agree in magnitude the result is a, bit for
-    bit, since ratios are formed first and are then exactly 1.
-
-    Args:
-        g: Gradient at w.
-        h: Gradient at w + epsilon, same shapes.
-        direction: Source of the direction.
-        magnitude: Source of the magnitude.
-        granularity: What both mean.
-
-    Returns:
-        One tensor per tensor of ``g``.
+    bit, since ratios are formed first and are then exactly 1. All have the same shapes.
 
     Raises:
         ConfigError: If a source or the granularity is unknown.

@@ -17,9 +17,6 @@ class frozen_batchnorm(AbstractContextManager[None]):  # noqa: N801 - used like 
 
     The statistics are put back, not kept from moving: layers in another mode would be another graph
     to a compiler.
-
-    Args:
-        model: The network.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -25,7 +25,6 @@ from samsweep.optim.ascent import Ascent, perturbed, plain
 from samsweep.optim.base import Closure, ClosureOptimizer, StepResult, checked_rho, differentiate
 from samsweep.optim.combine import check_rule, combine
 
-
 #: g and h to a vector of their shapes.
 Combination = Callable[[Vector, Vector], Vector]
 

@@ -7,7 +7,6 @@ weight from one Hessian-vector product.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -101,9 +100,11 @@ class SGDHess(ClosureOptimizer):
             curved: Vector = _hvp(g, params, clean)
         else:
             z = self._rademacher(clean)
-            curved = torch._foreach_mul(
-                [_kernel_mean(x.abs()) for x in self._product(loss, g, params)(z)], clean
-            )
+            if self._curvature == "gauss_newton" and self._output is not None:
+                product = _gauss_newton_product(loss, self._output.take(), params, z)
+            else:
+                product = _hvp(g, params, z)
+            curved = torch._foreach_mul([_kernel_mean(x.abs()) for x in product], clean)
         self.num_steps += 1
         update = torch._foreach_add(clean, torch._foreach_mul(curved, self.rho))
         return StepResult(loss=loss.detach(), params=params, grad_clean=clean, update=update)
@@ -116,12 +117,6 @@ class SGDHess(ClosureOptimizer):
         """Take up a state that :meth:`state_dict` gave."""
         super().load_state_dict(state)
         self.num_steps = state["num_steps"]
-
-    def _product(self, loss: Tensor, g: Vector, params: Vector) -> Callable[[Vector], Vector]:
-        if self._output is None or self._curvature == "hutchinson":
-            return lambda z: _hvp(g, params, z)
-        logits = self._output.take()
-        return lambda z: _gauss_newton_product(loss, logits, params, z)
 
     def _rademacher(self, like: Vector) -> Vector:
         """Independent signs; drawn on the CPU, so that every device sees the same."""

@@ -15,12 +15,7 @@ RESULTS_VERSION = 1
 
 
 class CellKey(NamedTuple):
-    """What a cell is called among those of several studies, which may have equal cells.
-
-    Args:
-        study: Name of the study.
-        cell_id: Unique within it.
-    """
+    """What a cell is called among those of several studies, which may have equal cells."""
 
     study: str
     cell_id: str
@@ -56,12 +51,7 @@ def slug(cell: CellConfig) -> str:
 
 
 def measurement_settings(config: SharpnessConfig, name: str) -> dict[str, Any]:
-    """What decides the value of one measure: not how its batches are cut, nor other measures' keys.
-
-    Args:
-        config: What is asked for.
-        name: A key of :data:`~samsweep.config.MEASURES`.
-    """
+    """What decides one measure's value: not how its batches are cut, nor other measures' keys."""
     return deciding_settings(config.model_dump(mode="json"), name)
 
 

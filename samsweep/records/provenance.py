@@ -27,13 +27,7 @@ def now() -> str:
 
 
 def provenance(*, device: str, num_threads: int, compiled: bool = False) -> Provenance:
-    """What is at work here and now.
-
-    Args:
-        device: Torch device with the hardware's name.
-        num_threads: CPU threads of one operation.
-        compiled: Whether the network is compiled.
-    """
+    """What is at work here and now, on a torch device with the hardware's name."""
     commit, dirty = git_state()
     return Provenance(
         host=socket.gethostname(),

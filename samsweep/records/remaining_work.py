@@ -16,12 +16,7 @@ Work = Literal["train", "resume", "measure", "nothing"]
 
 
 def work_left(run: RunConfig, record: Record | None) -> Work:
-    """What a cell needs to be as the run asks for.
-
-    Args:
-        run: What is asked for.
-        record: What there is.
-    """
+    """What a cell needs, by what there is of it, to be as the run asks for."""
     if record is None:
         return "train"
     if not record.finished:

@@ -39,12 +39,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces it when the block ends well.
 
     Readers see the old file or the new one, whole, also after a power failure.
-
-    Args:
-        path: The file to write.
-
-    Yields:
-        The path to write to.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_TEMPORARY}")
     try:
@@ -64,18 +58,19 @@ def write_text(path: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class CellFolder:
-    """The folder of one cell.
-
-    Args:
-        path: ``multirun/<study>/cells/<cell id>``.
-    """
+    """The folder of one cell, ``multirun/<study>/cells/<cell id>``."""
 
     path: Path
 
     @property
+    def study(self) -> Path:
+        """The study's folder, ``multirun/<study>``."""
+        return self.path.parent.parent
+
+    @property
     def key(self) -> CellKey:
         """The cell's study and id."""
-        return CellKey(study=self.path.parent.parent.name, cell_id=self.path.name)
+        return CellKey(study=self.study.name, cell_id=self.path.name)
 
     @property
     def record_file(self) -> Path:
@@ -171,11 +166,7 @@ def study_names(root: Path) -> list[str]:
 
 
 def find_study(root: Path, name: str) -> Path:
-    """The folder of a study.
-
-    Args:
-        root: Folder of the studies, ``multirun``.
-        name: Of the study.
+    """The folder of a study, in ``multirun``.
 
     Raises:
         ConfigError: If there is none of that name.

@@ -13,10 +13,6 @@ def register(folder: CellFolder, run: RunConfig) -> None:
     """Give a new cell its folder, its frozen config and a record that says ``planned``.
 
     A cell that has a record, or that somebody is about to start, is left as it is.
-
-    Args:
-        folder: Of the cell; need not exist.
-        run: What is planned.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     if folder.record_file.exists():
@@ -33,12 +29,8 @@ def register(folder: CellFolder, run: RunConfig) -> None:
 def close_abandoned(folder: CellFolder, status: Status, error: str) -> None:
     """Say in the record of a cell whose process died how that came; nothing if it still lives.
 
-    One that was stopped, and has saved its state, keeps its status.
-
-    Args:
-        folder: Of the cell.
-        status: ``failed`` or ``interrupted``.
-        error: What is known of the end.
+    One that was stopped, and has saved its state, keeps its status; of others ``failed`` or
+    ``interrupted`` is the new one.
     """
     try:
         with FolderLock(folder.path):

@@ -29,12 +29,7 @@ def loss_in_float64(loss_fn: LossFn, outputs: Any, labels: Tensor) -> Tensor:
     """The loss of outputs in float64, 0-d.
 
     Where ``loss_fn`` brings float32 tensors of its own, such as weights of classes, they are taken
-    to float64 wherever they meet the outputs.
-
-    Args:
-        loss_fn: Of (outputs, labels).
-        outputs: A tensor, or tuples, lists and dicts of them.
-        labels: Of any type.
+    to float64 wherever they meet the outputs: a tensor, or tuples, lists and dicts of them.
     """
     with _Promoting():
         return loss_fn(in_float64(outputs), labels)
@@ -48,10 +43,8 @@ def in_float64(outputs: Any) -> Any:
 def rounds_in_the_network(outputs: Any) -> bool:
     """Whether outputs were rounded before a loss in float64 could see them.
 
-    That is where the network itself ends in a softmax or the like, or in the loss, 0-d.
-
-    Args:
-        outputs: With the graph that made them.
+    That is where the network itself ends in a softmax or the like, or in the loss, 0-d; outputs
+    come with the graph that made them.
     """
     tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
     return any(

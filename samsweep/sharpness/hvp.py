@@ -97,14 +97,13 @@ def _derivative_along(
 
 @dataclass(frozen=True)
 class Method:
-    """How an operator's products are computed.
+    """How an operator's products are computed; ``double_backward`` has two more ways.
 
     Args:
         hvp: Of one micro-batch.
         folding: What is folded meanwhile.
-        quick: Whether convolutions are differentiated twice in the quick way meanwhile, for
-            ``double_backward``.
-        keeps_graph: Whether the graph of the gradient is kept instead, for ``double_backward``.
+        quick: Whether convolutions are differentiated twice in the quick way.
+        keeps_graph: Whether the graph of the gradient is kept.
     """
 
     hvp: HVP

@@ -97,15 +97,8 @@ def landscape(
 def filter_normalized(params: Vector, count: int, seed: int) -> list[list[Tensor]]:
     """Random directions, each filter as long as that of the parameters.
 
-    A filter is a slice of a weight along its first dimension: what makes one output channel.
-
-    Args:
-        params: The network's.
-        count: Number of directions.
-        seed: Of the noise.
-
-    Returns:
-        Lists shaped like ``params``; zero for those of one dimension.
+    A filter is a slice of a weight along its first dimension: what makes one output channel. The
+    ``count`` directions are shaped like ``params``, and zero for those of one dimension.
     """
     generator = torch.Generator().manual_seed(seed)
     return [

@@ -28,9 +28,6 @@ def measuring(model: Module) -> Iterator[None]:
 
     Parameters, their ``.grad`` and ``requires_grad``, and buffers are not touched. Mode and flags
     are found again as they were left, also after an exception.
-
-    Args:
-        model: Its device is the one on which autocast is turned off.
     """
     device_types = {p.device.type for p in model.parameters()} or {"cpu"}
     with (
@@ -74,10 +71,8 @@ def evaluation_mode(model: Module) -> Iterator[None]:
 def full_precision(*device_types: str) -> Iterator[None]:
     """Compute float32 operations in float32, whatever was allowed before.
 
-    No TF32 on CUDA, neither TF32 nor bfloat16 behind float32 in oneDNN, no autocast.
-
-    Args:
-        device_types: Where autocast is turned off, such as ``"cuda"``.
+    No TF32 on CUDA, neither TF32 nor bfloat16 behind float32 in oneDNN, no autocast on device types
+    such as ``"cuda"``.
     """
     with ExitStack() as stack:
         for device_type in device_types:

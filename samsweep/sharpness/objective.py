@@ -44,15 +44,7 @@ OUTPUT_ROUNDING = 4
 
 @dataclass(frozen=True)
 class BatchLoss:
-    """The mean loss of one micro-batch.
-
-    Args:
-        model: Maps ``inputs`` to outputs.
-        loss_fn: Of outputs and labels.
-        inputs: Shape (n, ...).
-        labels: Shape (n, ...).
-        double: Whether the loss is taken of the outputs in float64.
-    """
+    """The mean loss of one micro-batch, its outputs taken in float64 or not (``double``)."""
 
     model: Module
     loss_fn: LossFn
@@ -207,9 +199,6 @@ class MeanLoss:
         The probabilities of a softmax are known to one unit of rounding, and a network that fits
         has a loss, a slope and a curvature of the size of their distance to 0 and 1. To that comes
         the rounding of the network.
-
-        Args:
-            loss: L.
         """
         return self.network_rounding + (self.epsilon / abs(loss) if loss else math.inf)
 

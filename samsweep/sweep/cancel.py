@@ -11,7 +11,7 @@ from samsweep.config import ConfigError
 from samsweep.records.identity import CellKey
 from samsweep.records.lock import FolderLock, Holder
 from samsweep.records.store import CellFolder, cell_folders
-from samsweep.sweep.manifest import LaunchFolder, launch_folders, study_folder
+from samsweep.sweep.manifest import LaunchFolder, launch_folders
 from samsweep.sweep.slurm.queue import QueuedCell, queued_cells
 from samsweep.sweep.slurm.scheduler import SlurmUnavailable, cancel_jobs
 from samsweep.system.text import counted
@@ -22,9 +22,6 @@ _SAVED = "running cells save their states at their next step"
 
 def cancel(study: Path) -> list[str]:
     """Stop everything that works on a study, at the next step of each cell.
-
-    Args:
-        study: ``multirun/<study>``.
 
     Returns:
         A sentence for each process or group of jobs.
@@ -54,7 +51,7 @@ def cancel_cell(folder: CellFolder) -> list[str]:
     Returns:
         A sentence about it; none if there is no such process.
     """
-    study, name = study_folder(folder), folder.key.cell_id
+    study, name = folder.study, folder.key.cell_id
     queued = _queued(study).get(folder.key)
     if queued is not None and len(queued.sharing) == 1:
         cancel_jobs([queued.job_id])

@@ -29,11 +29,9 @@ _PLAIN_EVERY_S = 30.0
 
 
 class Display:
-    """The progress display of a pool or of jobs. A context manager.
+    """The progress display of a pool or of jobs: a context manager.
 
-    Args:
-        cells: All cells. If they span several studies, each is shown with its study.
-        console: Where to show it; standard output by default.
+    Cells of several studies are shown with their study.
     """
 
     def __init__(self, cells: Collection[CellKey], console: Console | None = None) -> None:
@@ -67,12 +65,7 @@ class Display:
         self._bars.stop()
 
     def print(self, line: str, cell: CellKey | None = None) -> None:
-        """A line that stays.
-
-        Args:
-            line: The text.
-            cell: The cell that it is about; its name goes before the line.
-        """
+        """A line that stays, after the name of the cell that it is about, if any."""
         if cell is not None:
             line = f"{self._name(cell)}  {line}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -68,12 +68,7 @@ class Prepared:
 
 
 def estimate_cost(
-    plan: Plan,
-    root: Path,
-    *,
-    device: str | None,
-    num_threads: int | None,
-    probe: Probe | None,
+    plan: Plan, *, device: str | None, num_threads: int | None, probe: Probe | None
 ) -> Cost | None:
     """Estimate the seconds of the work that is left; cells that run elsewhere are not counted.
 
@@ -83,17 +78,16 @@ def estimate_cost(
     and data set.
 
     Args:
-        plan: The sweep.
-        root: Folder of the studies, whose records are read.
-        device: That the cells will run on, as in ``Provenance.device``; None if that is not known:
-            records of all devices count.
-        num_threads: CPU threads that they will have, if that is known.
+        plan: The sweep; the records of all studies beside its own are read.
+        device: As in ``Provenance.device``; None if it is not known: records of all devices count.
+        num_threads: CPU threads that the cells will have, if that is known.
         probe: Times steps; None if that is not possible.
 
     Returns:
         None if a record is missing and steps cannot be timed.
     """
-    durations = _Durations(_recent_records(root), device=device, num_threads=num_threads)
+    records = _recent_records(plan.studies[0].parent)
+    durations = _Durations(records, device=device, num_threads=num_threads)
     to_train = [cell for cell in plan.to_do if cell.action != "measure"]
     unknown: dict[tuple[Kind, int], RunConfig] = {}
     for cell in to_train:
@@ -157,13 +151,7 @@ class _Epoch:
 
 
 class _Durations:
-    """Durations on a device, from records.
-
-    Args:
-        records: Where durations are taken from.
-        device: As in ``Provenance.device``; what ran on others is not used. None is any.
-        num_threads: Preferred where there is a choice.
-    """
+    """Durations on a device (None is any), from records; ``num_threads`` is preferred."""
 
     def __init__(
         self, records: Iterable[Record], *, device: str | None, num_threads: int | None

@@ -49,13 +49,7 @@ class Runner(Protocol):
 def execute(
     plan: Plan, runner: Runner, *, dry_run: bool, print_results: Callable[[], None]
 ) -> None:
-    """Print the plan and, unless this is a dry run, run it.
-
-    Args:
-        plan: The cells, of which perhaps none is left to run.
-        runner: What runs it.
-        dry_run: Whether to end with the plan.
-        print_results: Prints the results, also after failures.
+    """Print the plan and, unless this is a dry run, run it; then the results, also after failures.
 
     Raises:
         SystemExit: With status 1 unless every cell is finished in the end.
@@ -91,14 +85,15 @@ def _check_all_finished(plan: Plan) -> None:
     unfinished = [*now.to_do, *now.elsewhere]
     if not unfinished:
         return
-    for study in dict.fromkeys(cell.key.study for cell in unfinished):
-        members = [cell for cell in unfinished if cell.key.study == study]
-        log.error(
-            "%s of study %s not finished: %s. What went wrong: "
-            "samsweep status study=%s --failed. The same command retries them.",
-            counted(len(members), "cell"),
-            study,
-            describe_states(members),
-            study,
-        )
+    for study in now.studies:
+        members = [cell for cell in unfinished if cell.folder.study == study]
+        if members:
+            log.error(
+                "%s of study %s not finished: %s. What went wrong: "
+                "samsweep status study=%s --failed. The same command retries them.",
+                counted(len(members), "cell"),
+                study.name,
+                describe_states(members),
+                study.name,
+            )
     raise SystemExit(1)

@@ -7,10 +7,11 @@ is locked, so that it can be found and cancelled from any shell.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from samsweep.config import RunConfig
 from samsweep.records.identity import CellKey
 from samsweep.records.lock import FolderLock
 from samsweep.records.provenance import command_line, git_state, now
-from samsweep.records.store import CellFolder, RecordError, first_problem, write_text
+from samsweep.records.store import RecordError, first_problem, write_text
 from samsweep.records.transitions import register
 from samsweep.sweep.plan import PlannedCell
 
@@ -37,12 +38,7 @@ class _Part(BaseModel):
 
 
 class LauncherSettings(_Part):
-    """What started the cells.
-
-    Args:
-        name: The option of ``hydra/launcher``.
-        settings: Its values.
-    """
+    """The option of ``hydra/launcher`` that started the cells, and its values."""
 
     name: str
     settings: dict[str, Any] = {}
@@ -84,11 +80,7 @@ class Manifest(_Part):
 
 @dataclass(frozen=True)
 class LaunchFolder:
-    """The folder of one launch.
-
-    Args:
-        path: ``multirun/<study>/launches/<time>``.
-    """
+    """The folder of one launch, ``multirun/<study>/launches/<time>``."""
 
     path: Path
 
@@ -115,12 +107,12 @@ class LaunchFolder:
         except ValidationError as error:
             raise RecordError(first_problem(self.manifest_file, error)) from None
 
-    def cells(self) -> set[CellKey]:
-        """The cells of the launch.
+    def write(self, manifest: Manifest) -> None:
+        """Replace the manifest."""
+        write_text(self.manifest_file, manifest.model_dump_json(indent=1) + "\n")
 
-        Raises:
-            RecordError: As in :meth:`read`.
-        """
+    def cells(self) -> set[CellKey]:
+        """The cells of the launch; raises as :meth:`read` does."""
         return {CellKey(self.study, cell_id) for cell_id in self.read().cells}
 
     def jobs(self) -> dict[CellKey, str]:
@@ -139,20 +131,13 @@ class LaunchFolder:
             return {}
 
     def record_jobs(self, jobs: Mapping[CellKey, str]) -> None:
-        """Add to the manifest in which job each of these cells is.
-
-        Args:
-            jobs: Job ids; cells of other studies are skipped.
-        """
+        """Add to the manifest in which job each of these cells is; others are skipped."""
         manifest = self.read()
-        cells = {
-            cell_id: cell.model_copy(
-                update={"job_id": jobs.get(CellKey(self.study, cell_id), cell.job_id)}
-            )
-            for cell_id, cell in manifest.cells.items()
-        }
-        changed = manifest.model_copy(update={"cells": cells})
-        write_text(self.manifest_file, changed.model_dump_json(indent=1) + "\n")
+        cells = {}
+        for cell_id, cell in manifest.cells.items():
+            job_id = jobs.get(CellKey(self.study, cell_id), cell.job_id)
+            cells[cell_id] = cell.model_copy(update={"job_id": job_id})
+        self.write(manifest.model_copy(update={"cells": cells}))
 
 
 def launch_folders(study: Path) -> list[LaunchFolder]:
@@ -175,10 +160,6 @@ def launched(
 ) -> Iterator[list[LaunchFolder]]:
     """Register cells as planned and write the manifests; inside the block the launch is running.
 
-    Args:
-        cells: What is launched, of one study or of several.
-        launcher: By what.
-
     Yields:
         The folder of the launch in each study.
     """
@@ -186,40 +167,24 @@ def launched(
         register(cell.folder, cell.run)
     folders = []
     with ExitStack() as locks:
-        for study, members in _by_study(cells).items():
+        for study in dict.fromkeys(cell.folder.study for cell in cells):
             folder = _new_folder(study / "launches")
-            manifest = _manifest(members, launcher)
-            write_text(folder.manifest_file, manifest.model_dump_json(indent=1) + "\n")
+            folder.write(_manifest((c for c in cells if c.folder.study == study), launcher))
             locks.enter_context(FolderLock(folder.path))
             folders.append(folder)
         yield folders
-
-
-def _by_study(cells: Iterable[PlannedCell]) -> Mapping[Path, list[PlannedCell]]:
-    found: dict[Path, list[PlannedCell]] = {}
-    for cell in cells:
-        found.setdefault(study_folder(cell.folder), []).append(cell)
-    return found
-
-
-def study_folder(cell: CellFolder) -> Path:
-    """``multirun/<study>`` of a cell."""
-    return cell.path.parent.parent
 
 
 def _new_folder(launches: Path) -> LaunchFolder:
     """A folder named after this second, and a number if that is taken."""
     launches.mkdir(parents=True, exist_ok=True)
     second = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    number = 1
-    while True:
+    for number in itertools.count(1):
         path = launches / (second if number == 1 else f"{second}-{number}")
-        try:
+        with suppress(FileExistsError):
             path.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return LaunchFolder(path)
+            break
+    return LaunchFolder(path)
 
 
 def _manifest(cells: Iterable[PlannedCell], launcher: LauncherSettings) -> Manifest:

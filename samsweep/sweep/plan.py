@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from samsweep.config import RunConfig
@@ -34,13 +35,13 @@ class Point:
 
     Args:
         run: The cell and how it runs.
-        overrides: What the command line says of it.
         folder: The cell's folder, which may not exist yet.
+        overrides: What the command line of a sweep says of it.
     """
 
     run: RunConfig
-    overrides: tuple[str, ...]
     folder: CellFolder
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +103,15 @@ class PlannedCell:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The distinct cells of a sweep.
-
-    Args:
-        cells: In the order of the grid.
-        num_points: Points of the grid, of which several may be one cell.
-    """
+    """The distinct cells of a sweep, in the order of the grid, whose points may be more."""
 
     cells: tuple[PlannedCell, ...]
     num_points: int
+
+    @property
+    def studies(self) -> tuple[Path, ...]:
+        """The folders of the studies that the cells are of."""
+        return tuple(dict.fromkeys(cell.folder.study for cell in self.cells))
 
     @property
     def to_do(self) -> tuple[PlannedCell, ...]:
@@ -138,10 +139,7 @@ def describe_states(cells: Iterable[PlannedCell]) -> str:
 
 
 def plan_sweep(points: Iterable[Point]) -> Plan:
-    """Drop duplicates and read what is on disk.
-
-    Args:
-        points: The grid; its studies lie in one folder.
+    """Drop duplicates of a grid, whose studies lie in one folder, and read what is on disk.
 
     Raises:
         RecordError: If a record cannot be read.

@@ -19,12 +19,7 @@ _MOST_LISTED = 6
 
 
 def print_plan(plan: Plan, prepared: Prepared | None = None) -> None:
-    """Print the plan.
-
-    Args:
-        plan: The sweep.
-        prepared: What is known of the launch; None if nothing is left to do.
-    """
+    """Print the plan; ``prepared`` is None if nothing is left to do."""
     cost = prepared.cost if prepared is not None else None
     out = console()
     # Zeros in the column of work would say that unknown work takes no time.
@@ -36,12 +31,7 @@ def print_plan(plan: Plan, prepared: Prepared | None = None) -> None:
 
 
 def plan_table(plan: Plan, cost: Cost | None) -> Table:
-    """A row for each data set, model and optimizer, with counts of cells and seconds of work.
-
-    Args:
-        plan: The sweep.
-        cost: Of the work that is left, if it was estimated.
-    """
+    """A row for each data set, model and optimizer, with counts of cells and seconds of work."""
     counts = Counter(cell.action for cell in plan.cells)
     actions = [action for action in ACTIONS if counts[action]]
     table = Table(title=f"study {', '.join(_distinct(c.run.study for c in plan.cells))}")
@@ -95,12 +85,7 @@ def _work(cost: Cost, cells: Iterable[PlannedCell]) -> str:
 
 
 def cost_sentence(cost: Cost, workers: int | None) -> str:
-    """Work and time in one sentence, with where the numbers come from.
-
-    Args:
-        cost: Of the work that is left.
-        workers: Cells at a time; None if that is not known.
-    """
+    """Work and time, with where the numbers come from; no time for an unknown number of workers."""
     if not cost.source:
         take = "takes" if len(cost.uncounted) == 1 else "take"
         return f"Nothing is known yet of how long {', '.join(sorted(cost.uncounted))} {take}."

@@ -22,11 +22,7 @@ _RETRIED = ("local", "basic", "joblib", "slurm")
 def plan_retries(
     study: Path, folders: Iterable[CellFolder]
 ) -> tuple[list[tuple[LauncherSettings, Plan]], list[str]]:
-    """Plan cells again, by the settings of the latest launch of each.
-
-    Args:
-        study: ``multirun/<study>``.
-        folders: Cells of the study that have stopped.
+    """Plan cells of a study that have stopped, by the settings of the latest launch of each.
 
     Returns:
         The plans, and a sentence for each cell that cannot be retried from here.
@@ -85,7 +81,7 @@ def _runner(launcher: LauncherSettings) -> Runner:
 def _points(folder: CellFolder, manifest: Manifest) -> list[Point]:
     runs = manifest.cells[folder.key.cell_id].runs
     threads = manifest.launcher.settings.get("num_threads")
-    return [Point(run=_with_threads(run, threads), overrides=(), folder=folder) for run in runs]
+    return [Point(run=_with_threads(run, threads), folder=folder) for run in runs]
 
 
 def _with_threads(run: RunConfig, threads: int | None) -> RunConfig:

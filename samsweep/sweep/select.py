@@ -57,32 +57,28 @@ class Selection:
 
     Args:
         complete: Those that are trained, with their records.
-        skipped: How many cannot be measured, by what they are.
+        skipped: What the others are, a word for each; unreadable ones aside.
         unreadable: What is wrong with records that cannot be read, of cells that may be meant.
     """
 
     complete: Mapping[CellFolder, Record]
-    skipped: Mapping[str, int]
+    skipped: Sequence[str]
     unreadable: Sequence[str]
 
     def __str__(self) -> str:
         """A sentence for what is skipped; empty if nothing is."""
-        parts = [f"{number} {state}" for state, number in sorted(self.skipped.items())]
+        parts = [f"{number} {state}" for state, number in sorted(Counter(self.skipped).items())]
         parts += [f"1 unreadable ({problem})" for problem in self.unreadable]
-        total = sum(self.skipped.values()) + len(self.unreadable)
+        total = len(self.skipped) + len(self.unreadable)
         return f"{counted(total, 'cell')} skipped: {', '.join(parts)}." if total else ""
 
 
 def select(study: Path, filters: Filters) -> Selection:
-    """Find the cells of a study that filters let pass.
+    """Find the cells of a study that filters let pass, by keys of :data:`KEYS`.
 
     A cell passes if it has one of the values of every key. One that does not use a key, as sgd
     rho, passes only where its optimizer is named beside it: ``opt=sgd,sam rho=0.1`` means sgd as
     well, as in a sweep, and ``rho=0.1`` does not.
-
-    Args:
-        study: ``multirun/<study>``.
-        filters: By key, of :data:`KEYS`.
 
     Raises:
         ConfigError: With a sentence for every value that no cell has, or if no cell passes.
@@ -98,21 +94,22 @@ def select(study: Path, filters: Filters) -> Selection:
         if record is not None:  # without a record it is just being made
             records[folder] = record
     values = {folder: values_of(record.identity) for folder, record in records.items()}
-    problems = list(_values_of_no_cell(study.name, filters, list(values.values())))
+    asked = {key: [_text(value) for value in some] for key, some in filters.items()}
+    problems = list(_values_of_no_cell(study.name, asked, list(values.values())))
     if problems:
         raise ConfigError(*problems)
-    meant = {folder: r for folder, r in records.items() if _passes(values[folder], filters)}
+    meant = {folder: r for folder, r in records.items() if _passes(values[folder], asked)}
     if not meant and not unreadable:
-        asked = " ".join(f"{key}={','.join(map(written, some))}" for key, some in filters.items())
+        together = " ".join(f"{key}={','.join(some)}" for key, some in asked.items())
         raise ConfigError(
-            f"No cell of study {study.name} has {asked} together: leave some of it out."
-            if asked
+            f"No cell of study {study.name} has {together} together: leave some of it out."
+            if together
             else f"There is no cell in study {study.name} yet."
         )
     states = {folder: _state(record) for folder, record in meant.items()}
     return Selection(
         complete={folder: meant[folder] for folder, state in states.items() if state == "complete"},
-        skipped=Counter(state for state in states.values() if state != "complete"),
+        skipped=[state for state in states.values() if state != "complete"],
         unreadable=unreadable,
     )
 
@@ -123,36 +120,35 @@ def _state(record: Record) -> str:
     return record.status
 
 
-def _passes(values: Mapping[str, Any], filters: Filters) -> bool:
-    def passes(key: str, asked: Sequence[Any]) -> bool:
+def _passes(values: Mapping[str, Any], asked: Mapping[str, Sequence[str]]) -> bool:
+    def passes(key: str) -> bool:
         unused = values[key] is None and KEYS[key].name.startswith("variant.")
-        return (unused and "opt" in filters) or any(_equal(values[key], one) for one in asked)
+        return (unused and "opt" in asked) or _text(values[key]) in asked[key]
 
-    return all(passes(key, asked) for key, asked in filters.items())
+    return all(map(passes, asked))
 
 
-def _equal(value: object, asked: object) -> bool:
-    """Whether a value is what was asked for; numbers as they name cells.
+def _text(value: object) -> str:
+    """A value as the command line writes it; numbers as they name cells.
 
-    >>> _equal(0.1, 1e-1), _equal(1.0, 1), _equal(True, 1), _equal(None, None)
-    (True, True, False, True)
+    >>> _text(0.1), _text(1.0), _text(True), _text(None)
+    ('0.1', '1', 'true', 'null')
     """
-    if isinstance(value, bool) or isinstance(asked, bool):
-        return value is asked
-    if isinstance(value, int | float) and isinstance(asked, int | float):
-        return rounded(float(value)) == rounded(float(asked))
-    return value == asked
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{rounded(float(value)):.12g}"
+    return written(value)
 
 
 def _values_of_no_cell(
-    study: str, filters: Filters, cells: Sequence[Mapping[str, Any]]
+    study: str, asked: Mapping[str, Sequence[str]], cells: Sequence[Mapping[str, Any]]
 ) -> Iterable[str]:
-    for key, asked in filters.items():
+    for key, some in asked.items():
         # Numbers by size, texts, and null for what is not used.
         found = sorted(
             {values[key] for values in cells}, key=lambda v: (v is None, isinstance(v, str), v or 0)
         )
-        there = f"choose among {', '.join(map(written, found))}" if found else "it has no cells yet"
-        for one in asked:
-            if not any(_equal(value, one) for value in found):
-                yield f"{key}={written(one)}: no cell of study {study} has it; {there}."
+        texts = [_text(value) for value in found]
+        there = f"choose among {', '.join(texts)}" if texts else "it has no cells yet"
+        for one in some:
+            if one not in texts:
+                yield f"{key}={one}: no cell of study {study} has it; {there}."

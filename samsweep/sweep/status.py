@@ -95,12 +95,7 @@ class CellStatus:
 
 
 def read_status(study: Path, warn: Callable[[str], None] = lambda text: None) -> list[CellStatus]:
-    """The state of every cell of a study.
-
-    Args:
-        study: ``multirun/<study>``.
-        warn: Takes the sentence that only records could be asked, if a cluster does not answer.
-    """
+    """The state of every cell of a study; ``warn`` is told if a cluster does not answer."""
     try:
         queued = queued_cells(study)
     except SlurmUnavailable as error:

@@ -40,11 +40,7 @@ class NoTracker:
 
 
 class DispensableTracker:
-    """A tracker that a training can do without: its first error is logged, and ends the tracking.
-
-    Args:
-        start: Makes the tracker.
-    """
+    """A tracker that a training can do without: its first error is logged, and ends it."""
 
     def __init__(self, start: Callable[[], Tracker]) -> None:
         self._tracker: Tracker = NoTracker()
@@ -73,13 +69,7 @@ class DispensableTracker:
 
 
 def start_tracker(config: TrackingConfig, record: Record, folder: Path) -> Tracker:
-    """The tracker that a run asks for, ready for epochs.
-
-    Args:
-        config: Which, and how.
-        record: The cell's record as the work on it starts.
-        folder: The cell's folder.
-    """
+    """The tracker that a run asks for, ready for epochs, from the cell's record and folder."""
     if config.name == "none":
         return NoTracker()
 
@@ -95,13 +85,7 @@ def start_tracker(config: TrackingConfig, record: Record, folder: Path) -> Track
 def tracking(
     config: TrackingConfig, folder: Path, record: Callable[[], Record]
 ) -> Iterator[Tracker]:
-    """Track the work on a cell inside the block.
-
-    Args:
-        config: By what, and how.
-        folder: The cell's folder.
-        record: Gives the cell's record as it is by then.
-    """
+    """Track the work on a cell inside the block; ``record`` gives its record as it is by then."""
     tracker = start_tracker(config, record(), folder)
     try:
         yield tracker

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from samsweep.config import RunConfig
+from samsweep.config.plugins import load_plugins
 from samsweep.records.lock import FolderBusy, FolderLock, LockLost
 from samsweep.records.provenance import now
 from samsweep.records.remaining_work import work_left
@@ -58,6 +59,8 @@ def run_cell(
         Interrupted: If a signal stopped it; there is a checkpoint.
     """
     name = folder.path.name
+    load_plugins(config.plugins)
+    _check_sources(config, name)
     try:
         with FolderLock(folder.path) as lock:
             _check_not_failed_since(folder, num_attempts)
@@ -76,6 +79,24 @@ def run_cell(
     except LockLost as lost:
         log.warning("%s: stopped here, another process took over: %s", name, lost)
     return math.nan
+
+
+def _check_sources(config: RunConfig, name: str) -> None:
+    """Whether the user's own components are still those of the cell's identity.
+
+    Raises:
+        CellFailed: If not, and ``on_code_change`` says so.
+        ConfigError: If one cannot be found any more.
+    """
+    before = config.cell.sources or {}
+    changed = sorted(set(before.items()) ^ set(config.cell.sources_now().items()))
+    if not changed:
+        return
+    kinds = ", ".join(dict.fromkeys(kind for kind, _ in changed))
+    sentence = f"{name}: the source of its {kinds} has changed since it was planned"
+    if config.on_code_change == "refuse":
+        raise CellFailed(f"{sentence}, and on_code_change=refuse: give the command again")
+    log.warning("%s: it runs on the source as it is now", sentence)
 
 
 def _check_not_failed_since(folder: CellFolder, num_attempts: int | None) -> None:

@@ -53,11 +53,6 @@ def diagnose(result: StepResult) -> dict[str, Tensor]:
     return numbers
 
 
-def layer_names(names: list[str], params: Vector) -> list[str]:
-    """Names of the tensors that ``layer_cosines`` speaks of, in its order."""
-    return [name for name, p in zip(names, params, strict=True) if p.ndim > 1]
-
-
 def _layer_cosines(g: Vector, h: Vector) -> Tensor:
     pairs = [(x, y) for x, y in zip(g, h, strict=True) if x.ndim > 1]
     a, b = [x for x, _ in pairs], [y for _, y in pairs]

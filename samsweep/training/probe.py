@@ -22,17 +22,11 @@ _GPU_STEPS = 40
 
 
 def seconds_per_epoch(runs: tuple[RunConfig, ...], threads: int) -> list[float]:
-    """Time the steps of each run, without its data set.
+    """Seconds of one epoch of each run, from steps on so many threads, without its data set.
 
     Starts with few images and takes more until a step is long or the batch complete; part of a
-    batch is extrapolated by the line through the last two steps. Evaluation is not counted.
-
-    Args:
-        runs: What to time; nothing is written.
-        threads: CPU threads of one operation.
-
-    Returns:
-        Seconds of one epoch of each.
+    batch is extrapolated by the line through the last two steps. Evaluation is not counted, and
+    nothing is written.
     """
     with num_threads(threads):
         return [_seconds_per_epoch(run) for run in runs]
@@ -42,7 +36,7 @@ def _seconds_per_epoch(run: RunConfig) -> float:
     info = describe(run.cell.dataset, run.data_path)
     batch_size = run.cell.recipe.batch_size
     device = prepare_device(run.device)
-    data = _random_examples(info, batch_size).to(device)
+    data = random_examples(info, batch_size).to(device)
     trainer = Trainer(
         run.cell, data, diagnostics_every=run.diagnostics_every, cuda_graphs=run.cuda_graphs
     )
@@ -85,7 +79,8 @@ def _time_step(trainer: Trainer, size: int) -> float:
     return time.perf_counter() - started
 
 
-def _random_examples(info: DataInfo, number: int) -> ImageData:
+def random_examples(info: DataInfo, number: int) -> ImageData:
+    """So many examples of a data set's shapes and types, the same in every split."""
     shape, draws = (number, *info.input_shape), torch.Generator().manual_seed(0)
     if info.input_dtype == "uint8":
         inputs = torch.randint(256, shape, dtype=torch.uint8, generator=draws)

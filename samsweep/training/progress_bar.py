@@ -15,11 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainingProgress:
-    """Shows how far one cell has come. A context manager, called with each snapshot.
-
-    Args:
-        title: What is being trained.
-    """
+    """Shows how far one cell has come. A context manager, called with each snapshot."""
 
     def __init__(self, title: str) -> None:
         self._title = title

@@ -21,7 +21,7 @@ from samsweep.numerics.seeding import derive_seed, generator
 from samsweep.numerics.vectors import norm
 from samsweep.optim import StepResult, build_optimizer
 from samsweep.training.cuda_graphs import Recording
-from samsweep.training.diagnostics import diagnose, layer_names
+from samsweep.training.diagnostics import diagnose
 from samsweep.training.schedule import learning_rate
 from samsweep.training.task import Task
 
@@ -132,7 +132,8 @@ class Trainer:
         }
         row["weight_norm"] = self.weight_norm()
         if "layer_cosines" in row:
-            row["layer_cosines"] = self._by_layer(row["layer_cosines"])
+            layers = [name for name, p in self.model.named_parameters() if p.ndim > 1]
+            row["layer_cosines"] = dict(zip(layers, row["layer_cosines"], strict=True))
         self.epoch, self.step = self.epoch + 1, 0
         self._meter = _EpochMeter.on(self.device)
         return row
@@ -232,10 +233,6 @@ class Trainer:
         return learning_rate(
             self.cell.recipe, epoch=self.epoch, step=step, steps_per_epoch=self.steps_per_epoch
         )
-
-    def _by_layer(self, cosines: list[float]) -> dict[str, float]:
-        names, params = zip(*self.model.named_parameters(), strict=True)
-        return dict(zip(layer_names(list(names), params), cosines, strict=True))
 
 
 def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:

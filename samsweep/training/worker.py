@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from samsweep.config import RunConfig
+from samsweep.config.plugins import load_plugins
 from samsweep.data.load import download_dataset
 from samsweep.records.schema import CellFailed
 from samsweep.records.store import CellFolder
@@ -34,6 +35,7 @@ from samsweep.training.device import (
     num_cores,
     resolve_device,
 )
+from samsweep.training.trial import try_out
 
 log = logging.getLogger(__name__)
 
@@ -133,22 +135,35 @@ class _Reporter:
 # --------------------------------------------------------------------------- the machine
 
 
-def prepare_machine(device: str, datasets: tuple[tuple[str, Path], ...], compiles: bool) -> Machine:
-    """Check the device, download data sets, and describe the machine.
+def prepare_runs(runs: tuple[RunConfig, ...]) -> None:
+    """Download data sets, and try components that are not samsweep's.
+
+    Raises:
+        ConfigError: If a data set cannot be had, or a component does not fit.
+    """
+    for run in runs:
+        load_plugins(run.plugins)
+    for name, data_dir in dict.fromkeys((run.cell.dataset.name, run.data_dir) for run in runs):
+        download_dataset(name, data_dir)
+    for run in runs:
+        try_out(run)
+
+
+def prepare_machine(device: str, runs: tuple[RunConfig, ...], compiles: bool) -> Machine:
+    """Check the device, prepare what is to be run, and describe the machine.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
-        datasets: Names, each with the folder of downloaded data sets.
+        runs: See :func:`prepare_runs`.
         compiles: Whether networks are to be compiled.
 
     Raises:
-        ConfigError: If the device or a compiler is not there, or a data set cannot be had.
+        ConfigError: If the device or a compiler is not there, or as :func:`prepare_runs`.
     """
     found = resolve_device(device)
     if compiles:
         check_compiler()
-    for name, data_dir in datasets:
-        download_dataset(name, data_dir)
+    prepare_runs(runs)
     return Machine(
         host=socket.gethostname(),
         num_cores=num_cores(),

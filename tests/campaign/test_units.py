@@ -114,27 +114,31 @@ def test_files_of_units_differ_and_can_be_named_anywhere():
     assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-") for name in names)
 
 
+@pytest.fixture
+def epochs_that_fit(campaign, monkeypatch, tmp_path):
+    """How many, in so many seconds, after two epochs of 99 s and of ``epoch_s``."""
+
+    def fit(seconds, epoch_s):
+        timed = CellFolder(tmp_path)
+        timed.write_history([{"seconds": 99.0}, {"seconds": epoch_s}])
+        monkeypatch.setattr(running, "_sweep", lambda *_, **__: None)
+        monkeypatch.setattr(running, "_find_cell", lambda *_: (timed, None))
+        monkeypatch.setattr(running.Phases, "phase", lambda *_: nullcontext())
+        phases = running.Phases(time.monotonic() + seconds, {"epochs timed": epoch_s + 99 + 10})
+        return running._epochs_that_fit(campaign, "opt=sam", phases)
+
+    return fit
+
+
 @pytest.mark.parametrize(("epoch_s", "epochs"), [(2.0, 200), (4.0, 119), (450.0, 1)])
-def test_as_many_epochs_as_fit_beside_measuring(campaign, monkeypatch, tmp_path, epoch_s, epochs):
-    timed = CellFolder(tmp_path)
-    timed.write_history([{"seconds": 99.0}, {"seconds": epoch_s}])
-    monkeypatch.setattr(running, "_sweep", lambda *_, **__: None)
-    monkeypatch.setattr(running, "_find_cell", lambda *_: (timed, None))
+def test_as_many_epochs_as_fit_beside_measuring(epochs_that_fit, epoch_s, epochs):
     # 10 minutes, less 30 s for the ending, a minute for measuring, and 10 s around the epochs.
-    phases = running.Phases(time.monotonic() + 600.9, {"epochs timed": epoch_s + 99 + 10})
-    monkeypatch.setattr(running.Phases, "phase", lambda *_: nullcontext())
-    assert running._epochs_that_fit(campaign, "opt=sam", phases) == epochs
+    assert epochs_that_fit(600.9, epoch_s) == epochs
 
 
-def test_too_little_time_for_an_epoch_is_said(campaign, monkeypatch, tmp_path):
-    timed = CellFolder(tmp_path)
-    timed.write_history([{"seconds": 99.0}, {"seconds": 99.0}])
-    monkeypatch.setattr(running, "_sweep", lambda *_, **__: None)
-    monkeypatch.setattr(running, "_find_cell", lambda *_: (timed, None))
-    monkeypatch.setattr(running.Phases, "phase", lambda *_: nullcontext())
-    phases = running.Phases(time.monotonic() + 100, {"epochs timed": 208.0})
+def test_too_little_time_for_an_epoch_is_said(epochs_that_fit):
     with pytest.raises(CampaignError, match="give more minutes"):
-        running._epochs_that_fit(campaign, "opt=sam", phases)
+        epochs_that_fit(100, 99.0)
 
 
 def test_part_of_the_images_is_refused(campaign, monkeypatch, tmp_path):

@@ -6,6 +6,11 @@ import sys
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+
+# Looking for plugins executes Hydra's own again: it has to come before ours are made from them,
+# which collecting the doctests does.
+Plugins.instance()
 
 
 @pytest.fixture

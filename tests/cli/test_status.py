@@ -1,22 +1,21 @@
 """The status of a study, from its records and locks alone."""
 
 import io
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from helpers import compose_run
+from helpers import leave, point
 from rich.console import Console
 
 from samsweep.cli import status as command
 from samsweep.cli.status import main
-from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock, Holder
 from samsweep.records.provenance import provenance
-from samsweep.records.schema import Attempt, Progress, Record
-from samsweep.records.store import CellFolder
+from samsweep.records.schema import Attempt, Progress
 from samsweep.sweep.manifest import LauncherSettings, launched
-from samsweep.sweep.plan import PlannedCell, Point
+from samsweep.sweep.plan import plan_sweep
 from samsweep.sweep.slurm import queue
 from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
 from samsweep.sweep.status import read_status, totals
@@ -33,9 +32,6 @@ def ago(seconds):
 
 def add(study, status, *, seed=0, epoch=None, started_s=100, updated_s=0, start_step=0, **changes):
     """A cell with a record; with progress if ``epoch`` is given."""
-    run = compose_run(f"seed={seed}", "study=mine")
-    folder = CellFolder(study / "cells" / cell_id(run.cell))
-    folder.path.mkdir(parents=True)
     attempt = Attempt(
         started=ago(started_s),
         start_step=start_step,
@@ -50,8 +46,7 @@ def add(study, status, *, seed=0, epoch=None, started_s=100, updated_s=0, start_
         updated=ago(updated_s),
     )
     values = {"status": status, "attempts": (attempt,), "progress": progress, **changes}
-    folder.write(Record.planned(run).model_copy(update=values))
-    return folder
+    return leave(study.parents[1], f"seed={seed}", "study=mine", **values)
 
 
 def state_of(study):
@@ -59,41 +54,28 @@ def state_of(study):
     return cell.state
 
 
-def test_a_running_cell_shows_its_pace(study):
-    """Ten epochs in 100 seconds: thirty more take 300."""
-    folder = add(study, "running", epoch=10)
-    with FolderLock(folder.path):
+@pytest.mark.parametrize(
+    ("epoch", "start_step", "remaining"),
+    [
+        # Ten epochs in 100 seconds: thirty more take 300.
+        (10, 0, 300),
+        # Resumed at epoch 5: five in 100 seconds.
+        (10, 5 * 7, 600),
+        (None, 0, None),
+    ],
+)
+def test_a_running_cell_shows_the_pace_of_its_latest_attempt(study, epoch, start_step, remaining):
+    with FolderLock(add(study, "running", epoch=epoch, start_step=start_step).path):
         (cell,) = read_status(study)
     assert cell.state == "running"
-    assert cell.epochs == "10/40"
+    assert cell.epochs == ("10/40" if epoch else "")
     assert cell.elapsed_s == pytest.approx(100, abs=2)
-    assert cell.remaining_s == pytest.approx(300, rel=0.02)
-
-
-def test_the_pace_of_a_resumed_cell_is_that_of_its_latest_attempt(study):
-    """Resumed at epoch 5, now at epoch 10 after 100 seconds: thirty more take 600."""
-    folder = add(study, "running", epoch=10, start_step=5 * 7)
-    with FolderLock(folder.path):
-        (cell,) = read_status(study)
-    assert cell.remaining_s == pytest.approx(600, rel=0.02)
-
-
-def test_no_time_to_go_is_invented(study):
-    folder = add(study, "running")
-    with FolderLock(folder.path):
-        (cell,) = read_status(study)
-    assert cell.remaining_s is None
-
-
-def test_running_without_a_lock_is_stalled(study):
-    add(study, "running", epoch=3)
-    assert state_of(study) == "stalled"
+    assert cell.remaining_s == (remaining and pytest.approx(remaining, rel=0.02))
 
 
 def test_running_without_a_heartbeat_is_stalled(study):
-    import os
-
     folder = add(study, "running", epoch=3)
+    assert state_of(study) == "stalled"
     lock = FolderLock(folder.path)
     with lock:
         lock._holder = replace(Holder.here(), machine="elsewhere")
@@ -113,11 +95,9 @@ def test_other_states_are_the_records(study, status):
 
 def sent_to_slurm(folder, job_id):
     """As a launch leaves it whose job is ``job_id``."""
-    run = compose_run("seed=0", "study=mine")
-    point = Point(run=run, overrides=(), folder=folder)
-    cell = PlannedCell(folder=folder, points=(point,), record=None, action="train")
-    with launched([cell], LauncherSettings(name="slurm", settings={})) as folders:
-        folders[0].record_jobs({cell.key: job_id})
+    plan = plan_sweep([point(folder.study.parents[1], "seed=0", "study=mine")])
+    with launched(plan.cells, LauncherSettings(name="slurm", settings={})) as folders:
+        folders[0].record_jobs({folder.key: job_id})
 
 
 @pytest.mark.parametrize(
@@ -164,29 +144,22 @@ def test_an_ended_job_has_the_name_that_it_had_in_the_queue(study, monkeypatch):
     assert Holder.here().job_id == "41_2"
 
 
-def test_without_an_answer_of_slurm_the_records_speak_and_it_is_said(study, monkeypatch, capsys):
+@pytest.mark.parametrize("option", [None, "--cancel", "--retry"])
+def test_without_an_answer_of_slurm_the_records_speak_and_jobs_are_left_alone(
+    study, monkeypatch, capsys, option
+):
     def no_answer(job_ids):
         raise SlurmUnavailable("Connection refused")
 
     folder = add(study, "interrupted", epoch=3)
     sent_to_slurm(folder, "41")
     monkeypatch.setattr(queue, "job_states", no_answer)
-    assert main(["study=mine", f"root={study.parent}"]) == 0
+    status = main(["study=mine", f"root={study.parent}", *([option] if option else [])])
     told = capsys.readouterr()
-    assert folder.path.name in told.out and "interrupted" in told.out
-    assert "does not answer here (Connection refused)" in told.err
-
-
-@pytest.mark.parametrize("option", ["--cancel", "--retry"])
-def test_without_an_answer_of_slurm_jobs_are_left_alone(study, monkeypatch, capsys, option):
-    def no_answer(job_ids):
-        raise SlurmUnavailable("Connection refused")
-
-    sent_to_slurm(add(study, "interrupted", epoch=3), "41")
-    monkeypatch.setattr(queue, "job_states", no_answer)
-    assert main(["study=mine", f"root={study.parent}", option]) != 0
-    told = capsys.readouterr().err
-    assert "Connection refused" in told and "Traceback" not in told
+    assert "Connection refused" in told.err and "Traceback" not in told.err
+    assert (status == 0) == (option is None)
+    if option is None:
+        assert folder.path.name in told.out and "interrupted" in told.out
 
 
 def test_a_folder_without_a_record_is_starting(study):
@@ -213,12 +186,14 @@ def test_the_table_names_every_cell_and_the_totals(study, capsys, monkeypatch):
     assert totals(read_status(study)[:1]) == "1 cell: 1 complete"
 
 
-def test_failed_cells_show_their_traceback(study, capsys):
+def test_failed_cells_and_measurements_show_their_traceback(study, capsys):
     add(study, "complete", seed=0)
     add(study, "failed", seed=1, error="Traceback ...\nRuntimeError: out of luck")
+    add(study, "complete", seed=2, measuring_error="Traceback ...\nMemoryError: too large")
+    assert [cell.state for cell in read_status(study)] == ["complete", "failed", "unmeasured"]
     main(["study=mine", f"root={study.parent}", "--failed"])
     out = capsys.readouterr().out
-    assert "RuntimeError: out of luck" in out
+    assert "RuntimeError: out of luck" in out and "MemoryError: too large" in out
     assert "seed0" not in out
 
 
@@ -227,10 +202,9 @@ def test_logs_of_one_cell(study, capsys):
     folder.log_file.write_text("epoch 1\n")
     add(study, "complete", seed=10)
     root = ["study=mine", f"root={study.parent}"]
-    assert main([*root, "--logs", folder.path.name]) == 0
-    assert capsys.readouterr().out == "epoch 1\n"
-    assert main([*root, f"logs={folder.path.name}"]) == 0
-    assert capsys.readouterr().out == "epoch 1\n"
+    for arguments in (["--logs", folder.path.name], [f"logs={folder.path.name}"]):
+        assert main([*root, *arguments]) == 0
+        assert capsys.readouterr().out == "epoch 1\n"
     assert main([*root, "--logs", "resnet8"]) == 2
     assert "2 cells of mine start with 'resnet8'" in capsys.readouterr().err
     assert main([*root, "--logs", "resnet8-sam-rho0.1-digits-seed10"]) == 2
@@ -251,13 +225,6 @@ def test_watch_shows_what_moves_first_and_fits_the_screen(study):
     assert "10 cells: 8 complete, 1 running, 1 failed; 6 more below" in lines[0]
     shown = [line.split()[0] for line in lines if "resnet8" in line]
     assert shown[:2] == [running.path.name, failed.path.name]
-
-
-def test_a_cell_whose_measurement_failed_is_told(study, capsys):
-    add(study, "complete", epoch=40, measuring_error="Traceback ...\nMemoryError: too large")
-    assert state_of(study) == "unmeasured"
-    main(["study=mine", f"root={study.parent}", "--failed"])
-    assert "MemoryError: too large" in capsys.readouterr().out
 
 
 def test_an_unknown_study_is_told(study, capsys):

@@ -59,18 +59,3 @@ def test_ends_of_the_spectrum(problem, dense_hessian):
     found = spectral_density(*problem(), num_vectors=2, num_steps=40)
     assert found.largest == pytest.approx(values[-1].item(), rel=1e-6)
     assert found.smallest == pytest.approx(values[0].item(), rel=1e-3)
-
-
-def test_micro_batches_and_seeds(problem):
-    model, inputs, labels = problem()
-    settings = {"num_vectors": 2, "num_steps": 4}
-    whole, parts = (
-        spectral_density(model, inputs, labels, physical_batch_size=size, **settings)
-        for size in (11, 4)
-    )
-    assert np.concatenate(parts.nodes) == pytest.approx(np.concatenate(whole.nodes), rel=1e-9)
-    other = spectral_density(model, inputs, labels, seed=1, **settings)
-    assert other.mean != whole.mean
-    assert model.training
-    with pytest.raises(ValueError, match="num_steps=0: choose at least 1"):
-        spectral_density(model, inputs, labels, num_steps=0)

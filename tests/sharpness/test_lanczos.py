@@ -114,16 +114,6 @@ def test_precision_is_not_claimed_beyond_rounding():
     assert result.eigenvalues[0] == pytest.approx(100, abs=result.error_estimates[0])
 
 
-def test_eigenvectors():
-    matrix = rotated(SPECTRA["indefinite"], torch.float64)
-    result = solve(matrix, k=3, tolerance=1e-10, eigenvectors=True)
-    vectors = result.eigenvectors
-    values = torch.from_numpy(result.eigenvalues.copy())
-    torch.testing.assert_close(vectors @ vectors.T, torch.eye(3, dtype=torch.float64))
-    torch.testing.assert_close(vectors @ matrix, values[:, None] * vectors, atol=1e-4, rtol=0)
-    assert solve(matrix, k=3).eigenvectors is None
-
-
 def test_a_seed_decides_everything():
     matrix = rotated(SPECTRA["cluster"], torch.float32)
     first, again, other = (solve(matrix, k=3, seed=seed) for seed in (4, 4, 5))

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -56,30 +55,3 @@ def test_losses_are_those_of_the_moved_network(problem):
     assert plane.losses[0, 3] == pytest.approx(moved_loss(problem, [-0.5, 0.25]), rel=1e-9)
     assert plane.losses[:, 2] == pytest.approx(line.losses)
     assert line.losses[2] == pytest.approx(line.loss) == plane.losses[2, 2]
-
-
-def test_micro_batches_change_nothing_and_the_model_stays(problem):
-    model, inputs, labels = problem()
-    before = [p.clone() for p in model.parameters()]
-    whole, parts = (
-        landscape(
-            model, inputs, labels, num_directions=1, num_points=3, physical_batch_size=size
-        ).losses
-        for size in (11, 4)
-    )
-    np.testing.assert_allclose(parts, whole, rtol=1e-9)
-    assert model.training
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
-
-
-@pytest.mark.parametrize(
-    "wrong, message",
-    [
-        ({"num_directions": 3}, "num_directions=3: choose 1 or 2"),
-        ({"num_directions": 1, "num_points": 4}, "num_points=4: choose an odd number"),
-        ({"num_directions": 1, "radius": 0.0}, "radius=0.0: choose a number above 0"),
-    ],
-)
-def test_says_what_is_wrong(problem, wrong, message):
-    with pytest.raises(ValueError, match=message):
-        landscape(*problem(), **wrong)

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -85,6 +86,46 @@ def test_every_measure_gives_the_same_plain_json_and_leaves_the_model_as_it_was(
     if headline is not None:
         assert values[headline] == pytest.approx(EXPECTED[name](*problem()), rel=1e-6)
         assert "standard_error" in values or len(values["error_estimates"]) > 0
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURES if name != "empirical_sam"])
+def test_micro_batches_change_nothing(problem, name):
+    parts, whole = (
+        measure(name, SETTINGS.model_copy(update={"physical_batch_size": n}), *problem())
+        for n in (4, 11)
+    )
+    for key in {MEASURES[name].headline, "nodes", "losses"} & parts.keys():
+        assert np.ravel(parts[key]) == pytest.approx(np.ravel(whole[key]), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", ["trace", "ggn_trace", "fisher_trace", "average_case", "spectral_density"]
+)
+def test_a_seed_decides_the_draws(problem, name):
+    one, other = (
+        measure(name, SETTINGS.model_copy(update={"seed": seed}), *problem()) for seed in (0, 1)
+    )
+    key = MEASURES[name].headline or "nodes"
+    assert one[key] != other[key]
+
+
+@pytest.mark.parametrize(
+    "function, wrong, message",
+    [
+        (hessian_trace, {"num_samples": 1}, "num_samples=1: choose at least 2"),
+        (ggn_trace, {"num_samples": 1}, "num_samples=1: choose at least 2"),
+        (average_case, {"num_samples": 1, "rho": 0.1}, "num_samples=1: choose at least 2"),
+        (spectral_density, {"num_steps": 0}, "num_steps=0: choose at least 1"),
+        (worst_case, {"rho": 0.1, "norm": "l1"}, "norm='l1': choose l2 or linf"),
+        (sam_gap, {"rho": 0}, "rho=0: choose a number above 0"),
+        (landscape, {"num_directions": 3}, "num_directions=3: choose 1 or 2"),
+        (landscape, {"num_directions": 1, "num_points": 4}, "num_points=4: choose an odd number"),
+        (landscape, {"num_directions": 1, "radius": 0.0}, "radius=0.0: choose a number above 0"),
+    ],
+)
+def test_a_wrong_argument_is_refused(problem, function, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        function(*problem(), **wrong)
 
 
 def test_figures_have_their_data(problem):

@@ -42,42 +42,32 @@ def tf32():
     MATMUL.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def test_every_module_is_in_eval_mode_and_returns_to_its_own(mixed):
-    model, _, _ = mixed
-    before = state_of(model)
-    with measuring(model):
-        assert not any(module.training for module in model.modules())
-    assert_same_state(before, state_of(model))
-
-
-def test_everything_returns_after_an_exception(mixed, tf32):
+def test_everything_returns_also_after_an_exception(mixed, tf32):
     model, _, _ = mixed
     before = state_of(model)
     with pytest.raises(KeyError), measuring(model):
+        assert not any(module.training for module in model.modules())
+        assert MATMUL.fp32_precision == CONV.fp32_precision == "ieee"
         raise KeyError
     assert_same_state(before, state_of(model))
     assert MATMUL.allow_tf32 and torch.backends.cudnn.allow_tf32
 
 
-def test_a_product_leaves_the_model_as_it_was(mixed):
+def test_a_product_leaves_the_model_as_it_was_also_if_it_fails(mixed):
     model, inputs, labels = mixed
     before = state_of(model)
     operator = HessianOperator(model, inputs, labels)
     operator.matvec(torch.ones(operator.dim, dtype=torch.float64))
     operator.loss_and_gradient()
     assert_same_state(before, state_of(model))
-
-
-def test_a_product_that_fails_leaves_the_model_as_it_was(mixed):
-    model, inputs, labels = mixed
-    before = state_of(model)
-    operator = HessianOperator(model, inputs[..., 0], labels, hvp=double_backward)
-    with pytest.raises(RuntimeError):
-        operator.matvec(torch.ones(operator.dim, dtype=torch.float64))
-    assert_same_state(before, state_of(model))
-    with pytest.raises(RuntimeError):
-        HessianOperator(model, inputs[..., 0], labels)
-    assert_same_state(before, state_of(model))
+    failing = HessianOperator(model, inputs[..., 0], labels, hvp=double_backward)
+    for fail in (
+        lambda: failing.matvec(torch.ones(operator.dim, dtype=torch.float64)),
+        lambda: HessianOperator(model, inputs[..., 0], labels),
+    ):
+        with pytest.raises(RuntimeError):
+            fail()
+        assert_same_state(before, state_of(model))
 
 
 def test_an_overridden_train_is_not_called(problem, monkeypatch):
@@ -86,12 +76,6 @@ def test_an_overridden_train_is_not_called(problem, monkeypatch):
     with measuring(model):
         assert not model.training
     assert model.training
-
-
-def test_tf32_is_off_inside_and_back_afterwards(problem, tf32):
-    with measuring(problem()[0]):
-        assert MATMUL.fp32_precision == CONV.fp32_precision == "ieee"
-    assert MATMUL.allow_tf32 and torch.backends.cudnn.allow_tf32
 
 
 def test_reduced_precision_on_the_cpu_is_off(problem):

@@ -7,7 +7,14 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from samsweep.sharpness import HessianOperator, MeanLoss, average_case, lambda_max, sam_gap
+from samsweep.sharpness import (
+    HessianOperator,
+    MeanLoss,
+    average_case,
+    lambda_max,
+    sam_gap,
+    worst_case,
+)
 
 WEIGHTS = torch.tensor([0.2, 3.0, 1.0, 0.0, 5.0])
 LOSSES = {
@@ -55,7 +62,7 @@ def test_labels_that_cross_entropy_ignores_by_default(problem):
     assert found == pytest.approx([expected] * 3, rel=1e-6)
 
 
-@pytest.mark.parametrize("measure", [sam_gap, average_case])
+@pytest.mark.parametrize("measure", [sam_gap, average_case, worst_case])
 def test_rises_too(problem, measure):
     loss_fn = LOSSES["class weights"]
     whole, parts = (

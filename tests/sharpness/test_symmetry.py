@@ -77,11 +77,6 @@ def test_a_model_that_is_random_in_eval_mode_is_an_error():
         lambda_max(Noisy(4, 30), torch.randn(9, 4), torch.randint(3, (9,)))
 
 
-def test_the_check_costs_no_product(problem):
-    operator = HessianOperator(*problem())
-    assert operator.num_hvps == 0
-
-
 def test_parametrized_modules(problem):
     class Doubled(nn.Module):
         def forward(self, w):

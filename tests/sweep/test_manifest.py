@@ -4,24 +4,18 @@ import json
 import os
 
 import pytest
-from helpers import compose_run
+from helpers import point
 
-from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock
-from samsweep.records.store import CellFolder, RecordError
+from samsweep.records.store import RecordError
 from samsweep.sweep.manifest import LauncherSettings, launch_folders, launched
-from samsweep.sweep.plan import Point, plan_sweep
+from samsweep.sweep.plan import plan_sweep
 
 LOCAL = LauncherSettings(name="local", settings={"workers": 2, "num_threads": 1})
 
 
 def plan(root, *grid):
-    points = []
-    for overrides in grid:
-        run = compose_run(*overrides)
-        folder = CellFolder(root / "multirun" / run.study / "cells" / cell_id(run.cell))
-        points.append(Point(run=run, overrides=overrides, folder=folder))
-    return plan_sweep(points)
+    return plan_sweep(point(root, *overrides) for overrides in grid)
 
 
 def test_a_launch_registers_its_cells_and_says_how_each_is_set(tmp_path):

@@ -1,34 +1,20 @@
 """What a sweep has left to do."""
 
 import pytest
-from helpers import compose_run
+from helpers import compose_run, leave, point
 from hypothesis import given
 from hypothesis import strategies as st
 
 from samsweep.records.identity import CellKey, cell_id, wanted_measurements
 from samsweep.records.lock import FolderLock
 from samsweep.records.provenance import provenance
-from samsweep.records.schema import Attempt, Measurement, Record
+from samsweep.records.schema import Attempt, Measurement
 from samsweep.records.store import CellFolder
 from samsweep.sweep.plan import Point, plan_sweep
 
 ATTEMPT = Attempt(
     started="2026-01-01T00:00:00+00:00", provenance=provenance(device="cpu", num_threads=1)
 )
-
-
-def point(root, *overrides):
-    run = compose_run(*overrides)
-    folder = CellFolder(root / "multirun" / run.study / "cells" / cell_id(run.cell))
-    return Point(run=run, overrides=overrides, folder=folder)
-
-
-def leave(root, status, *overrides, **changes):
-    found = point(root, *overrides)
-    found.folder.path.mkdir(parents=True)
-    record = Record.planned(found.run).model_copy(update={"status": status, **changes})
-    found.folder.write(record)
-    return found.folder
 
 
 def measurement(name, **result):
@@ -64,13 +50,13 @@ def test_duplicates_are_one_cell(tmp_path):
 )
 def test_work_follows_from_the_status(tmp_path, status, work):
     attempts = () if status == "planned" else (ATTEMPT,)
-    leave(tmp_path, status, attempts=attempts)
+    leave(tmp_path, status=status, attempts=attempts)
     assert plan_sweep([point(tmp_path)]).cells[0].action == work
 
 
 @pytest.mark.parametrize("status", ["planned", "running", "complete"])
 def test_a_cell_that_somebody_works_on_is_left_to_them(tmp_path, status):
-    folder = leave(tmp_path, status)
+    folder = leave(tmp_path, status=status)
     with FolderLock(folder.path):
         plan = plan_sweep([point(tmp_path), point(tmp_path, "opt=sgd")])
     assert [c.action for c in plan.cells] == ["elsewhere", "train"]
@@ -80,13 +66,13 @@ def test_a_cell_that_somebody_works_on_is_left_to_them(tmp_path, status):
 
 
 def test_a_finished_cell_is_finished_whoever_looks_at_it(tmp_path):
-    folder = leave(tmp_path, "complete")
+    folder = leave(tmp_path)
     with FolderLock(folder.path):
         assert plan_sweep([point(tmp_path, "sharpness=none")]).cells[0].action == "nothing"
 
 
 def test_a_complete_cell_with_its_measurements_has_nothing_left(tmp_path):
-    leave(tmp_path, "complete")
+    leave(tmp_path)
     plan = plan_sweep([point(tmp_path, "sharpness=none"), point(tmp_path, "opt=sgd")])
     assert [c.action for c in plan.cells] == ["nothing", "train"]
     assert str(plan) == "2 cells: 1 to train, 1 already finished"
@@ -107,12 +93,17 @@ def test_a_second_measurement_of_a_cell_stays_in_the_plan(tmp_path):
 
 
 def test_of_two_measurements_only_the_missing_one_is_planned(tmp_path):
-    first, second = (point(tmp_path, f"sharpness={name}") for name in ("lambda_max", "top5"))
-    (key,) = wanted_measurements(first.run.sharpness)
-    leave(tmp_path, "complete", measurements={key: measurement("lambda_max")})
-    (cell,) = plan_sweep([first, second]).cells
+    first, second = grid = [point(tmp_path, f"sharpness={name}") for name in ("lambda_max", "top5")]
+    (one,), (other,) = (wanted_measurements(each.run.sharpness) for each in grid)
+    folder = leave(tmp_path, measurements={one: measurement("lambda_max")})
+    (cell,) = plan_sweep(grid).cells
     assert cell.action == "measure"
     assert cell.points == (second,)
+    both = {one: measurement("lambda_max"), other: measurement("top5")}
+    folder.write(folder.read().model_copy(update={"measurements": both}))
+    plan = plan_sweep(grid)
+    assert plan.to_do == ()
+    assert str(plan) == "1 cell of 2 points: 1 already finished"
 
 
 @pytest.mark.parametrize(
@@ -126,29 +117,8 @@ def test_of_two_measurements_only_the_missing_one_is_planned(tmp_path):
 def test_what_float32_had_rounded_away_is_measured_again(tmp_path, result, action):
     asked = point(tmp_path, "sharpness=lambda_max")
     (key,) = wanted_measurements(asked.run.sharpness)
-    leave(tmp_path, "complete", measurements={key: measurement("lambda_max", **result)})
+    leave(tmp_path, measurements={key: measurement("lambda_max", **result)})
     assert plan_sweep([asked]).cells[0].action == action
-
-
-def test_measurements_that_are_there_are_not_planned_again(tmp_path):
-    """The same sweep over two measures, when both have been taken."""
-    grid = [point(tmp_path, f"sharpness={name}") for name in ("lambda_max", "top5")]
-    taken = {
-        key: measurement(name)
-        for asked in grid
-        for key, name in wanted_measurements(asked.run.sharpness).items()
-    }
-    leave(tmp_path, "complete", measurements=taken)
-    plan = plan_sweep(grid)
-    assert plan.to_do == ()
-    assert str(plan) == "1 cell of 2 points: 1 already finished"
-
-
-def test_the_same_cell_in_two_studies_is_two_cells(tmp_path):
-    plan = plan_sweep([point(tmp_path, f"study={study}") for study in ("one", "two")])
-    assert [cell.key for cell in plan.cells] == [
-        CellKey(study=study, cell_id=cell_id(plan.cells[0].run.cell)) for study in ("one", "two")
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +145,7 @@ def test_keys_are_unique_in_any_plan(tmp_path_factory, some_run, grid):
         sharpness = some_run.sharpness.model_copy(update={"measures": measures})
         run = some_run.model_copy(update={"cell": cell, "study": study, "sharpness": sharpness})
         folder = CellFolder(root / study / "cells" / cell_id(cell))
-        points.append(Point(run=run, overrides=(), folder=folder))
+        points.append(Point(run=run, folder=folder))
     keys = [cell.key for cell in plan_sweep(points).cells]
     assert len(set(keys)) == len(keys)
     assert set(keys) == {CellKey(p.run.study, cell_id(p.run.cell)) for p in points}

@@ -103,6 +103,7 @@ def test_a_resumed_cell_continues_its_run_in_a_second_segment(folder, stopped):
         assert runs[0][0][key] == runs[1][0][key]
     assert runs[0][0]["run_id"] == f"mine.{folder.path.name}"
     assert runs[0][0]["run_group"] == "mine"
+    assert {metric["step_metric"] for metric in of_kind(first, "metric")} == {"epoch"}
     assert [end["exit_code"] for end in of_kind(first, "exit")] == [1]
     assert len(of_kind(first, "preempting")) == 1
     assert [end["exit_code"] for end in of_kind(second, "exit")] == [0]
@@ -191,10 +192,7 @@ def last_exit(folder):
 
 
 def test_a_failed_cell_is_a_failed_run(folder, at_step):
-    def fail():
-        raise RuntimeError("no more")
-
-    at_step(STEPS + 3, fail)
+    at_step(STEPS + 3, lambda: 1 / 0)
     with pytest.raises(CellFailed):
         run(folder)
     assert last_exit(folder) == 1
@@ -220,11 +218,15 @@ def test_a_cell_that_could_not_be_measured_is_a_failed_run(folder, monkeypatch):
 # --------------------------------------------------------------------------- upload
 
 
-def test_synced_segments_are_one_run_with_every_epoch_once(folder, stopped, server):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_synced_segments_are_one_run_with_every_epoch_once(folder, stopped, server, at_once):
+    name = f"default.{folder.path.name}"
     stopped(STEPS + 3)
+    if not at_once:
+        sync(folder)
+        assert server.steps(name) == [1]
     run(folder)
     told = sync(folder)
-    name = f"default.{folder.path.name}"
     assert server.steps(name) == [1, 2, 3], told
     assert server.groups == {name: {"default"}}
     assert server.ends[name] == [1, 0]
@@ -233,23 +235,17 @@ def test_synced_segments_are_one_run_with_every_epoch_once(folder, stopped, serv
     assert server.steps(name) == [1, 2, 3]
 
 
-def test_segments_synced_one_at_a_time_are_the_same_run(folder, stopped, server):
-    stopped(STEPS + 3)
-    sync(folder)
-    assert server.steps(f"default.{folder.path.name}") == [1]
-    run(folder)
-    sync(folder)
-    assert server.steps(f"default.{folder.path.name}") == [1, 2, 3]
-
-
 def test_a_segment_that_was_cut_off_is_replaced_and_uploads_whole(tmp_path, server):
-    record, _ = made_up_run(tmp_path, range(1, 40))
+    """Cut at any place, it would end ``wandb sync``."""
+    record, _ = made_up_run(tmp_path, range(1, 60))
     (file,) = segment_files(tmp_path)
-    os.truncate(file, 60_000)
+    os.truncate(file, 70_000)
     (file.parent / "closed").unlink()
-    made_up_run(tmp_path, range(1, 45))
+    made_up_run(tmp_path, range(1, 65))
+    (file,) = segment_files(tmp_path)
+    assert steps(inspect(file)) == list(range(1, 65))
     sync(CellFolder(tmp_path))
-    assert server.steps(f"default.{record.cell_id}") == list(range(1, 45))
+    assert server.steps(f"default.{record.cell_id}") == list(range(1, 65))
 
 
 # --------------------------------------------------------------------------- online
@@ -337,17 +333,6 @@ def made_up_run(folder, epochs, padding=1000, *overrides, study="default"):
         tracker.log_epoch(row)
     tracker.finish(record.model_copy(update={"status": "complete"}))
     return record, rows
-
-
-def test_a_segment_that_was_not_closed_is_replaced(tmp_path):
-    """Cut at any place, it would end ``wandb sync``."""
-    made_up_run(tmp_path, range(1, 60))
-    (file,) = segment_files(tmp_path)
-    os.truncate(file, 70_000)
-    (file.parent / "closed").unlink()
-    made_up_run(tmp_path, range(1, 60))
-    (file,) = segment_files(tmp_path)
-    assert steps(inspect(file)) == list(range(1, 60))
 
 
 @pytest.mark.parametrize("left", ["closed", "run.wandb.synced", None])

@@ -93,21 +93,6 @@ def interrupt(monkeypatch):
     return run_to
 
 
-@pytest.fixture
-def broken(monkeypatch):
-    """Runs a cell where a function of a module raises an error."""
-
-    def run_with(module, name, error, folder, *overrides, match):
-        def fail(*arguments, **known):
-            raise error
-
-        with monkeypatch.context() as patch, pytest.raises(CellFailed, match=match):
-            patch.setattr(module, name, fail)
-            run(folder, *overrides)
-
-    return run_with
-
-
 def test_a_complete_cell_has_everything_and_nothing_more(trained):
     folder, record = trained, record_of(trained)
     assert record.status == "complete"
@@ -308,14 +293,6 @@ def test_a_network_destroyed_by_its_last_step_has_diverged(folder):
     assert "weight_norm was" in record.error
 
 
-def test_what_fails_before_the_first_step_is_recorded_too(folder, broken):
-    error, told = OSError("the disk is gone"), "training failed: OSError: the disk is gone"
-    broken(workspace_module, "load_dataset", error, folder, match=told)
-    record = record_of(folder)
-    assert record.status == "failed"
-    assert record.attempts[0].start_step is None
-
-
 def test_who_lost_the_lock_writes_nothing_more(folder, monkeypatch, caplog):
     """Another process takes the cell over in mid epoch, as after a long sleep of this one."""
     original = Trainer.take_step
@@ -334,12 +311,25 @@ def test_who_lost_the_lock_writes_nothing_more(folder, monkeypatch, caplog):
     assert folder.read_history() == []
 
 
-def test_a_failed_cell_keeps_its_traceback_and_can_be_run_again(folder, broken):
-    error, told = RuntimeError("out of luck\nsecond line"), "RuntimeError: out of luck$"
-    broken(train_module, "evaluate", error, folder, match=told)
+@pytest.mark.parametrize(
+    ("module", "name", "start_step"),
+    [(workspace_module, "load_dataset", None), (train_module, "evaluate", 0)],
+    ids=["before the first step", "after an epoch"],
+)
+def test_a_failed_cell_keeps_its_traceback_and_can_be_run_again(
+    folder, monkeypatch, module, name, start_step
+):
+    def fail(*arguments, **known):
+        raise RuntimeError("out of luck\nsecond line")
+
+    told = "training failed: RuntimeError: out of luck$"
+    with monkeypatch.context() as patch, pytest.raises(CellFailed, match=told):
+        patch.setattr(module, name, fail)
+        run(folder)
     record = record_of(folder)
     assert record.status == "failed"
     assert "Traceback" in record.error and "out of luck" in record.error
+    assert record.attempts[0].start_step == start_step
     run(folder)
     record = record_of(folder)
     assert record.status == "complete"

@@ -29,21 +29,15 @@ _context = multiprocessing.get_context("forkserver")
 
 
 def preload(datasets: Iterable[str]) -> None:
-    """Choose what the server imports; to be called before its first process.
-
-    Args:
-        datasets: Names of the data sets that cells will be trained on.
-    """
+    """Choose what the server imports for these data sets; to be called before its first process."""
     modules = [_OF_DATASETS[name] for name in datasets if name in _OF_DATASETS]
     _context.set_forkserver_preload([*_PRELOADED, *modules])
 
 
 def start(name: str, *arguments: Any) -> tuple[ForkServerProcess, Connection]:
-    """Start a process that runs a function.
+    """Start a process that runs ``module:function``.
 
-    Args:
-        name: ``module:function``.
-        arguments: Of the function, pickled through a pipe; a connection to send to follows them.
+    Its arguments are pickled through a pipe; a connection to send to follows them.
 
     Returns:
         The process, and the receiving end of the connection.
@@ -61,11 +55,7 @@ class ProcessDied(RuntimeError):
 
 
 def call(name: str, *arguments: Any) -> Any:
-    """Call a function in a process of its own and return what it returns.
-
-    Args:
-        name: ``module:function``.
-        arguments: Of the function; they and the result are pickled through a pipe.
+    """Call ``module:function`` in a process of its own and return what it returns.
 
     Raises:
         ProcessDied: If the process died.

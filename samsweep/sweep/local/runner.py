@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from samsweep.config import ConfigError, RunConfig
 from samsweep.sweep.display import Display
@@ -19,7 +18,7 @@ from samsweep.sweep.local.slots import (
     divide,
     most_on_one_gpu,
 )
-from samsweep.sweep.manifest import LauncherSettings, launched, study_folder
+from samsweep.sweep.manifest import LauncherSettings, launched
 from samsweep.sweep.plan import Plan
 from samsweep.system.machine import Machine, Slot
 
@@ -28,12 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class LocalRunner:
-    """A :class:`~samsweep.sweep.execute.Runner`: the pool on this machine.
-
-    Args:
-        settings: Of the pool.
-        fail_fast: Whether the first failure stops the other cells.
-    """
+    """A :class:`~samsweep.sweep.execute.Runner`: the pool on this machine."""
 
     settings: PoolSettings
     fail_fast: bool = False
@@ -73,7 +67,7 @@ class LocalRunner:
 def prepare(
     plan: Plan, settings: PoolSettings | None, *, download: bool = True, estimate: bool = True
 ) -> Prepared:
-    """Make sure that the cells can run on this machine, and estimate the cost.
+    """:meth:`~samsweep.sweep.execute.Runner.prepare` on this machine.
 
     Args:
         plan: Of which at least one cell is not finished.
@@ -84,7 +78,7 @@ def prepare(
     Raises:
         ConfigError: If the device, a GPU or a data set is not available.
     """
-    machine = prepare_machine(plan, download=download)
+    machine = machine_of(plan, download=download)
     slots = None if settings is None else slots_of(plan, machine, settings)
     threads, sharing = plan.cells[0].run.num_threads or machine.num_cores, 1
     if slots is not None:
@@ -95,36 +89,39 @@ def prepare(
     return Prepared(slots=slots, cost=cost)
 
 
-def prepare_machine(plan: Plan, *, download: bool) -> Machine:
-    """What this machine has for the cells of a plan.
-
-    Args:
-        plan: Of which at least one cell is not finished.
-        download: Whether to download data sets that are missing.
+def machine_of(plan: Plan, *, download: bool) -> Machine:
+    """What this machine has for the cells of a plan; downloads their data sets if asked to.
 
     Raises:
         ConfigError: If the device, a compiler or a data set is not available.
     """
     device = common_device([cell.run for cell in plan.cells])
-    datasets = preload_datasets(plan)
+    runs = preload_for(plan)
     compiles = any(cell.run.compiles for cell in plan.cells)
     machine = call(
-        "samsweep.training.worker:prepare_machine", device, datasets if download else (), compiles
+        "samsweep.training.worker:prepare_machine", device, runs if download else (), compiles
     )
     assert isinstance(machine, Machine)
     return machine
 
 
-def preload_datasets(plan: Plan) -> tuple[tuple[str, Path], ...]:
+def preload_for(plan: Plan) -> tuple[RunConfig, ...]:
     """Have processes import what a plan's data sets need.
 
     Returns:
-        The data sets, each with the folder that it is downloaded to.
+        The runs that differ in more than seed, rho and settings of ours: what is to be prepared.
     """
-    runs = [cell.run for cell in plan.cells]
-    datasets = dict.fromkeys((run.cell.dataset.name, run.data_dir) for run in runs)
-    preload({name for name, _ in datasets})
-    return tuple(datasets)
+    runs = [point.run for cell in plan.cells for point in cell.points]
+    preload({run.cell.dataset.name for run in runs})
+    return tuple({_components(run): run for run in runs}.values())
+
+
+def _components(run: RunConfig) -> str:
+    """What decides how a run is prepared."""
+    cell = run.cell
+    fixed = {"seed": 0, "variant": cell.variant.model_copy(update={"rho": None})}
+    different = cell.model_copy(update=fixed).model_dump_json()
+    return f"{different} {run.data_dir} {run.sharpness.measures} {run.sharpness.args}"
 
 
 def slots_of(plan: Plan, machine: Machine, settings: PoolSettings) -> tuple[Slot, ...]:
@@ -154,7 +151,7 @@ def cost_here(
         plan: Of which at least one cell is not finished.
         machine: This one.
         num_threads: CPU threads of a cell.
-        cells_per_gpu: Cells that share a GPU, which are taken to run in turns. Records are taken
+        cells_per_gpu: Cells that share a GPU, which are taken to run in turns; records are taken
             as they are.
 
     Returns:
@@ -167,11 +164,8 @@ def cost_here(
         )
         return [seconds * cells_per_gpu for seconds in alone]
 
-    root = study_folder(plan.cells[0].folder).parent
     try:
-        return estimate_cost(
-            plan, root, device=machine.device, num_threads=num_threads, probe=probe
-        )
+        return estimate_cost(plan, device=machine.device, num_threads=num_threads, probe=probe)
     except ProcessDied:
         # Killed, most likely for want of memory; the cells will show.
         return None

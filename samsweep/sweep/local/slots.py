@@ -37,7 +37,7 @@ def divide(
     a sweep that is resumed gives a cell the same threads, and so the same bits.
 
     Args:
-        machine: The machine.
+        machine: What there is.
         settings: What the user asks for.
         num_cells: Cells of the sweep, finished ones included.
         num_threads: CPU threads of a cell, if the user gives them.

@@ -106,11 +106,6 @@ def arrays_of(
 
     Slurm limits the jobs at a time of one array only. The limit of the sweep is dealt out among its
     arrays; more arrays than that form lanes, in which one waits for the other.
-
-    Args:
-        cells: In the order to start them.
-        settings: How to pack them.
-        max_array_size: Slurm's limit; the largest index is one less.
     """
     packed = [
         (resources, jobs)
@@ -118,14 +113,9 @@ def arrays_of(
         for jobs in chunks(list(chunks(members, settings.cells_per_job)), max_array_size)
     ]
     limit = settings.max_parallel
-    if limit is None:
-        return [
-            Array(jobs=tuple(jobs), resources=resources, parallelism=None, lane=lane)
-            for lane, (resources, jobs) in enumerate(packed)
-        ]
-    num_lanes = min(limit, len(packed))
+    num_lanes = len(packed) if limit is None else min(limit, len(packed))
     sizes = [max(len(jobs) for _, jobs in packed[lane::num_lanes]) for lane in range(num_lanes)]
-    shares = deal(limit, sizes)
+    shares = [None] * num_lanes if limit is None else deal(limit, sizes)
     return [
         Array(
             jobs=tuple(jobs),

@@ -6,13 +6,14 @@ import logging
 import os
 import signal
 import traceback
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from samsweep.config import RunConfig
+from samsweep.config.factory import add_search_path
+from samsweep.config.plugins import load_plugins
 from samsweep.records.provenance import code_fingerprint
 from samsweep.records.remaining_work import work_left
 from samsweep.records.schema import CellFailed, Status
@@ -20,7 +21,7 @@ from samsweep.records.store import CellFolder, RecordError
 from samsweep.records.transitions import close_abandoned
 from samsweep.sweep.display import Display
 from samsweep.sweep.local.pool import Pool
-from samsweep.sweep.local.runner import prepare_machine, slots_of
+from samsweep.sweep.local.runner import machine_of, slots_of
 from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.plan import Plan, Point, describe_states, plan_sweep
 from samsweep.system.signals import Interrupted, StopRequest
@@ -40,6 +41,7 @@ class CellJob:
         code: Fingerprint of samsweep's source at submission.
         on_code_change: What to do if the source has changed since.
         fail_fast: Whether the first failure stops the job's other cells.
+        search_path: Folders where modules of the user's own lie.
     """
 
     cells: tuple[tuple[Path, tuple[RunConfig, ...]], ...]
@@ -47,6 +49,7 @@ class CellJob:
     code: str
     on_code_change: OnCodeChange = "warn"
     fail_fast: bool = False
+    search_path: tuple[str, ...] = ()
 
     def __call__(self) -> None:
         """Train and measure the cells as their runs ask.
@@ -77,6 +80,8 @@ class CellJob:
     def _work(self, stop: StopRequest) -> None:
         try:
             self._check_code()
+            add_search_path(self.search_path)
+            load_plugins({name for _, runs in self.cells for run in runs for name in run.plugins})
             plan = self._plan()
             if plan.to_do:
                 self._run(plan, stop)
@@ -85,16 +90,13 @@ class CellJob:
             self._close_cells("failed", traceback.format_exc())
             raise
 
-    def _points(self) -> Iterator[Point]:
-        for folder, runs in self.cells:
-            for run in runs:
-                yield Point(run=run, overrides=(), folder=CellFolder(folder))
-
     def _plan(self) -> Plan:
-        return plan_sweep(self._points())
+        return plan_sweep(
+            Point(run=run, folder=CellFolder(folder)) for folder, runs in self.cells for run in runs
+        )
 
     def _run(self, plan: Plan, stop: StopRequest) -> None:
-        machine = prepare_machine(plan, download=False)
+        machine = machine_of(plan, download=False)
         slots = slots_of(plan, machine, self.settings)
         stop.check()
         with Display([cell.key for cell in plan.to_do]) as display:

@@ -9,7 +9,7 @@ from samsweep.config import ConfigError, RunConfig
 from samsweep.records.identity import CellKey, wanted_measurements
 from samsweep.records.remaining_work import missing_measurements
 from samsweep.records.store import CellFolder
-from samsweep.sweep.manifest import launch_folders, readable_manifests, study_folder
+from samsweep.sweep.manifest import launch_folders, readable_manifests
 from samsweep.sweep.plan import Plan, PlannedCell
 from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable, job_states
 
@@ -30,10 +30,7 @@ class QueuedCell:
 
 
 def queued_cells(study: Path) -> dict[CellKey, QueuedCell]:
-    """The cells whose jobs wait or run; of two jobs of a cell the one launched last.
-
-    Args:
-        study: ``multirun/<study>``.
+    """The cells of a study whose jobs wait or run; of two jobs of a cell the one launched last.
 
     Raises:
         SlurmUnavailable: If the controller does not answer.
@@ -59,7 +56,7 @@ def queued_jobs(plan: Plan) -> dict[str, tuple[PlannedCell, ...]]:
     """
     planned = {cell.key: cell for cell in plan.cells}
     jobs: dict[str, list[PlannedCell]] = {}
-    for study in dict.fromkeys(study_folder(cell.folder) for cell in plan.cells):
+    for study in plan.studies:
         try:
             found = queued_cells(study)
         except SlurmUnavailable as error:
@@ -90,7 +87,7 @@ def _will_finish(job_id: str, cell: PlannedCell) -> bool:
 
 def _runs_of_job(cell: CellFolder, job_id: str) -> tuple[RunConfig, ...]:
     """How a cell is to run in a job; empty if no readable manifest says so."""
-    for manifest in readable_manifests(study_folder(cell)):
+    for manifest in readable_manifests(cell.study):
         launched = manifest.cells.get(cell.key.cell_id)
         if launched is not None and launched.job_id == job_id:
             return launched.runs

@@ -31,28 +31,11 @@ class JobState:
     state: str
     reason: str = ""
 
-    @property
-    def in_queue(self) -> bool:
-        """Whether it waits or runs; a requeued one does."""
-        return self.state in _IN_QUEUE
 
-
+#: States of a job that waits or runs; a requeued one does.
 _IN_QUEUE = frozenset(
-    {
-        "PENDING",
-        "RUNNING",
-        "SUSPENDED",
-        "CONFIGURING",
-        "COMPLETING",
-        "REQUEUED",
-        "REQUEUE_HOLD",
-        "REQUEUE_FED",
-        "RESIZING",
-        "SIGNALING",
-        "STAGE_OUT",
-        "STOPPED",
-        "SPECIAL_EXIT",
-    }
+    "PENDING RUNNING SUSPENDED CONFIGURING COMPLETING REQUEUED REQUEUE_HOLD REQUEUE_FED RESIZING "
+    "SIGNALING STAGE_OUT STOPPED SPECIAL_EXIT".split()
 )
 
 
@@ -96,8 +79,9 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
             job_id, *about = line.split("|", 2)
             if job_id in wanted and len(about) == len(("state", "reason")):
                 state, reason = about
-                found[job_id] = JobState(state=state, reason=reason.strip("()"))
-    return {job_id: state for job_id, state in found.items() if state.in_queue}
+                if state in _IN_QUEUE:
+                    found[job_id] = JobState(state=state, reason=reason.strip("()"))
+    return found
 
 
 def end_of_job(job_id: str) -> str:
@@ -134,14 +118,7 @@ def chunks(items: Sequence[T], size: int) -> Iterable[tuple[T, ...]]:
 
 
 def _run(*command: str, about_jobs: bool = False) -> str:
-    """Run a command of Slurm's.
-
-    Args:
-        command: With its arguments.
-        about_jobs: Whether the error that a job is unknown counts as an empty answer.
-
-    Returns:
-        What it prints.
+    """What a command of Slurm's prints; ``about_jobs``, an unknown job is an empty answer.
 
     Raises:
         SlurmUnavailable: If the command is not there, or has no answer.

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from samsweep.config import MODELS, ConfigError, unknown_name
+from samsweep.config.factory import search_path
 from samsweep.records.provenance import code_fingerprint
 from samsweep.sweep.display import Display
 from samsweep.sweep.estimate import Prepared, estimate_cost
 from samsweep.sweep.local.process import call
-from samsweep.sweep.local.runner import preload_datasets
+from samsweep.sweep.local.runner import preload_for
 from samsweep.sweep.local.slots import PoolSettings
-from samsweep.sweep.manifest import LauncherSettings, launched, study_folder
+from samsweep.sweep.manifest import LauncherSettings, launched
 from samsweep.sweep.plan import Plan, PlannedCell
 from samsweep.sweep.slurm.arrays import Array, ArraySettings, SubmissionSettings, arrays_of
 from samsweep.sweep.slurm.job import CellJob
@@ -62,8 +63,7 @@ class SlurmRunner:
         self.pool = PoolSettings.parse(_pop(params, _POOL_KEYS), prefix="hydra.launcher.")
         #: What submitit and sbatch are given.
         self.params = params
-        _check_keys(params, self.arrays.per_model)
-        _check_values(params, self.arrays.per_model)
+        _check(params, self.arrays.per_model)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -77,13 +77,12 @@ class SlurmRunner:
 
     def prepare(self, plan: Plan, *, download: bool = True, estimate: bool = True) -> Prepared:
         """Download data sets; the cost comes from records alone, of whatever machine."""
-        datasets = preload_datasets(plan)
-        for name, data_dir in datasets if download else ():
-            call("samsweep.data.load:download_dataset", name, data_dir)
+        runs = preload_for(plan)
+        if download:
+            call("samsweep.training.worker:prepare_runs", runs)
         if not estimate:
             return Prepared()
-        root = study_folder(plan.cells[0].folder).parent
-        return Prepared(cost=estimate_cost(plan, root, device=None, num_threads=None, probe=None))
+        return Prepared(cost=estimate_cost(plan, device=None, num_threads=None, probe=None))
 
     def run(self, plan: Plan, prepared: Prepared) -> bool:
         """Submit what is not in the queue yet, and wait unless detached.
@@ -154,6 +153,7 @@ class SlurmRunner:
                 (cell.folder.path, tuple(point.run for point in cell.points)) for cell in cells
             ),
             settings=self.pool,
+            search_path=search_path(),
             code=code_fingerprint(),
             on_code_change=self.on_code_change,
             fail_fast=self.fail_fast,
@@ -189,9 +189,9 @@ def _wait(jobs: Jobs, plan: Plan) -> None:
 
 
 def _print_next_commands(plan: Plan) -> None:
-    for study in dict.fromkeys(cell.key.study for cell in plan.cells):
-        print(f"Watch:  samsweep status study={study} --watch")
-        print(f"Cancel: samsweep status study={study} --cancel")
+    for study in plan.studies:
+        print(f"Watch:  samsweep status study={study.name} --watch")
+        print(f"Cancel: samsweep status study={study.name} --cancel")
 
 
 def _sbatch_parameters(
@@ -215,8 +215,8 @@ def _sbatch_parameters(
     return found
 
 
-def _check_keys(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse unknown keys before anything is planned.
+def _check(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse unknown keys, and values that cannot be of those that have a meaning here.
 
     Raises:
         ConfigError: With a sentence for each.
@@ -228,35 +228,18 @@ def _check_keys(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, 
     valid -= set(_SBATCH_NAMES.values())
     ours = {"max_num_timeout", "submitit_folder"}
     where = "hydra.launcher.per_model"
-    problems = [unknown_name("hydra.launcher", key, valid) for key in params.keys() - valid - ours]
-    for model, resources in per_model.items():
-        if model not in MODELS:
-            problems.append(unknown_name(where, model, MODELS))
-        for key in resources.keys() - valid:
-            problems.append(unknown_name(f"{where}.{model}", key, valid))
-    if problems:
-        raise ConfigError(*sorted(problems))
-
-
-def _check_values(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse values that cannot be, of the keys that have a meaning here; submitit has more.
-
-    Raises:
-        ConfigError: With a sentence for each.
-    """
-    keys = SubmissionSettings.model_fields.keys()
-    problems: list[str] = []
-    for where, values in {
-        "": params,
-        **{f"per_model.{m}.": v for m, v in per_model.items()},
-    }.items():
-        known = {key: value for key, value in values.items() if key in keys}
+    problems = [unknown_name(where, model, MODELS) for model in per_model if model not in MODELS]
+    places = {f"{where}.{model}": values for model, values in per_model.items()}
+    for place, values in {"hydra.launcher": params, **places}.items():
+        unknown = values.keys() - valid - (ours if values is params else set())
+        problems += [unknown_name(place, key, valid) for key in unknown]
+        known = {key: values[key] for key in values.keys() & SubmissionSettings.model_fields}
         try:
-            SubmissionSettings.parse(known, prefix=f"hydra.launcher.{where}")
+            SubmissionSettings.parse(known, prefix=f"{place}.")
         except ConfigError as error:
             problems += error.problems
     if problems:
-        raise ConfigError(*problems)
+        raise ConfigError(*sorted(problems))
 
 
 @contextmanager

@@ -32,12 +32,7 @@ _INTERRUPTED = ("CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "DEADLINE")
 
 
 class JobWatch:
-    """Waits until every job has left the queue and the record of every cell says how it ended.
-
-    Args:
-        jobs: Cells by the job that they are in.
-        display: Where progress is shown.
-    """
+    """Waits until every job has left the queue and the record of every cell says how it ended."""
 
     def __init__(self, jobs: Mapping[str, tuple[PlannedCell, ...]], display: Display) -> None:
         self._jobs = dict(jobs)

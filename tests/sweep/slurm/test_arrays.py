@@ -1,11 +1,9 @@
 """Cells to jobs, jobs to arrays."""
 
-import pytest
 from helpers import compose_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samsweep.config import ConfigError
 from samsweep.records.store import CellFolder
 from samsweep.sweep.plan import PlannedCell, Point
 from samsweep.sweep.slurm.arrays import ArraySettings, arrays_of, deal
@@ -18,7 +16,7 @@ def cells(tmp_path, *models, study="default"):
     found = []
     for number, model in enumerate(models):
         folder = CellFolder(tmp_path / study / "cells" / f"{model}-{number}")
-        point = Point(run=MODELS[model], overrides=(), folder=folder)
+        point = Point(run=MODELS[model], folder=folder)
         found.append(PlannedCell(folder=folder, points=(point,), record=None, action="train"))
     return found
 
@@ -32,12 +30,6 @@ def test_a_job_per_cell_in_the_order_to_start_them(tmp_path):
     assert names(array) == [["resnet8-0"], ["resnet8-1"], ["resnet8-2"]]
     assert array.parallelism is None
     assert array.resources == {}
-
-
-def test_cells_share_jobs(tmp_path):
-    settings = ArraySettings(cells_per_job=4)
-    (array,) = arrays_of(cells(tmp_path, *["resnet8"] * 9), settings, max_array_size=1001)
-    assert [len(job) for job in array.jobs] == [4, 4, 1]
 
 
 def test_a_job_has_cells_of_one_study(tmp_path):
@@ -117,11 +109,3 @@ def test_everybody_is_dealt_something_and_nobody_more_than_they_can_use(sizes, e
     shares = deal(total, sizes)
     assert sum(shares) == min(total, sum(sizes))
     assert all(1 <= share <= size for share, size in zip(shares, sizes, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("cells_per_job", 0), ("max_parallel", 0), ("cells_per_job", "many")]
-)
-def test_settings_that_cannot_be_are_refused(key, value):
-    with pytest.raises(ConfigError, match=rf"hydra\.launcher\.{key}"):
-        ArraySettings.parse({key: value}, prefix="hydra.launcher.")

@@ -4,13 +4,11 @@ import logging
 import signal
 
 import pytest
-from helpers import compose_run
+from helpers import point
 from submitit.core.utils import UncompletedJobError
 
-from samsweep.records.identity import cell_id
 from samsweep.records.provenance import code_fingerprint
 from samsweep.records.schema import CellFailed
-from samsweep.records.store import CellFolder
 from samsweep.records.transitions import register
 from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.slurm import job
@@ -32,11 +30,10 @@ def handlers():
 @pytest.fixture
 def cells(tmp_path):
     """Two planned cells."""
-    runs = [compose_run(f"seed={seed}", "sharpness=none") for seed in (0, 1)]
-    folders = [CellFolder(tmp_path / "study/cells" / cell_id(run.cell)) for run in runs]
-    for folder, run in zip(folders, runs, strict=True):
-        register(folder, run)
-    return list(zip(folders, runs, strict=True))
+    points = [point(tmp_path, f"seed={seed}", "sharpness=none") for seed in (0, 1)]
+    for each in points:
+        register(each.folder, each.run)
+    return [(each.folder, each.run) for each in points]
 
 
 @pytest.fixture
@@ -54,7 +51,7 @@ def pool(monkeypatch):
             Stub.work(cells)
 
     machine = Machine(host="node", num_cores=2, device="cpu")
-    monkeypatch.setattr(job, "prepare_machine", lambda plan, download: machine)
+    monkeypatch.setattr(job, "machine_of", lambda plan, download: machine)
     monkeypatch.setattr(job, "Pool", Stub)
     return Stub
 
@@ -97,7 +94,7 @@ def test_what_keeps_a_job_from_beginning_is_in_the_records(cells, monkeypatch):
     def no_device(plan, download):
         raise OSError("no such device")
 
-    monkeypatch.setattr(job, "prepare_machine", no_device)
+    monkeypatch.setattr(job, "machine_of", no_device)
     set_status(cells[0][0], "complete")
     with pytest.raises(OSError, match="no such device"):
         job_of(cells)()

@@ -3,7 +3,9 @@
 import json
 import os
 import pickle
+import re
 import stat
+import types
 
 import pytest
 from helpers import compose_run
@@ -74,7 +76,7 @@ def plan(root, num_cells, *overrides):
         cell = composed.cell.model_copy(update={"seed": seed})
         run = composed.model_copy(update={"cell": cell})
         folder = CellFolder(root / "multirun" / run.study / "cells" / cell_id(run.cell))
-        points.append(Point(run=run, overrides=(), folder=folder))
+        points.append(Point(run=run, folder=folder))
     return plan_sweep(points)
 
 
@@ -100,22 +102,18 @@ def test_the_script_asks_for_what_the_option_says(cluster, tmp_path):
         cpus_per_task=4,
         gpus_per_node=1,
         mem_gb=16,
+        max_parallel=2,
         setup=["module load cuda"],
         additional_parameters={"mail-type": "END"},
     ).run(plan(tmp_path, 3), Prepared())
     (script,) = scripts(cluster)
     found = options(script)
-    assert found["partition"] == "gpu"
-    assert found["account"] == "us"
-    assert found["qos"] == "long"
-    assert found["time"] == "90"
-    assert found["cpus-per-task"] == "4"
-    assert found["gpus-per-node"] == "1"
-    assert found["mem"] == "16GB"
-    assert found["mail-type"] == "END"
-    assert found["array"].startswith("0-2")
-    assert found["signal"] == "USR2@120"
-    assert "requeue" in found
+    expected = {
+        **{"partition": "gpu", "account": "us", "qos": "long", "time": "90", "mem": "16GB"},
+        **{"cpus-per-task": "4", "gpus-per-node": "1", "mail-type": "END"},
+        **{"array": "0-2%2", "signal": "USR2@120", "requeue": ""},
+    }
+    assert {key: found[key] for key in expected} == expected
     assert "dependency" not in found
     lines = script.splitlines()
     share = lines.index("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
@@ -124,22 +122,12 @@ def test_the_script_asks_for_what_the_option_says(cluster, tmp_path):
 
 
 def test_nothing_is_asked_for_by_default(cluster, tmp_path):
-    runner().run(plan(tmp_path, 2), Prepared())
+    runner().run(plan(tmp_path, 300), Prepared())
     (script,) = scripts(cluster)
     unset = {"partition", "account", "qos", "cpus-per-task", "gpus-per-node", "gres", "mem"}
     assert not unset & options(script).keys()
     assert "SRUN_CPUS_PER_TASK" not in script
-
-
-def test_a_limit_of_jobs_at_a_time_is_that_of_the_array(cluster, tmp_path):
-    runner(max_parallel=2).run(plan(tmp_path, 5), Prepared())
-    (script,) = scripts(cluster)
-    assert options(script)["array"] == "0-4%2"
-
-
-def test_without_a_limit_there_is_none(cluster, tmp_path):
-    runner().run(plan(tmp_path, 300), Prepared())
-    (script,) = scripts(cluster)
+    # By default submitit lets 256 jobs run at a time.
     assert options(script)["array"] in ("0-299", "0-299%300")
 
 
@@ -227,28 +215,21 @@ def test_the_same_cell_of_two_studies_is_submitted_for_each(cluster, tmp_path, m
     assert launch_folders(tmp_path / "multirun/two")[-1].jobs() == {both[1].key: "42"}
 
 
-def test_detached_it_prints_how_to_watch_and_cancel(cluster, tmp_path, capsys):
+def test_detached_it_prints_how_to_watch_and_cancel_and_attached_it_waits(
+    cluster, tmp_path, monkeypatch, capsys
+):
     assert runner().run(plan(tmp_path, 3), Prepared()) is False
     told = capsys.readouterr().out
     assert "Submitted 3 jobs: 40_[0-2]." in told
     assert "samsweep status study=default --watch" in told
     assert "samsweep status study=default --cancel" in told
 
-
-def test_attached_it_waits_for_the_jobs(cluster, tmp_path, monkeypatch):
     waited = []
-
-    class Watch:
-        def __init__(self, jobs, display):
-            self.jobs = jobs
-
-        def wait(self):
-            waited.append({job: [cell.key for cell in cells] for job, cells in self.jobs.items()})
-
-    monkeypatch.setattr(submit, "JobWatch", Watch)
+    watch = types.SimpleNamespace(wait=lambda: None)
+    monkeypatch.setattr(submit, "JobWatch", lambda jobs, display: waited.append(jobs) or watch)
     found = plan(tmp_path, 2)
     assert runner(detach=False).run(found, Prepared()) is True
-    assert waited == [{f"40_{i}": [cell.key] for i, cell in enumerate(found.cells)}]
+    assert waited == [{f"41_{i}": (cell,) for i, cell in enumerate(found.cells)}]
 
 
 def test_a_cell_in_the_queue_is_not_submitted_again(cluster, tmp_path, monkeypatch, capsys):
@@ -308,40 +289,27 @@ def test_what_sbatch_refuses_is_one_sentence(cluster, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"cells_per_job": 0}, r"hydra\.launcher\.cells_per_job"),
-        ({"max_parallel": 0}, r"hydra\.launcher\.max_parallel"),
-        ({"workers": 0}, r"hydra\.launcher\.workers"),
-        ({"timeout_min": "1h"}, r"hydra\.launcher\.timeout_min=1h: should be a valid integer"),
-        ({"account": [1]}, r"hydra\.launcher\.account=\[1\]: should be a valid string"),
-        ({"mem_gb": 0}, r"hydra\.launcher\.mem_gb=0: should be greater"),
-        ({"signal_delay_s": -1}, r"hydra\.launcher\.signal_delay_s=-1: should be greater"),
-        (
-            {"per_model": {"resnet8": {"mem_gb": 0}}},
-            r"hydra\.launcher\.per_model\.resnet8\.mem_gb=0: should be greater",
-        ),
-    ],
-)
-def test_values_that_cannot_be_are_refused(changes, problem):
-    with pytest.raises(ConfigError, match=problem):
-        runner(**changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
+        ({"cells_per_job": 0}, ".cells_per_job=0: should be greater"),
+        ({"max_parallel": 0}, ".max_parallel=0: should be greater"),
+        ({"workers": 0}, ".workers=0: should be greater"),
+        ({"timeout_min": "1h"}, ".timeout_min=1h: should be a valid integer"),
+        ({"account": [1]}, ".account=[1]: should be a valid string"),
+        ({"mem_gb": 0}, ".mem_gb=0: should be greater"),
+        ({"signal_delay_s": -1}, ".signal_delay_s=-1: should be greater"),
+        ({"per_model": {"resnet8": {"mem_gb": 0}}}, ".per_model.resnet8.mem_gb=0: should be"),
         (
             {"per_model": {"resnet8": {"timeout_mn": 5}}},
-            r"hydra\.launcher\.per_model\.resnet8 'timeout_mn' .* did you mean 'timeout_min'\?",
+            ".per_model.resnet8 'timeout_mn' is unknown: did you mean 'timeout_min'?",
         ),
         (
             {"per_model": {"resnet_8": {"timeout_min": 5}}},
-            r"hydra\.launcher\.per_model 'resnet_8' is unknown: did you mean 'resnet8'\?",
+            ".per_model 'resnet_8' is unknown: did you mean 'resnet8'?",
         ),
-        ({"cpu_per_task": 5}, "hydra.launcher 'cpu_per_task' .* did you mean 'cpus_per_task'"),
+        ({"cpu_per_task": 5}, " 'cpu_per_task' is unknown: did you mean 'cpus_per_task'?"),
     ],
 )
-def test_what_does_not_exist_is_refused(changes, problem):
-    with pytest.raises(ConfigError, match=problem):
+def test_what_cannot_be_is_refused(changes, problem):
+    with pytest.raises(ConfigError, match=re.escape(f"hydra.launcher{problem}")):
         runner(**changes)
 
 
@@ -366,18 +334,13 @@ def test_hydra_makes_the_runner_from_its_own_containers():
 # --------------------------------------------------------------------------- dry run
 
 
-def test_scripts_are_made_without_submitting(cluster, tmp_path):
-    (script,) = runner(partition="gpu", cells_per_job=2).scripts(plan(tmp_path, 5))
+def test_a_dry_run_makes_the_scripts_and_submits_nothing(cluster, tmp_path):
+    (script,) = runner(partition="gpu", max_parallel=2).scripts(plan(tmp_path, 5))
     found = options(script)
-    assert found["partition"] == "gpu"
+    assert (found["partition"], found["array"]) == ("gpu", "0-4%2")
     assert "requeue" in found
     assert scripts(cluster) == []
     assert not (tmp_path / "multirun").exists()
-
-
-def test_a_dry_run_shows_the_array(cluster, tmp_path):
-    (script,) = runner(max_parallel=2).scripts(plan(tmp_path, 5))
-    assert options(script)["array"] == "0-4%2"
 
 
 def test_without_slurm_a_dry_run_says_so(tmp_path, monkeypatch):

@@ -5,13 +5,11 @@ import signal
 import threading
 
 import pytest
-from helpers import compose_run
+from helpers import point
 
-from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock
-from samsweep.records.schema import Record
-from samsweep.records.store import CellFolder
-from samsweep.sweep.plan import PlannedCell, Point
+from samsweep.records.transitions import register
+from samsweep.sweep.plan import plan_sweep
 from samsweep.sweep.slurm import watch as wait
 from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
 from samsweep.sweep.slurm.watch import JobWatch
@@ -46,14 +44,11 @@ def cell(tmp_path):
     return make_cell(tmp_path, 0)
 
 
-def make_cell(root, seed):
+def make_cell(root, seed, sharpness="none"):
     """A cell that was registered when its job was submitted."""
-    run = compose_run("sharpness=none", f"seed={seed}")
-    folder = CellFolder(root / "multirun/default/cells" / cell_id(run.cell))
-    folder.path.mkdir(parents=True)
-    folder.write(Record.planned(run))
-    point = Point(run=run, overrides=(), folder=folder)
-    return PlannedCell(folder=folder, points=(point,), record=None, action="train")
+    asked = point(root, f"seed={seed}", f"sharpness={sharpness}")
+    register(asked.folder, asked.run)
+    return plan_sweep([asked]).cells[0]
 
 
 def watch(monkeypatch, jobs, script, end=""):
@@ -220,13 +215,7 @@ def test_why_a_measurement_failed_is_said_by_the_cell_if_it_can(
     monkeypatch, cell, before, after, end, told
 ):
     becomes(cell, "complete", measuring_error=before)()
-    run = compose_run("sharpness=top5", "seed=0")
-    to_measure = PlannedCell(
-        folder=cell.folder,
-        points=(Point(run=run, overrides=(), folder=cell.folder),),
-        record=cell.folder.read(),
-        action="measure",
-    )
+    to_measure = make_cell(cell.folder.study.parents[1], 0, "top5")
     script = [{"41": RUNNING}, becomes(cell, "complete", measuring_error=after), {}, {}]
     watch(monkeypatch, {"41": (to_measure,)}, script, end=end)
     assert cell.folder.read().measuring_error == told

@@ -1,7 +1,7 @@
 """The same with slurmdbd and MariaDB, and without either: what is known of jobs, without noise."""
 
 import pytest
-from helpers import records, run, wait_until
+from helpers import records, run
 from slurm_cluster import (
     ENDLESS,
     SHORT,
@@ -12,7 +12,6 @@ from slurm_cluster import (
     jobs,
     launch,
     statuses,
-    under_way,
     why_not,
 )
 
@@ -25,11 +24,10 @@ def assert_sweeps_and_cancels(cluster, folder):
     assert statuses(folder) == ["complete"] * 2
     assert "sacct" not in done.stdout + done.stderr
     assert "accounting" not in (done.stdout + done.stderr).lower()
-    sweep = launch(folder, *ENDLESS, "opt=sgd", "seed=2")
-    wait_until(lambda: under_way(folder, 1))
+    sweep = launch(folder, *ENDLESS, "opt=sgd", "seed=2", cells=1)
     cell = next(r["cell_id"] for r in records(folder) if r["status"] == "running")
     cluster.run("scancel", jobs(folder)[cell])
-    assert end(sweep)[0] == 1
+    end(sweep, 1)
     assert statuses(folder) == ["complete", "complete", "interrupted"]
     return jobs(folder)[cell]
 

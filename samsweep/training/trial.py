@@ -1,0 +1,102 @@
+"""One batch through components that are not samsweep's, before a sweep starts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from samsweep.config import MEASURES, ConfigError, RunConfig
+from samsweep.data.dataset_info import describe
+from samsweep.data.load import load_dataset
+from samsweep.records.identity import short_hash
+from samsweep.system.cache import cached_file, keep
+from samsweep.training.evaluate import evaluate
+from samsweep.training.probe import random_examples
+from samsweep.training.trainer import Trainer
+
+#: Examples of the batch; a class or two may be in it, and batch norm needs two.
+_NUM_EXAMPLES = 4
+
+
+def try_out(run: RunConfig) -> None:
+    """Take one step and judge the network, on random examples of the data's shape.
+
+    What went well is not tried again; nothing is left behind but that.
+
+    Raises:
+        ConfigError: With what does not fit.
+    """
+    if run.cell.sources is None and all(MEASURES[name].ours for name in run.sharpness.measures):
+        return
+    identity = run.cell.identity()
+    identity["variant"].pop("rho", None)
+    tried = {"cell": identity | {"seed": 0}, "sharpness": run.sharpness.model_dump(mode="json")}
+    file = cached_file("trials", short_hash(tried))
+    if file.exists():
+        return
+    try:
+        _try_out(run)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"{_described(run)}: one batch was tried and raised {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:300]}."
+        ) from error
+    keep(file, "")
+
+
+def _try_out(run: RunConfig) -> None:
+    info = describe(run.cell.dataset, run.data_path)
+    if run.cell.sources and "dataset" in run.cell.sources:
+        load_dataset(run.cell.dataset, data_dir=run.data_dir, path=run.data_path)
+    data = random_examples(info, min(_NUM_EXAMPLES, run.cell.recipe.batch_size))
+    cell = run.cell.model_copy(
+        update={"recipe": run.cell.recipe.model_copy(update={"batch_size": len(data.train)})}
+    )
+    trainer = Trainer(cell, data, diagnostics_every=1)
+    trainer.model.eval()
+    with torch.no_grad():
+        outputs = trainer.model(data.normalize(data.train.images))
+    _check_outputs(run, outputs, data.train.labels, info.num_outputs)
+    trainer.model.train()
+    trainer.take_step(torch.arange(len(data.train)))
+    evaluate(trainer.judged, data, data.test, trainer.task)
+    _try_measures(run, trainer)
+
+
+def _check_outputs(run: RunConfig, outputs: object, labels: Tensor, num_outputs: int) -> None:
+    """Only where a plain loss says what outputs have to be."""
+    model = f"model={run.cell.model.name}"
+    if not isinstance(outputs, Tensor):
+        raise ConfigError(f"{model} gives {type(outputs).__name__}: return a tensor of outputs.")
+    expected = {(len(labels), num_outputs)}
+    if labels.is_floating_point():
+        expected = {tuple(labels.shape), (len(labels), num_outputs)}
+    if run.cell.recipe.loss in (None, "mse") and tuple(outputs.shape) not in expected:
+        raise ConfigError(
+            f"{model} gives outputs of shape {tuple(outputs.shape)} for {len(labels)} examples of "
+            f"{run.cell.dataset.name}: return {(len(labels), num_outputs)}."
+        )
+
+
+def _try_measures(run: RunConfig, trainer: Trainer) -> None:
+    from samsweep.sharpness.measures import measure
+
+    data = trainer.data
+    for name in run.sharpness.measures:
+        if not MEASURES[name].ours:
+            measure(
+                name,
+                run.sharpness,
+                trainer.model.eval(),
+                data.normalize(data.train.images),
+                data.train.labels,
+                loss_fn=trainer.task.loss,
+            )
+
+
+def _described(run: RunConfig) -> str:
+    cell = run.cell
+    names = [f"model={cell.model.name}", f"opt={cell.variant.name}", f"dataset={cell.dataset.name}"]
+    return " ".join(names)
