@@ -11,9 +11,9 @@ import pandas as pd
 from multirun_analysis.runs.launches import resume_commands
 from multirun_analysis.runs.load import load_history, read_frames
 from multirun_analysis.runs.reading import Skipped
+from multirun_analysis.stats.contrasts import matched_effects
 from multirun_analysis.stats.effects import estimate_effects
 from multirun_analysis.stats.families import confirmatory_of
-from multirun_analysis.stats.matched import matched_effects
 from samsweep.config import Confirmatory
 from samsweep.records.store import find_study
 

@@ -10,17 +10,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multirun_analysis.figures.cells import Series, by_series, models_of
-from multirun_analysis.figures.panels import MOST_COLUMNS, NO_RHO, Cells, by_line, draw_line
+from multirun_analysis.figures.panels import (
+    MOST_COLUMNS,
+    NO_RHO,
+    Cells,
+    Series,
+    by_line,
+    by_series,
+    draw_line,
+    models_of,
+    share_y,
+)
 from multirun_analysis.figures.style import (
     GREY,
     Palette,
     SeriesStyle,
+    add_bar,
     add_legend,
     handle,
     new_figure,
     shade,
-    shortened,
     styled,
     thinned,
 )
@@ -134,7 +143,8 @@ def over_epochs(
         lines = by_line(known[known["model"] == model] if model else known, "epoch")
         for column, axes in zip(columns, line, strict=True):
             _draw_lines(axes, column, lines, curve)
-        _share_y(line, f"{model}\n{curve.label}" if len(models) > 1 else curve.label)
+        label = f"{model}\n{curve.label}" if len(models) > 1 else curve.label
+        share_y(_visible(line) or line, label)
     _label(grid, [column.title for column in columns])
     entries = {
         _line_label(series, rho): handle(style)
@@ -221,15 +231,6 @@ def _line_label(series: Series, rho: float) -> str:
     return f"{series.label}, ρ = {number(rho)}" if series.variant == "sgdhess" else series.label
 
 
-def _share_y(line: list[Axes], label: str) -> None:
-    first, *others = _visible(line) or line
-    for axes in others:
-        axes.sharey(first)
-        axes.tick_params(labelleft=False)
-    first.autoscale(axis="y")
-    first.set_ylabel(label)
-
-
 def _visible(line: Sequence[Axes]) -> list[Axes]:
     """The panels in which something is drawn."""
     return [axes for axes in line if axes.axison]
@@ -293,20 +294,12 @@ def layer_cosines(summary: pd.DataFrame) -> Figure | None:
         _name_layers(first, [name.removeprefix(LAYERS) for name in layers])
     _label(grid, [f"ρ = {number(rho)}" for rho in radii])
     if image is not None:
-        bar = figure.colorbar(
-            image,
-            ax=[axes for line in grid for axes in line],
-            extend="min",
-            shrink=min(0.7, 4 / figure.get_figheight()),
-            aspect=25,
-            pad=0.01,
-        )
-        bar.set_label("cosine of g and h")
-        bar.outline.set_visible(False)
+        add_bar(figure, grid, image, "cosine of g and h", 0.7, extend="min")
     return figure
 
 
 def _name_layers(axes: Axes, layers: Sequence[str]) -> None:
     shown = [int(k) for k in thinned(list(range(len(layers))), 10)]
-    names = [shortened(layers[k].removesuffix(".weight"), 24) for k in shown]
+    names = [layers[k].removesuffix(".weight") for k in shown]
+    names = [name if len(name) <= 24 else f"{name[:23]}…" for name in names]
     axes.set_yticks(shown, names, fontsize=6)

@@ -11,12 +11,12 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from multirun_analysis.figures.cells import Series
 from multirun_analysis.figures.panels import (
     MOST_COLUMNS,
     Cells,
     Panel,
     Row,
+    Series,
     by_line,
     draw_line,
     panel_figure,
@@ -29,6 +29,7 @@ from multirun_analysis.figures.style import (
     VERMILLION,
     WIDTH,
     Palette,
+    add_bar,
     log_axis,
     styled,
     thinned,
@@ -196,15 +197,7 @@ def _geometric(levels: Array) -> bool:
 
 
 def _add_bar(figure: Figure, grid: list[list[Axes]], shades: ContourSet, levels: Array) -> None:
-    bar = figure.colorbar(
-        shades,
-        ax=[axes for line in grid for axes in line],
-        shrink=min(0.8, 4 / figure.get_figheight()),
-        aspect=25,
-        pad=0.01,
-    )
+    bar = add_bar(figure, grid, shades, "loss (nats)", 0.8)
     bar.set_ticks([float(step) for step in _heights(levels, levels)[::3]])
     bar.set_ticklabels([number(float(f"{level:.2g}")) for level in levels[::3]])
     bar.minorticks_off()
-    bar.set_label("loss (nats)")
-    bar.outline.set_visible(False)

@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from multirun_analysis.figures.captions import Picture
-from multirun_analysis.figures.cells import Series, all_series, granularity_panels
 from multirun_analysis.figures.effects import HEADLINE, MAIN, SIMPLE, forest
 from multirun_analysis.figures.epochs import (
     AMPLIFIED,
@@ -34,6 +33,7 @@ from multirun_analysis.figures.epochs import (
     over_epochs,
 )
 from multirun_analysis.figures.gallery import draw_figures, write_figures
+from multirun_analysis.figures.panels import Series, by_series, granularity_groups
 from multirun_analysis.figures.rho import SHARPNESS, TEST_ACCURACY, against_rho
 from multirun_analysis.figures.scatter import scatter
 from multirun_analysis.figures.style import (
@@ -250,9 +250,9 @@ def test_drawing_leaves_matplotlib_as_it_was(grid: ReadStudy) -> None:
 
 
 def test_panels_are_granularities_with_sam_in_each_and_sgdhess_apart(grid: ReadStudy) -> None:
-    series = all_series(grid.runs)
-    assert series[0] == Series("SGD", "sgd", None)
-    found = granularity_panels([one for one in series if one.variant != "sgd"])
+    series = by_series(grid.runs)
+    assert next(iter(series)) == Series("SGD", "sgd", None)
+    found = granularity_groups(series)
     assert [panel.title for panel in found] == [
         "by element",
         "over the whole gradient",

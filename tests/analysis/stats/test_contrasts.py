@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from multirun_analysis.runs.load import load_history, read_frames
-from multirun_analysis.stats.curvature import CURVATURE_COLUMNS, curvature_effects
-from multirun_analysis.stats.matched import MATCHED_COLUMNS, matched_effects
-from multirun_analysis.tables.effects import curvature_page, matched_page
+from multirun_analysis.stats.contrasts import (
+    CURVATURE_COLUMNS,
+    MATCHED_COLUMNS,
+    curvature_effects,
+    matched_effects,
+)
+from multirun_analysis.tables.effects import contrast_page
 from multirun_analysis.wording.labels import recipe_titles
 
 from ..conftest import Study, cell, measurement, variant
@@ -34,7 +38,7 @@ def test_sgdhess_less_sgd_by_hand(study: Study) -> None:
     half = 4.302653 / math.sqrt(3)
     assert by_outcome.loc["log_lambda_max", "t_high"] == pytest.approx(-2 + half, abs=1e-5)
     assert by_outcome.loc["log_lambda_max", "p"] == 0.25
-    page = curvature_page(found, recipe_titles(read.runs))
+    page = contrast_page("sgdhess_effects", found, recipe_titles(read.runs))
     assert page.name == "sgdhess_effects"
     first = page.sections[1].table
     assert first is not None and first.iloc[0]["mean [95 % t]"] == "+2.00 [−0.48, +4.48]"
@@ -68,7 +72,7 @@ def test_hybrids_are_matched_at_the_lowest_loss_that_all_reach(study: Study) -> 
     assert estimates == pytest.approx(
         {"val_accuracy": 0.0, "log_directional_curvature": -1.0, "weight_norm": 0.0}
     )
-    page = matched_page(found, recipe_titles(runs))
+    page = contrast_page("matched", found, recipe_titles(runs))
     table = page.sections[1].table
     assert table is not None and table.iloc[0]["training loss"] == "0.800"
 
