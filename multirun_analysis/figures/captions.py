@@ -26,21 +26,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One recipe of the study.
-
-    Args:
-        title: Of the recipe.
-        suffix: Of the names of its figures; empty where there is one recipe.
-        named: What distinguishes the titles of its figures; empty likewise.
-        runs: Its cells.
-        measured: Its cells with their measurements of the largest eigenvalue.
-    """
+    """One recipe of the study."""
 
     title: str
-    suffix: str
-    named: str
-    runs: pd.DataFrame
-    measured: pd.DataFrame
+    suffix: str  # of the names of its figures; empty where there is one recipe
+    named: str  # what distinguishes the titles of its figures; empty likewise
+    runs: pd.DataFrame  # its cells
+    measured: pd.DataFrame  # with their measurements of the largest eigenvalue
 
     def picture(
         self,
@@ -59,8 +51,8 @@ class Recipe:
 
         Args:
             name: Of its files, before what distinguishes model and recipe.
-            title: Of the figure, in it and above its caption.
-            figure: Without a title yet.
+            title: Of the figure, which has none yet.
+            figure: Or None.
             caption: How to read it; where its numbers come from is added.
             alt: What is to be seen.
             model: That it is of, if it is of one.

@@ -82,11 +82,11 @@ class Column(NamedTuple):
 
 
 def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean, sd and n of every number over the seeds of equal cells, at each epoch.
+    """Mean and sd of every number over the seeds of equal cells, at each epoch.
 
     Returns:
-        Recipe, model, optimizer, variant, granularity, rho, epoch, and three columns
-        ``<number>``, ``<number>:sd`` and ``<number>:n`` for each.
+        Recipe, model, optimizer, variant, granularity, rho, epoch, and two columns ``<number>`` and
+        ``<number>:sd`` for each.
     """
     cells = runs.loc[runs["status"] == "complete", ["cell_id", *_CELL]]
     columns = [
@@ -102,11 +102,7 @@ def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     numbers = known[columns].astype("float64")
     numbers = numbers.where(np.isfinite(numbers))
     grouped = numbers.groupby([known["group"], known["epoch"].astype("int64")])
-    parts = [
-        grouped.mean(),
-        grouped.std().add_suffix(":sd"),
-        grouped.count().add_suffix(":n"),
-    ]
+    parts = [grouped.mean(), grouped.std().add_suffix(":sd")]
     wide = pd.concat(parts, axis="columns").copy().reset_index()
     described = cells.assign(group=group).drop_duplicates("group").drop(columns="cell_id")
     return described.merge(wide, on="group").drop(columns="group")
@@ -121,11 +117,8 @@ def over_epochs(
 ) -> Figure | None:
     """Curves over the epochs: a row per number (or per model), a column per radius.
 
-    Args:
-        summary: Rows of :func:`epoch_summary` of one recipe, and of one model without ``by_model``.
-        curves: Numbers to draw; those that no cell has are left out.
-        palette: Of the study.
-        by_model: Whether each model has rows of its own.
+    Numbers that no cell has are left out. The rows of :func:`epoch_summary` are of one recipe, and
+    of one model but with ``by_model``, where each model has rows of its own.
 
     Returns:
         None where no cell has any of the numbers.

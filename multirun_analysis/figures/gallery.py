@@ -40,17 +40,12 @@ from samsweep.records.store import atomic_path
 
 
 def draw_figures(study: Study, effects: pd.DataFrame | None = None) -> dict[str, Picture]:
-    """Every figure of a study that there are data for, in reading order.
-
-    Returns:
-        Pictures by their name.
-    """
+    """Every figure of a study that there are data for, by its name, in reading order."""
     palette = Palette(study.runs)
     epochs = epoch_summary(study.history, study.runs)
-    recipes = _recipes(study)
     pictures = [
         picture
-        for recipe in recipes
+        for recipe in _recipes(study)
         for picture in (
             *_effect_pictures(recipe, effects),
             *_rho_pictures(recipe, palette),
@@ -62,11 +57,7 @@ def draw_figures(study: Study, effects: pd.DataFrame | None = None) -> dict[str,
 
 
 def write_figures(pictures: Mapping[str, Picture], folder: Path) -> list[Path]:
-    """Write each picture as PNG and SVG.
-
-    Returns:
-        The files written.
-    """
+    """Write each picture as PNG and SVG; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for picture in pictures.values():

@@ -117,15 +117,11 @@ def loss_over_plane(found: pd.DataFrame) -> Figure | None:
     figure, grid = panel_figure(rows, 1.9, "α", "β")
     figure.set_figwidth(min(WIDTH, 1.8 + 2.0 * max(map(len, grid))))
     keys = [key for row in rows for panel in row.panels for key in panel.lines]
-    drawn = [cells[key]["array"].iloc[0] for key in keys]
-    levels = contour_levels([plane.losses for plane in drawn])
-    contours = None
-    for row, line in zip(rows, grid, strict=True):
-        for panel, axes in zip(row.panels, line, strict=True):
-            [key] = panel.lines
-            contours = _draw_plane(axes, cells[key]["array"].iloc[0], levels)
-    if contours is not None:
-        _add_bar(figure, grid, contours, levels)
+    planes: list[Plane] = [cells[key]["array"].iloc[0] for key in keys]
+    levels = contour_levels([plane.losses for plane in planes])
+    places = [axes for line in grid for axes in line]
+    drawn = [_draw_plane(*place, levels) for place in zip(places, planes, strict=True)]
+    _add_bar(figure, grid, drawn[-1], levels)
     return figure
 
 
@@ -151,12 +147,6 @@ def contour_levels(losses: Sequence[Array]) -> Array:
 
     They reach from the smallest loss to that below which nine tenths of the numbers are: a few
     corners of a plane, where the loss has no bound, must not take all colours.
-
-    Args:
-        losses: Of each panel.
-
-    Returns:
-        Of shape (levels,), rising.
     """
     known = np.concatenate([loss[np.isfinite(loss)] for loss in losses])
     low, high = float(known.min()), float(np.quantile(known, 0.9))

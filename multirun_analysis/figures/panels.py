@@ -178,11 +178,8 @@ def panel_figure(
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure with an axes per panel; the places without a panel stay empty.
 
-    Args:
-        rows: Of panels.
-        row_height: In inches.
-        x_label: Below the lowest panel of each column.
-        y_label: At the left of each row, after the row's title.
+    The labels stand below the lowest panel of each column, and after each row's title. The height
+    of a row is in inches.
     """
     columns = max(len(row.panels) for row in rows)
     figure, grid = new_figure(len(rows), columns, row_height=row_height)
@@ -219,16 +216,10 @@ def draw_line(
     place: tuple[int, int],
     markers: int,
 ) -> None:
-    """A line with some markers, which do not stand where the other lines have theirs.
+    """A line through points, with about so many markers.
 
-    Args:
-        axes: To draw in.
-        x: Of shape (points,).
-        y: Of the same shape.
-        style: Of the series.
-        label: Of the line.
-        place: The line's number in the panel, and of how many.
-        markers: How many, about.
+    They do not stand where the other lines of the panel have theirs: ``place`` is the line's number
+    in it, and of how many.
     """
     step, (k, of) = max(1, len(x) // markers), place
     axes.plot(

@@ -186,21 +186,22 @@ def _shifted(axes: Axes, points: float, place: Transform | None = None) -> Trans
 def _values(cells: pd.DataFrame, outcome: Outcome) -> np.ndarray:
     """The values of cells, NaN for what the axis cannot show."""
     values = cells[outcome.column].to_numpy(float)
-    return np.where(np.isfinite(values) & ((values > 0) | (not outcome.log)), values, np.nan)
+    return np.where(_shown(values, outcome), values, np.nan)
+
+
+def _shown(values: np.ndarray, outcome: Outcome) -> np.ndarray:
+    """Whether the axis can show a number."""
+    return np.isfinite(values) & ((values > 0) | (not outcome.log))
 
 
 def _extent(means: Rows, seeds: Rows, outcome: Outcome) -> tuple[float, float]:
     """The smallest and the largest number to be seen, sd included, as far as the axis shows it."""
     rows = pd.concat(means.values())
     mean, sd = rows["mean"].to_numpy(float), rows["sd"].fillna(0).to_numpy(float)
-    points = np.concatenate([mean, *(_values(cells, outcome) for cells in seeds.values())])
-    if outcome.log:
-        # A bar may reach down to zero: the seeds say how far the axis must go.
-        points, bars = points[points > 0], [mean + sd]
-    else:
-        bars = [mean - sd, mean + sd]
-    shown = np.concatenate([points, *bars])
-    shown = shown[np.isfinite(shown) & ((shown > 0) | (not outcome.log))]
+    # On a logarithmic axis a bar may reach down to zero: the seeds say how far it must go.
+    bars = [mean + sd] if outcome.log else [mean - sd, mean + sd]
+    seen = np.concatenate([mean, *(_values(cells, outcome) for cells in seeds.values()), *bars])
+    shown = seen[_shown(seen, outcome)]
     return (float(shown.min()), float(shown.max())) if len(shown) else (1.0, 1.0)
 
 

@@ -39,11 +39,7 @@ _LABELS = {
 def scatter(measured: pd.DataFrame, palette: Palette, x: str, y: str) -> Figure | None:
     """Two numbers against each other: models in rows, granularities in columns, a point per cell.
 
-    Args:
-        measured: A row per cell and measurement of one kind, of one recipe.
-        palette: Of the study.
-        x: ``log_lambda_max``, ``test_accuracy`` or ``train_loss``.
-        y: Likewise.
+    The cells are of one recipe and measurement, and the numbers keys of ``_LABELS``.
 
     Returns:
         None where no cell has both numbers.

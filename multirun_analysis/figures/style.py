@@ -162,7 +162,7 @@ def shade(colour: str, rank: int, of: int) -> str:
 
 
 def new_figure(
-    rows: int, columns: int, row_height: float = 2.3, extra: float = 1.0
+    rows: int, columns: int, row_height: float, extra: float = 1.0
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure of panels; a column that stands alone is less wide."""
     width = min(WIDTH, 1.2 + 3.9 * columns)

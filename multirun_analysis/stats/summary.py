@@ -43,11 +43,7 @@ def ordered_recipes(runs: pd.DataFrame) -> dict[str, str]:
 
 
 def split_by_recipe(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The cells that may stand in one table, and what they have in common as a title.
-
-    Returns:
-        Title and rows of each recipe. Different recipes have different titles.
-    """
+    """The cells that may stand in one table, with what they have in common as a title."""
     groups = by_recipe(runs)
     return [(title, groups[key]) for key, title in ordered_recipes(runs).items()]
 
@@ -86,7 +82,7 @@ def summarize(runs: pd.DataFrame, column: str, quantity: str | None = None) -> p
 
     Args:
         runs: A row per cell, or per cell and measurement.
-        column: The quantity. Only complete cells have one.
+        column: Only complete cells have a value.
         quantity: What the column holds; its name by default.
 
     Returns:

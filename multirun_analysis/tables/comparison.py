@@ -83,11 +83,7 @@ class _Ours(NamedTuple):
 
 
 def comparison_page(study: Study, reference: str = "empirical_sam") -> Page:
-    """A study beside a publication.
-
-    Raises:
-        ValueError: If there is no such publication.
-    """
+    """A study beside a publication that is one of :func:`.references`."""
     published = load_reference(reference)
     compared = [(ours, _compare(published, ours)) for ours in _ours(study, published)]
     sections = [section for ours, found in compared for section in _sections(ours, found)]

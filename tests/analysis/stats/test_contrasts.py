@@ -18,7 +18,7 @@ from multirun_analysis.stats.contrasts import (
 from multirun_analysis.tables.effects import contrast_page
 from multirun_analysis.wording.labels import recipe_titles
 
-from ..conftest import Study, cell, measurement, variant
+from ..conftest import Study, cell, dtypes, measurement, variant
 
 
 def test_sgdhess_less_sgd_by_hand(study: Study) -> None:
@@ -30,7 +30,7 @@ def test_sgdhess_less_sgd_by_hand(study: Study) -> None:
     study.add(cell(variant("sgdhess", 2.0)), status="diverged")
     read = read_frames(study.folder)
     found = curvature_effects(read.runs, read.measurements)
-    assert {str(n): str(t) for n, t in found.dtypes.items()} == dict(CURVATURE_COLUMNS)
+    assert dtypes(found) == dict(CURVATURE_COLUMNS)
     assert set(found["rho"]) == {1.0} and set(found["n"]) == {3}
     by_outcome = found.set_index("outcome")
     assert by_outcome.loc["test_accuracy", "estimate"] == pytest.approx(2)
@@ -64,7 +64,7 @@ def test_hybrids_are_matched_at_the_lowest_loss_that_all_reach(study: Study) -> 
     _histories(study, {"samdirection": [3.0, 2.0, 1.0, 0.5], "sammagnitude": [2.5, 0.9, 0.8, 0.85]})
     runs = read_frames(study.folder).runs
     found = matched_effects(runs, load_history(study.folder))
-    assert {str(n): str(t) for n, t in found.dtypes.items()} == dict(MATCHED_COLUMNS)
+    assert dtypes(found) == dict(MATCHED_COLUMNS)
     # SAMMAGNITUDE comes down to 0.8 in its third epoch; SAMDIRECTION is below that in its fourth.
     assert set(found["level"]) == {0.8} and set(found["n"]) == {2}
     assert set(found["epoch_samdirection"]) == {4.0} and set(found["epoch_sammagnitude"]) == {3.0}
