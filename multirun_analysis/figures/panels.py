@@ -60,8 +60,8 @@ def by_series(rows: pd.DataFrame) -> dict[Series, pd.DataFrame]:
         ["optimizer", "variant", "granularity"], dropna=False, sort=False
     ):
         optimizer, variant, granularity = key
-        has_one = isinstance(granularity, str)
-        found[Series(str(optimizer), str(variant), granularity if has_one else None)] = group
+        level = granularity if isinstance(granularity, str) else None
+        found[Series(str(optimizer), str(variant), level)] = group
     return {series: found[series] for series in sorted(found, key=_order)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -130,7 +130,7 @@ def _draw_seeds(
     x: np.ndarray,
     y: np.ndarray,
     transform: Transform,
-    **options: float,
+    **options: Any,
 ) -> None:
     """Faint points."""
     axes.plot(
@@ -191,7 +191,7 @@ def _values(cells: pd.DataFrame, outcome: Outcome) -> np.ndarray:
 
 def _shown(values: np.ndarray, outcome: Outcome) -> np.ndarray:
     """Whether the axis can show a number."""
-    return np.isfinite(values) & ((values > 0) | (not outcome.log))
+    return np.asarray(np.isfinite(values) & ((values > 0) | (not outcome.log)))
 
 
 def _extent(means: Rows, seeds: Rows, outcome: Outcome) -> tuple[float, float]:
