@@ -18,21 +18,17 @@ torch nor Hydra is needed.
 from multirun_analysis.runs.load import load_history, load_measurements, load_runs
 from multirun_analysis.stats.effects import estimate_effects
 from multirun_analysis.study import Study, StudyError, open_study
-from multirun_analysis.tables.accuracy import accuracy_table
 from multirun_analysis.tables.render import accuracy_markdown
-from multirun_analysis.tables.sharpness import sharpness_table
 from multirun_analysis.tables.study_pages import study_pages
 
 __all__ = [
     "Study",
     "StudyError",
     "accuracy_markdown",
-    "accuracy_table",
     "estimate_effects",
     "load_history",
     "load_measurements",
     "load_runs",
     "open_study",
-    "sharpness_table",
     "study_pages",
 ]

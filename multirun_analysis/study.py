@@ -11,9 +11,9 @@ import pandas as pd
 from multirun_analysis.runs.launches import resume_commands
 from multirun_analysis.runs.load import load_history, read_frames
 from multirun_analysis.runs.reading import Skipped
+from multirun_analysis.stats.contrasts import matched_effects
 from multirun_analysis.stats.effects import estimate_effects
 from multirun_analysis.stats.families import confirmatory_of
-from multirun_analysis.stats.matched import matched_effects
 from samsweep.config import Confirmatory
 from samsweep.records.store import find_study
 
@@ -24,23 +24,14 @@ class StudyError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The frames of a study; everything that is shown of it is a function of them.
-
-    Args:
-        name: Of the study.
-        folder: ``multirun/<study>``.
-        runs: Frame of :func:`.load_runs`.
-        measurements: Frame of :func:`.load_measurements`.
-        skipped: Records that could not be read, and why.
-        confirmatory: The tests that the study's preset names beforehand.
-    """
+    """The frames of a study; everything that is shown of it is a function of them."""
 
     name: str
-    folder: Path
-    runs: pd.DataFrame
-    measurements: pd.DataFrame
-    skipped: tuple[Skipped, ...] = ()
-    confirmatory: Confirmatory | None = None
+    folder: Path  # multirun/<study>
+    runs: pd.DataFrame  # of load_runs
+    measurements: pd.DataFrame  # of load_measurements
+    skipped: tuple[Skipped, ...] = ()  # records that could not be read, and why
+    confirmatory: Confirmatory | None = None  # the tests that the study's preset names beforehand
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -89,7 +80,11 @@ def open_study(name: str, runs_root: Path | str, config_dir: Path | str | None =
     folder = find_study(Path(runs_root), name)
     runs, measurements, skipped = read_frames(folder)
     if runs.empty:
-        raise StudyError(_no_records(name, folder, skipped))
+        unreadable = f" that can be read ({len(skipped)} cannot)" if skipped else ""
+        raise StudyError(
+            f"There is no record in {folder}/cells/{unreadable}: train some cells with "
+            f"`samsweep run -m study={name} opt=sgd,sam rho=0.1,0.2`."
+        )
     return Study(
         name=name,
         folder=folder,
@@ -98,12 +93,3 @@ def open_study(name: str, runs_root: Path | str, config_dir: Path | str | None =
         skipped=tuple(skipped),
         confirmatory=confirmatory_of(name, config_dir),
     )
-
-
-def _no_records(study: str, folder: Path, skipped: list[Skipped]) -> str:
-    unreadable = f" that can be read ({len(skipped)} cannot)" if skipped else ""
-    return f"There is no record in {folder}/cells/{unreadable}: {_how_to_fill(study)}"
-
-
-def _how_to_fill(study: str) -> str:
-    return f"train some cells with `samsweep run -m study={study} opt=sgd,sam rho=0.1,0.2`."

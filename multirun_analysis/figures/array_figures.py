@@ -8,25 +8,22 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from multirun_analysis.figures.captions import (
-    Picture,
-    Recipe,
-    joined,
-    make_picture,
-    origin_of,
-    slug,
-)
-from multirun_analysis.figures.cells import models_of
+from multirun_analysis.figures.captions import Picture, Recipe, listed, not_drawn, slug
 from multirun_analysis.figures.landscape import loss_along_line, loss_over_plane, plane_rows
-from multirun_analysis.figures.panels import NO_RHO, Cells, Row, by_line, panel_rows, rhos_left_out
+from multirun_analysis.figures.panels import (
+    NO_RHO,
+    Cells,
+    Row,
+    by_line,
+    models_of,
+    panel_rows,
+    rhos_left_out,
+)
 from multirun_analysis.figures.spectrum import WIDTH, spectral_density, widths
 from multirun_analysis.figures.style import Palette
 from multirun_analysis.runs.array_measures import load_arrays
 from multirun_analysis.study import Study
 from multirun_analysis.wording.numbers import number
-
-#: Lines that an alternative text describes, at most.
-_MOST_DESCRIBED = 16
 
 _MEANS = "Lines are means over the seeds of complete cells"
 
@@ -46,20 +43,20 @@ class _Kind:
 def array_pictures(recipe: Recipe, study: Study, palette: Palette) -> Iterator[Picture]:
     """A picture of the spectra or landscapes of each model and measurement."""
     measured = study.measurements[study.measurements["cell_id"].isin(recipe.runs["cell_id"])]
+    complete = measured[measured["status"] == "complete"]
     found = load_arrays(study.folder, measured)
     for name, kind in _KINDS.items():
         rows = found[found["name"] == name].sort_values("settings_label", kind="stable")
         settings = rows["settings_key"].unique()
         for key in settings:
-            here, asked = rows[rows["settings_key"] == key], measured["settings_key"] == key
             yield from _of_measurement(
                 kind,
-                here,
-                measured[asked & (measured["status"] == "complete")],
+                rows[rows["settings_key"] == key],
+                complete[complete["settings_key"] == key],
                 recipe,
                 palette,
                 slug(str(key)) if len(settings) > 1 else name,
-                str(here["settings_label"].iloc[0]) if len(settings) > 1 else "",
+                several=len(settings) > 1,
             )
 
 
@@ -70,43 +67,34 @@ def _of_measurement(
     recipe: Recipe,
     palette: Palette,
     name: str,
-    apart: str,
+    *,
+    several: bool,
 ) -> Iterator[Picture]:
-    """A picture per model.
-
-    Args:
-        kind: Of the figure.
-        found: Rows of :func:`.load_arrays` of one measurement.
-        measured: All complete cells that have it.
-        recipe: Of the cells.
-        palette: Of the study.
-        name: Of the file, without model and recipe.
-        apart: What distinguishes the measurement from others of its kind; may be empty.
-    """
-    label, models = str(found["settings_label"].iloc[0]), models_of(found)
+    """A picture per model of one measurement: of ``found``, all of ``measured`` that was read."""
+    models = models_of(found)
     for model in models:
         rows = found[found["model"] == model]
         cells = by_line(rows)
-        several = len(models) > 1
         unread = int((measured["model"] == model).sum()) - len(rows)
-        yield from make_picture(
-            f"{name}{f'-{slug(model)}' if several else ''}{recipe.suffix}",
+        left_out = not_drawn(rhos_left_out(kind.rows(cells), cells))
+        described = [
+            f"{series.label}{'' if rho == NO_RHO else f' rho {number(rho)}'} {kind.describe(rows)}"
+            for (series, rho), rows in cells.items()
+        ]
+        yield from recipe.picture(
+            name,
             kind.title,
             kind.draw(rows, palette),
-            f"{kind.caption(cells)}{_left_out(kind.rows(cells), cells)}{_unread(unread)} "
-            f"Model: {model}. {origin_of(recipe.title, label)}",
-            f"{kind.title}: {kind.alt}, of {model}. {_described(cells, kind.describe)}",
-            below=joined(model, recipe.title, label),
-            apart=(apart, model * several, recipe.named),
+            f"{kind.caption(cells)}{left_out}{_unread(unread)}",
+            f"{kind.title}: {kind.alt}, of {model}. {listed(described)}.",
+            model=model,
+            several_models=len(models) > 1,
+            label=str(found["settings_label"].iloc[0]),
+            several_labels=several,
         )
 
 
 # --------------------------------------------------------------------------- words
-
-
-def _left_out(rows: list[Row], cells: Cells) -> str:
-    rhos = rhos_left_out(rows, cells)
-    return f" Not drawn: rho = {', '.join(map(number, rhos))}." if rhos else ""
 
 
 def _unread(count: int) -> str:
@@ -114,16 +102,6 @@ def _unread(count: int) -> str:
         return ""
     records = "1 cell whose record has" if count == 1 else f"{count} cells whose records have"
     return f" Not drawn: {records} another form."
-
-
-def _described(cells: Cells, describe: Callable[[pd.DataFrame], str]) -> str:
-    """What is to be seen of each line, as far as a text can hold it."""
-    words = [
-        f"{series.label}{'' if rho == NO_RHO else f' rho {number(rho)}'} {describe(rows)}"
-        for (series, rho), rows in cells.items()
-    ]
-    more = f"; and {len(words) - _MOST_DESCRIBED} more" if len(words) > _MOST_DESCRIBED else ""
-    return f"{'; '.join(words[:_MOST_DESCRIBED])}{more}."
 
 
 def _spectra_caption(cells: Cells) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from multirun_analysis.figures.style import titled
+from multirun_analysis.wording.numbers import number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,49 +26,49 @@ class Picture:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One recipe of the study.
-
-    Args:
-        title: Of the recipe.
-        suffix: Of the names of its figures; empty where there is one recipe.
-        named: What distinguishes the titles of its figures; empty likewise.
-        runs: Its cells.
-        measured: Its cells with their measurements of the largest eigenvalue.
-    """
+    """One recipe of the study."""
 
     title: str
-    suffix: str
-    named: str
-    runs: pd.DataFrame
-    measured: pd.DataFrame
+    suffix: str  # of the names of its figures; empty where there is one recipe
+    named: str  # what distinguishes the titles of its figures; empty likewise
+    runs: pd.DataFrame  # its cells
+    measured: pd.DataFrame  # with their measurements of the largest eigenvalue
 
+    def picture(
+        self,
+        name: str,
+        title: str,
+        figure: Figure | None,
+        caption: str,
+        alt: str,
+        *,
+        model: str = "",
+        several_models: bool = False,
+        label: str = "",
+        several_labels: bool = False,
+    ) -> Iterator[Picture]:
+        """The picture, or nothing where there is no figure.
 
-def make_picture(
-    name: str,
-    title: str,
-    figure: Figure | None,
-    caption: str,
-    alt: str,
-    *,
-    below: str,
-    apart: Iterable[str] = (),
-) -> Iterator[Picture]:
-    """The picture, or nothing where there is no figure.
-
-    Args:
-        name: Of its files.
-        title: Of the figure, in it and above its caption.
-        figure: Without a title yet.
-        caption: How to read it.
-        alt: What is to be seen.
-        below: What stands below the title in the figure: the recipe, and the measurement.
-        apart: What distinguishes its title from those of other figures of its kind.
-    """
-    if figure is not None:
+        Args:
+            name: Of its files, before what distinguishes model and recipe.
+            title: Of the figure, which has none yet.
+            figure: Or None.
+            caption: How to read it; where its numbers come from is added.
+            alt: What is to be seen.
+            model: That it is of, if it is of one.
+            several_models: Whether other models have such a figure too.
+            label: The measurement that it is of, if any.
+            several_labels: Whether other measurements have such a figure too.
+        """
+        if figure is None:
+            return
+        of_model = f" Model: {model}." if model else ""
+        measured = f" Measurement: {label}." if label else ""
+        caption = f"{caption}{of_model} Recipe: {self.title}.{measured}"
         yield Picture(
-            name=name,
-            title=joined(title, *apart),
-            figure=titled(figure, title, below),
+            name=f"{name}{f'-{slug(model)}' if several_models else ''}{self.suffix}",
+            title=_joined(title, label * several_labels, model * several_models, self.named),
+            figure=titled(figure, title, _joined(model, self.title, label)),
             caption=" ".join(caption.split()),
             alt=" ".join(alt.split()),
         )
@@ -78,11 +79,16 @@ def slug(text: str) -> str:
     return re.sub(r"[^0-9A-Za-z_]+", "-", text)
 
 
-def joined(*parts: str) -> str:
-    """Parts of a title, as far as there are any."""
+def not_drawn(rhos: Sequence[float]) -> str:
+    """Which radii are left out, for a caption."""
+    return f" Not drawn: rho = {', '.join(map(number, rhos))}." if rhos else ""
+
+
+def listed(texts: Sequence[str], most: int = 16) -> str:
+    """What is to be seen of each line, as far as a text in place of a figure can hold it."""
+    more = f"; and {len(texts) - most} more" if len(texts) > most else ""
+    return f"{'; '.join(texts[:most])}{more}"
+
+
+def _joined(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
-
-
-def origin_of(recipe: str, measurement: str = "") -> str:
-    """Where a figure's numbers come from."""
-    return f"Recipe: {recipe}." + (f" Measurement: {measurement}." if measurement else "")

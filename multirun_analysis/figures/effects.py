@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,11 @@ from multirun_analysis.figures.style import (
     PURPLE,
     SeriesStyle,
     add_legend,
+    handle,
     new_figure,
     styled,
 )
+from multirun_analysis.wording.labels import ranking
 from multirun_analysis.wording.numbers import number, p_text
 from samsweep.config import Granularity
 
@@ -34,46 +36,40 @@ OUTCOMES: Mapping[str, str] = {
 }
 
 
-class EffectStyle(NamedTuple):
-    """An effect in a figure.
+#: Label and style of each effect of a figure. Magnitude is green and direction orange, as the
+#: optimizers that isolate them.
+Shown = Mapping[str, tuple[str, SeriesStyle]]
 
-    Args:
-        label: In the legend.
-        style: Magnitude is green and direction orange, as the optimizers that isolate them.
-    """
+_DASHED = (0, (2, 1))
+_MAGNITUDE, _DIRECTION = SeriesStyle(GREEN, "s", "-"), SeriesStyle(ORANGE, "^", "-")
 
-    label: str
-    style: SeriesStyle
-
-
-HEADLINE: Mapping[str, EffectStyle] = {
-    "magnitude_minus_direction": EffectStyle(
-        "M − D = SAMMAGNITUDE − SAMDIRECTION", SeriesStyle(BLACK, "D", "-")
+HEADLINE: Shown = {
+    "magnitude_minus_direction": (
+        "M − D = SAMMAGNITUDE − SAMDIRECTION",
+        SeriesStyle(BLACK, "D", "-"),
     ),
 }
-MAIN: Mapping[str, EffectStyle] = {
-    "magnitude": EffectStyle("magnitude, M", SeriesStyle(GREEN, "s", "-")),
-    "direction": EffectStyle("direction, D", SeriesStyle(ORANGE, "^", "-")),
-    "interaction": EffectStyle("interaction, I", SeriesStyle(PURPLE, "P", (0, (2, 1)))),
+MAIN: Shown = {
+    "magnitude": ("magnitude, M", _MAGNITUDE),
+    "direction": ("direction, D", _DIRECTION),
+    "interaction": ("interaction, I", SeriesStyle(PURPLE, "P", _DASHED)),
 }
-SIMPLE: Mapping[str, EffectStyle] = {
-    "magnitude_at_sgd_direction": EffectStyle(
-        "magnitude, at SGD's direction", SeriesStyle(GREEN, "s", (0, (2, 1)), "none")
+SIMPLE: Shown = {
+    "magnitude_at_sgd_direction": (
+        "magnitude, at SGD's direction",
+        SeriesStyle(GREEN, "s", _DASHED, "none"),
     ),
-    "magnitude_at_sam_direction": EffectStyle(
-        "magnitude, at SAM's direction", SeriesStyle(GREEN, "s", "-")
+    "magnitude_at_sam_direction": ("magnitude, at SAM's direction", _MAGNITUDE),
+    "direction_at_sgd_magnitude": (
+        "direction, at SGD's magnitude",
+        SeriesStyle(ORANGE, "^", _DASHED, "none"),
     ),
-    "direction_at_sgd_magnitude": EffectStyle(
-        "direction, at SGD's magnitude", SeriesStyle(ORANGE, "^", (0, (2, 1)), "none")
-    ),
-    "direction_at_sam_magnitude": EffectStyle(
-        "direction, at SAM's magnitude", SeriesStyle(ORANGE, "^", "-")
-    ),
+    "direction_at_sam_magnitude": ("direction, at SAM's magnitude", _DIRECTION),
 }
 
 
 @styled
-def forest(effects: pd.DataFrame, shown: Mapping[str, EffectStyle]) -> Figure | None:
+def forest(effects: pd.DataFrame, shown: Shown) -> Figure | None:
     """Estimates with 95 % intervals: models and granularities in rows, outcomes in columns.
 
     Returns:
@@ -107,17 +103,10 @@ def forest(effects: pd.DataFrame, shown: Mapping[str, EffectStyle]) -> Figure | 
 
 def _blocks(effects: pd.DataFrame) -> list[tuple[str, str]]:
     """Models in the order of the frame, each with its granularities from fine to coarse."""
-    order = list(get_args(Granularity))
+    rank = ranking(get_args(Granularity))
     found = effects[["model", "granularity"]].drop_duplicates().to_numpy(object).tolist()
     models = list(dict.fromkeys(model for model, _ in found))
-    return [
-        (model, granularity)
-        for model in models
-        for granularity in sorted(
-            (g for m, g in found if m == model),
-            key=lambda g: order.index(g) if g in order else len(order),
-        )
-    ]
+    return sorted(map(tuple, found), key=lambda block: (models.index(block[0]), rank(block[1])))
 
 
 def _rows(effects: pd.DataFrame, block: tuple[str, str]) -> pd.DataFrame:
@@ -125,17 +114,18 @@ def _rows(effects: pd.DataFrame, block: tuple[str, str]) -> pd.DataFrame:
     return effects[(effects["model"] == model) & (effects["granularity"] == granularity)]
 
 
-def _draw_panel(
-    axes: Axes, rows: pd.DataFrame, rhos: Sequence[float], shown: Mapping[str, EffectStyle]
-) -> None:
+def _draw_panel(axes: Axes, rows: pd.DataFrame, rhos: Sequence[float], shown: Shown) -> None:
     axes.axvline(0, color=GREY, linewidth=0.9, zorder=1)
-    for k, (name, one) in enumerate(shown.items()):
+    for k, (name, (_, style)) in enumerate(shown.items()):
         offset = (k - (len(shown) - 1) / 2) * 0.7 / len(shown)
         for row in rows[rows["effect"] == name].to_dict("records"):
-            _draw_estimate(axes, row, rhos.index(row["rho"]) + offset, one.style)
+            y = rhos.index(row["rho"])
+            _draw_estimate(axes, row, y + offset, style)
             if len(shown) == 1:
-                _draw_at_equal_fit(axes, row, rhos.index(row["rho"]) + 0.22)
-                _note(axes, row, rhos.index(row["rho"]))
+                # The contrast adjusted for the training loss, below the plain one.
+                ends = [row["fit_low"], row["fit_estimate"], row["fit_high"]]
+                axes.plot(ends, [y + 0.22] * 3, markevery=[1], **_AT_EQUAL_FIT)
+                _note(axes, row, y)
     axes.set_ylim(len(rhos) - 0.4, -0.6)
     axes.set_yticks(range(len(rhos)), [""] * len(rhos))
     axes.grid(visible=False, axis="y")
@@ -145,17 +135,11 @@ def _draw_panel(
 def _draw_estimate(axes: Axes, row: Mapping[Any, Any], y: float, style: SeriesStyle) -> None:
     """The estimate, its t interval as a line, and brackets at the ends of the BCa interval."""
     axes.plot([row["t_low"], row["t_high"]], [y, y], **style.line_style, linewidth=1.5)
-    axes.plot(
-        [row["bca_low"], row["bca_high"]],
-        [y, y],
-        linestyle="",
-        marker="|",
-        markersize=7,
-        color=style.colour,
-    )
+    axes.plot([row["bca_low"], row["bca_high"]], [y, y], **_BRACKETS, color=style.colour)
     axes.plot([row["estimate"]], [y], linestyle="", zorder=3, **style.marker_style)
 
 
+_BRACKETS: Mapping[str, Any] = {"linestyle": "", "marker": "|", "markersize": 7}
 #: A contrast adjusted for the training loss.
 _AT_EQUAL_FIT: Mapping[str, Any] = {
     "color": GREY,
@@ -166,29 +150,23 @@ _AT_EQUAL_FIT: Mapping[str, Any] = {
 }
 
 
-def _draw_at_equal_fit(axes: Axes, row: Mapping[Any, Any], y: float) -> None:
-    """The contrast adjusted for the training loss, below the plain one."""
-    ends = [row["fit_low"], row["fit_estimate"], row["fit_high"]]
-    axes.plot(ends, [y] * 3, markevery=[1], **_AT_EQUAL_FIT)
-
-
 def _note(axes: Axes, row: Mapping[Any, Any], y: float) -> None:
-    p = row["p_adjusted"]
+    """Seeds and p, on paper of their own, so that no line runs through the digits."""
     text = f"n = {row['n']}"
-    if p is not None and not pd.isna(p):
-        text += f", adj. p = {p_text(p)}"
-    axes.text(0.99, y - 0.3, text, transform=axes.get_yaxis_transform(), **_NOTE)
-
-
-#: On paper of its own, so that no line runs through the digits.
-_NOTE: Mapping[str, Any] = {
-    "ha": "right",
-    "va": "center",
-    "fontsize": 6,
-    "color": "#444444",
-    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.8},
-    "zorder": 2,
-}
+    if not pd.isna(row["p_adjusted"]):
+        text += f", adj. p = {p_text(row['p_adjusted'])}"
+    axes.text(
+        0.99,
+        y - 0.3,
+        text,
+        transform=axes.get_yaxis_transform(),
+        ha="right",
+        va="center",
+        fontsize=6,
+        color="#444444",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        zorder=2,
+    )
 
 
 def _share_x(column: Sequence[Axes]) -> None:
@@ -200,19 +178,10 @@ def _share_x(column: Sequence[Axes]) -> None:
         axes.tick_params(labelbottom=False)
 
 
-def _legend(
-    figure: Figure, shown: Mapping[str, EffectStyle], bca: bool, at_equal_fit: bool
-) -> None:
-    entries: dict[str, Line2D] = {
-        f"{one.label}, 95 % t interval": Line2D(
-            [], [], **one.style.line_style, **one.style.marker_style
-        )
-        for one in shown.values()
-    }
+def _legend(figure: Figure, shown: Shown, bca: bool, at_equal_fit: bool) -> None:
+    entries = {f"{label}, 95 % t interval": handle(style) for label, style in shown.values()}
     if bca:
-        entries["95 % BCa interval"] = Line2D(
-            [], [], linestyle="", marker="|", markersize=7, color=GREY
-        )
+        entries["95 % BCa interval"] = Line2D([], [], **_BRACKETS, color=GREY)
     if at_equal_fit:
         entries["adjusted for the training loss, 95 % t"] = Line2D([], [], **_AT_EQUAL_FIT)
     add_legend(figure, entries)

@@ -10,17 +10,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multirun_analysis.figures.cells import Series, by_series, models_of
-from multirun_analysis.figures.panels import MOST_COLUMNS, NO_RHO, Cells, by_line, draw_line
+from multirun_analysis.figures.panels import (
+    MOST_COLUMNS,
+    NO_RHO,
+    Cells,
+    Series,
+    by_line,
+    by_series,
+    draw_line,
+    models_of,
+    share_y,
+)
 from multirun_analysis.figures.style import (
     GREY,
     Palette,
     SeriesStyle,
+    add_bar,
     add_legend,
     handle,
     new_figure,
     shade,
-    shortened,
     styled,
     thinned,
 )
@@ -73,11 +82,11 @@ class Column(NamedTuple):
 
 
 def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean, sd and n of every number over the seeds of equal cells, at each epoch.
+    """Mean and sd of every number over the seeds of equal cells, at each epoch.
 
     Returns:
-        Recipe, model, optimizer, variant, granularity, rho, epoch, and three columns
-        ``<number>``, ``<number>:sd`` and ``<number>:n`` for each.
+        Recipe, model, optimizer, variant, granularity, rho, epoch, and two columns ``<number>`` and
+        ``<number>:sd`` for each.
     """
     cells = runs.loc[runs["status"] == "complete", ["cell_id", *_CELL]]
     columns = [
@@ -93,11 +102,7 @@ def epoch_summary(history: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     numbers = known[columns].astype("float64")
     numbers = numbers.where(np.isfinite(numbers))
     grouped = numbers.groupby([known["group"], known["epoch"].astype("int64")])
-    parts = [
-        grouped.mean(),
-        grouped.std().add_suffix(":sd"),
-        grouped.count().add_suffix(":n"),
-    ]
+    parts = [grouped.mean(), grouped.std().add_suffix(":sd")]
     wide = pd.concat(parts, axis="columns").copy().reset_index()
     described = cells.assign(group=group).drop_duplicates("group").drop(columns="cell_id")
     return described.merge(wide, on="group").drop(columns="group")
@@ -112,11 +117,8 @@ def over_epochs(
 ) -> Figure | None:
     """Curves over the epochs: a row per number (or per model), a column per radius.
 
-    Args:
-        summary: Rows of :func:`epoch_summary` of one recipe, and of one model without ``by_model``.
-        curves: Numbers to draw; those that no cell has are left out.
-        palette: Of the study.
-        by_model: Whether each model has rows of its own.
+    Numbers that no cell has are left out. The rows of :func:`epoch_summary` are of one recipe, and
+    of one model but with ``by_model``, where each model has rows of its own.
 
     Returns:
         None where no cell has any of the numbers.
@@ -134,7 +136,8 @@ def over_epochs(
         lines = by_line(known[known["model"] == model] if model else known, "epoch")
         for column, axes in zip(columns, line, strict=True):
             _draw_lines(axes, column, lines, curve)
-        _share_y(line, f"{model}\n{curve.label}" if len(models) > 1 else curve.label)
+        label = f"{model}\n{curve.label}" if len(models) > 1 else curve.label
+        share_y(_visible(line) or line, label)
     _label(grid, [column.title for column in columns])
     entries = {
         _line_label(series, rho): handle(style)
@@ -221,15 +224,6 @@ def _line_label(series: Series, rho: float) -> str:
     return f"{series.label}, ρ = {number(rho)}" if series.variant == "sgdhess" else series.label
 
 
-def _share_y(line: list[Axes], label: str) -> None:
-    first, *others = _visible(line) or line
-    for axes in others:
-        axes.sharey(first)
-        axes.tick_params(labelleft=False)
-    first.autoscale(axis="y")
-    first.set_ylabel(label)
-
-
 def _visible(line: Sequence[Axes]) -> list[Axes]:
     """The panels in which something is drawn."""
     return [axes for axes in line if axes.axison]
@@ -293,20 +287,12 @@ def layer_cosines(summary: pd.DataFrame) -> Figure | None:
         _name_layers(first, [name.removeprefix(LAYERS) for name in layers])
     _label(grid, [f"ρ = {number(rho)}" for rho in radii])
     if image is not None:
-        bar = figure.colorbar(
-            image,
-            ax=[axes for line in grid for axes in line],
-            extend="min",
-            shrink=min(0.7, 4 / figure.get_figheight()),
-            aspect=25,
-            pad=0.01,
-        )
-        bar.set_label("cosine of g and h")
-        bar.outline.set_visible(False)
+        add_bar(figure, grid, image, "cosine of g and h", 0.7, extend="min")
     return figure
 
 
 def _name_layers(axes: Axes, layers: Sequence[str]) -> None:
     shown = [int(k) for k in thinned(list(range(len(layers))), 10)]
-    names = [shortened(layers[k].removesuffix(".weight"), 24) for k in shown]
+    names = [layers[k].removesuffix(".weight") for k in shown]
+    names = [name if len(name) <= 24 else f"{name[:23]}…" for name in names]
     axes.set_yticks(shown, names, fontsize=6)

@@ -8,15 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from multirun_analysis.figures.array_figures import array_pictures
-from multirun_analysis.figures.captions import (
-    Picture,
-    Recipe,
-    joined,
-    make_picture,
-    origin_of,
-    slug,
-)
-from multirun_analysis.figures.cells import models_of
+from multirun_analysis.figures.captions import Picture, Recipe, listed, not_drawn, slug
 from multirun_analysis.figures.effects import HEADLINE, MAIN, SIMPLE, forest
 from multirun_analysis.figures.epochs import (
     AMPLIFIED,
@@ -28,6 +20,7 @@ from multirun_analysis.figures.epochs import (
     left_out,
     over_epochs,
 )
+from multirun_analysis.figures.panels import models_of
 from multirun_analysis.figures.rho import (
     BEST_TEST_ACCURACY,
     SHARPNESS,
@@ -47,17 +40,12 @@ from samsweep.records.store import atomic_path
 
 
 def draw_figures(study: Study, effects: pd.DataFrame | None = None) -> dict[str, Picture]:
-    """Every figure of a study that there are data for, in reading order.
-
-    Returns:
-        Pictures by their name.
-    """
+    """Every figure of a study that there are data for, by its name, in reading order."""
     palette = Palette(study.runs)
     epochs = epoch_summary(study.history, study.runs)
-    recipes = _recipes(study)
     pictures = [
         picture
-        for recipe in recipes
+        for recipe in _recipes(study)
         for picture in (
             *_effect_pictures(recipe, effects),
             *_rho_pictures(recipe, palette),
@@ -69,11 +57,7 @@ def draw_figures(study: Study, effects: pd.DataFrame | None = None) -> dict[str,
 
 
 def write_figures(pictures: Mapping[str, Picture], folder: Path) -> list[Path]:
-    """Write each picture as PNG and SVG.
-
-    Returns:
-        The files written.
-    """
+    """Write each picture as PNG and SVG; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for picture in pictures.values():
@@ -126,16 +110,15 @@ def _rho_pictures(recipe: Recipe, palette: Palette) -> Iterator[Picture]:
         yield from _outcome(recipe, rows, SHARPNESS, palette, name, "Sharpness", label, suffix)
     for name, x, y, title, caption in _SCATTERS:
         for suffix, label, rows in settings:
-            yield from make_picture(
-                f"{name}{suffix}{recipe.suffix}",
+            yield from recipe.picture(
+                f"{name}{suffix}",
                 title,
                 scatter(rows, palette, x, y),
                 f"{caption} every point is one trained network. The marker is the optimizer's, "
-                f"the shade rho: the darker, the larger.{_not_positive(rows)} "
-                f"{origin_of(recipe.title, label)}",
+                f"the shade rho: the darker, the larger.{_not_positive(rows)}",
                 f"{title}. {_alt_scatter(rows)}",
-                below=joined(recipe.title, label),
-                apart=(label * bool(suffix), recipe.named),
+                label=label,
+                several_labels=bool(suffix),
             )
     yield from _outcome(
         recipe,
@@ -182,16 +165,16 @@ def _outcome(
     scale = " The axis is logarithmic." if outcome.log else ""
     lost = int(rows["status"].isin(["diverged", "failed"]).sum())
     crosses = f" Crosses at the foot: seeds that diverged or failed, {lost} in all." if lost else ""
-    yield from make_picture(
-        f"{name}{recipe.suffix}",
+    yield from recipe.picture(
+        name,
         title,
         against_rho(rows, outcome, palette),
         "Every seed is a faint point; beside them mean and one sample standard deviation. SGD is "
         "the dotted line, its standard deviation the grey band, its seeds the faint crosses at "
-        f"the left.{scale}{crosses} {origin_of(recipe.title, label)}",
+        f"the left.{scale}{crosses}",
         f"{title}. Means in the order of rho: {_means(rows, outcome)}.",
-        below=joined(recipe.title, label),
-        apart=(label * bool(suffix), recipe.named),
+        label=label,
+        several_labels=bool(suffix),
     )
 
 
@@ -200,33 +183,30 @@ def _epoch_pictures(recipe: Recipe, epochs: pd.DataFrame, palette: Palette) -> I
     models = models_of(here)
     seeds = "Means over seeds of complete cells, with bands of one standard deviation."
     title = "Amplified share over the epochs"
-    yield from make_picture(
-        f"amplified_share{recipe.suffix}",
+    yield from recipe.picture(
+        "amplified_share",
         title,
         over_epochs(here, [AMPLIFIED], palette, by_model=True),
         "Share of the gradient's elements that the perturbation makes larger, |h| > |g|; above "
-        f"one half, most grow. {seeds}{_left_out(here)} {origin_of(recipe.title)}",
+        f"one half, most grow. {seeds}{not_drawn(left_out(here))}",
         f"{title}. {_amplified_ends(here)}",
-        below=recipe.title,
-        apart=(recipe.named,),
     )
     for model in models:
-        of_model = here[here["model"] == model]
-        note = f"{seeds}{_left_out(of_model)} Model: {model}. {origin_of(recipe.title)}"
+        rows = here[here["model"] == model]
         figures = [
-            (name, title, over_epochs(of_model, curves, palette), caption, _ALT_CURVES)
+            (name, title, over_epochs(rows, curves, palette), caption, _ALT_CURVES)
             for name, curves, title, caption in _CURVES
         ]
-        figures.append((*_LAYERS[:2], layer_cosines(of_model), *_LAYERS[2:]))
+        figures.append((*_LAYERS[:2], layer_cosines(rows), *_LAYERS[2:]))
         for name, title, figure, caption, alt in figures:
-            yield from make_picture(
-                f"{name}{f'-{slug(model)}' * (len(models) > 1)}{recipe.suffix}",
+            yield from recipe.picture(
+                name,
                 title,
                 figure,
-                f"{caption} {note}",
+                f"{caption} {seeds}{not_drawn(left_out(rows))}",
                 alt.format(title=title, model=model),
-                below=joined(model, recipe.title),
-                apart=(model * (len(models) > 1), recipe.named),
+                model=model,
+                several_models=len(models) > 1,
             )
 
 
@@ -273,36 +253,46 @@ def _effect_pictures(recipe: Recipe, effects: pd.DataFrame | None) -> Iterator[P
     if effects is None or effects.empty:
         return
     here = effects[effects["recipe_key"] == recipe.runs["recipe_key"].iloc[0]]
-    for design, rows, label in _designs(here):
-        for name, shown, title in (
-            ("effects_headline", HEADLINE, "Magnitude or direction: M − D"),
-            ("effects_main", MAIN, "Effects of magnitude and of direction"),
-            ("effects_simple", SIMPLE, "Simple effects"),
-        ):
-            yield from make_picture(
-                f"{name}{design}{recipe.suffix}",
+    for suffix, rows, label in _designs(here):
+        for name, shown, title, caption in _EFFECTS:
+            yield from recipe.picture(
+                f"{name}{suffix}",
                 title,
                 forest(rows, shown),
-                f"{_EFFECT_CAPTIONS[name]} Lines: 95 % t intervals over seeds; bars at "
-                "their ends: 95 % BCa bootstrap intervals, from eight seeds on. Each interval "
-                "stands alone, and one of many may miss zero by chance: the adjusted p in the "
-                f"table of effects decides. {origin_of(recipe.title, label)}",
+                f"{caption} Lines: 95 % t intervals over seeds; bars at their ends: 95 % BCa "
+                "bootstrap intervals, from eight seeds on. Each interval stands alone, and one of "
+                "many may miss zero by chance: the adjusted p in the table of effects decides.",
                 f"{title}: estimates with intervals. {_estimates(rows, shown)}",
-                below=joined(recipe.title, label),
-                apart=(label * bool(design), recipe.named),
+                label=label,
+                several_labels=bool(suffix),
             )
 
 
-_EFFECT_CAPTIONS = {
-    "effects_headline": "To the right of zero, SAM's magnitude alone gives more of the outcome "
-    "than SAM's direction alone. n is the number of seeds, adj. p is of the sign-flip test, "
-    "adjusted in its family (Holm for what was named beforehand, else Benjamini-Hochberg). Grey: "
-    "the same contrast adjusted for the training loss, which may be a mediator.",
-    "effects_main": "What swapping SGD's magnitude, or direction, for SAM's changes on average, "
-    "and by how much the one depends on the other.",
-    "effects_simple": "What swapping one of the two changes while the other is held at SGD's or "
-    "at SAM's.",
-}
+#: Name, effects, title and caption of the forests.
+_EFFECTS = (
+    (
+        "effects_headline",
+        HEADLINE,
+        "Magnitude or direction: M − D",
+        "To the right of zero, SAM's magnitude alone gives more of the outcome than SAM's "
+        "direction alone. n is the number of seeds, adj. p is of the sign-flip test, adjusted in "
+        "its family (Holm for what was named beforehand, else Benjamini-Hochberg). Grey: the same "
+        "contrast adjusted for the training loss, which may be a mediator.",
+    ),
+    (
+        "effects_main",
+        MAIN,
+        "Effects of magnitude and of direction",
+        "What swapping SGD's magnitude, or direction, for SAM's changes on average, and by how "
+        "much the one depends on the other.",
+    ),
+    (
+        "effects_simple",
+        SIMPLE,
+        "Simple effects",
+        "What swapping one of the two changes while the other is held at SGD's or at SAM's.",
+    ),
+)
 
 
 def _designs(effects: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
@@ -311,31 +301,23 @@ def _designs(effects: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
     Rows without a measurement, of training's outcomes, stand beside those of every measurement.
     """
     unnamed = effects["settings_key"].isna()
-    ascents = effects["ascent"].astype("string")
-    if "eta" in effects:
-        etas = [f", eta {number(eta)}" if pd.notna(eta) else "" for eta in effects["eta"]]
-        ascents += pd.Series(etas, index=effects.index, dtype="string")
-    if "scaled" in effects:
-        unscaled = (effects["ascent"] == "adaptive") & effects["scaled"].isna()
-        ascents = ascents.mask(unscaled, ascents + ", unscaled norms")
+    etas = [f", eta {number(eta)}" if pd.notna(eta) else "" for eta in effects["eta"]]
+    ascents = effects["ascent"].astype("string") + pd.Series(etas, effects.index, dtype="string")
+    unscaled = (effects["ascent"] == "adaptive") & effects["scaled"].isna()
+    ascents = ascents.mask(unscaled, ascents + ", unscaled norms")
     names = [str(name) for name in ascents.drop_duplicates()]
     for name in names:
         here = ascents == name
-        keys = [str(key) for key in effects.loc[here & ~unnamed, "settings_key"].drop_duplicates()]
+        keys = [*effects.loc[here & ~unnamed, "settings_key"].drop_duplicates()]
         for key in keys or [""]:
             rows = effects[here & (unnamed | (effects["settings_key"] == key))]
-            labels = rows["settings_label"].dropna().astype(str).unique().tolist()
+            labels = rows["settings_label"].dropna().unique().tolist()
             suffix = f"-{slug(name)}" * (len(names) > 1) + f"-{slug(key)}" * (len(keys) > 1)
             parts = [f"ascent {name}"] * (len(names) > 1) + labels
             yield suffix, rows, "; ".join(parts)
 
 
 # --------------------------------------------------------------------------- words
-
-
-def _left_out(summary: pd.DataFrame) -> str:
-    radii = left_out(summary)
-    return f" Not drawn: rho = {', '.join(map(number, radii))}." if radii else ""
 
 
 def _means(rows: pd.DataFrame, outcome: Outcome) -> str:
@@ -349,10 +331,7 @@ def _means(rows: pd.DataFrame, outcome: Outcome) -> str:
         name = [first["model"]] * several + [first["optimizer"]]
         name += [first["granularity"]] * isinstance(first["granularity"], str)
         texts.append(f"{' '.join(name)} {', '.join(f'{mean:.4g}' for mean in group['mean'])}")
-    most = 16
-    return "; ".join(texts[:most]) + (
-        f"; and {len(texts) - most} more" if len(texts) > most else ""
-    )
+    return listed(texts)
 
 
 def _not_positive(rows: pd.DataFrame) -> str:

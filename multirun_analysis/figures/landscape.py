@@ -11,12 +11,12 @@ from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from multirun_analysis.figures.cells import Series
 from multirun_analysis.figures.panels import (
     MOST_COLUMNS,
     Cells,
     Panel,
     Row,
+    Series,
     by_line,
     draw_line,
     panel_figure,
@@ -29,6 +29,7 @@ from multirun_analysis.figures.style import (
     VERMILLION,
     WIDTH,
     Palette,
+    add_bar,
     log_axis,
     styled,
     thinned,
@@ -116,15 +117,11 @@ def loss_over_plane(found: pd.DataFrame) -> Figure | None:
     figure, grid = panel_figure(rows, 1.9, "α", "β")
     figure.set_figwidth(min(WIDTH, 1.8 + 2.0 * max(map(len, grid))))
     keys = [key for row in rows for panel in row.panels for key in panel.lines]
-    drawn = [cells[key]["array"].iloc[0] for key in keys]
-    levels = contour_levels([plane.losses for plane in drawn])
-    contours = None
-    for row, line in zip(rows, grid, strict=True):
-        for panel, axes in zip(row.panels, line, strict=True):
-            [key] = panel.lines
-            contours = _draw_plane(axes, cells[key]["array"].iloc[0], levels)
-    if contours is not None:
-        _add_bar(figure, grid, contours, levels)
+    planes: list[Plane] = [cells[key]["array"].iloc[0] for key in keys]
+    levels = contour_levels([plane.losses for plane in planes])
+    places = [axes for line in grid for axes in line]
+    drawn = [_draw_plane(*place, levels) for place in zip(places, planes, strict=True)]
+    _add_bar(figure, grid, drawn[-1], levels)
     return figure
 
 
@@ -150,12 +147,6 @@ def contour_levels(losses: Sequence[Array]) -> Array:
 
     They reach from the smallest loss to that below which nine tenths of the numbers are: a few
     corners of a plane, where the loss has no bound, must not take all colours.
-
-    Args:
-        losses: Of each panel.
-
-    Returns:
-        Of shape (levels,), rising.
     """
     known = np.concatenate([loss[np.isfinite(loss)] for loss in losses])
     low, high = float(known.min()), float(np.quantile(known, 0.9))
@@ -196,15 +187,7 @@ def _geometric(levels: Array) -> bool:
 
 
 def _add_bar(figure: Figure, grid: list[list[Axes]], shades: ContourSet, levels: Array) -> None:
-    bar = figure.colorbar(
-        shades,
-        ax=[axes for line in grid for axes in line],
-        shrink=min(0.8, 4 / figure.get_figheight()),
-        aspect=25,
-        pad=0.01,
-    )
+    bar = add_bar(figure, grid, shades, "loss (nats)", 0.8)
     bar.set_ticks([float(step) for step in _heights(levels, levels)[::3]])
     bar.set_ticklabels([number(float(f"{level:.2g}")) for level in levels[::3]])
     bar.minorticks_off()
-    bar.set_label("loss (nats)")
-    bar.outline.set_visible(False)

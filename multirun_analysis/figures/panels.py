@@ -1,16 +1,15 @@
-"""Panels by granularity and rho, in each of which the optimizers stand beside each other."""
+"""Which cells make a series, and which series stand beside each other in the panels of a figure."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multirun_analysis.figures.cells import Series, by_series, granularity_panels
 from multirun_analysis.figures.style import (
     Palette,
     SeriesStyle,
@@ -20,7 +19,12 @@ from multirun_analysis.figures.style import (
     thinned,
 )
 from multirun_analysis.runs.array_measures import Array
+from multirun_analysis.wording.labels import ranking
 from multirun_analysis.wording.numbers import number
+from samsweep.config import MODELS, VARIANTS, Granularity
+
+#: The perturbation's radius, and SGDHESS's factor of curvature: different things on one axis.
+RADIUS, FACTOR = "ρ, radius of the perturbation", "ρ, factor of the curvature"
 
 #: Radii, or factors, that are drawn beside each other; of more, an even choice.
 MOST_COLUMNS = 5
@@ -28,8 +32,106 @@ MOST_COLUMNS = 5
 #: In place of SGD's rho: NaN is not equal to itself.
 NO_RHO = -1.0
 
-#: The seeds of one optimizer at one rho.
+
+class Series(NamedTuple):
+    """The cells of one line: everything is equal but rho and seed."""
+
+    optimizer: str
+    variant: str
+    granularity: str | None
+
+    @property
+    def label(self) -> str:
+        """Name in a legend."""
+        return f"{self.optimizer}, {self.granularity}" if self.granularity else self.optimizer
+
+
+#: The cells of one series at one rho, a row each.
 Cells = Mapping[tuple[Series, float], pd.DataFrame]
+
+
+# --------------------------------------------------------------------------- series
+
+
+def by_series(rows: pd.DataFrame) -> dict[Series, pd.DataFrame]:
+    """The rows of each series, in the order of the registries."""
+    found = {}
+    for key, group in rows.groupby(
+        ["optimizer", "variant", "granularity"], dropna=False, sort=False
+    ):
+        optimizer, variant, granularity = key
+        level = granularity if isinstance(granularity, str) else None
+        found[Series(str(optimizer), str(variant), level)] = group
+    return {series: found[series] for series in sorted(found, key=_order)}
+
+
+def _order(series: Series) -> tuple[int, str, int]:
+    granularity = series.granularity
+    return (
+        ranking(VARIANTS)(series.variant),
+        series.optimizer,
+        -1 if granularity is None else ranking(get_args(Granularity))(granularity),
+    )
+
+
+def by_line(rows: pd.DataFrame, *order: str) -> dict[tuple[Series, float], pd.DataFrame]:
+    """The rows of each series at each rho, in the order of some columns, of seeds by default."""
+    return {
+        (series, float(rho)): cells.sort_values([*order] or ["seed", "cell_id"])
+        for series, of_series in by_series(rows).items()
+        for rho, cells in of_series.groupby(of_series["rho"].astype(float).fillna(NO_RHO))
+    }
+
+
+def models_of(rows: pd.DataFrame) -> list[str]:
+    """The models of a frame, in the order of the registry."""
+    found = {str(model) for model in rows["model"].dropna()}
+    return sorted(found, key=lambda model: (ranking(MODELS)(model), model))
+
+
+# --------------------------------------------------------------------------- a column per group
+
+
+class Group(NamedTuple):
+    """Series that stand beside each other: of one granularity, or those of SGDHESS."""
+
+    title: str
+    series: list[Series]
+    x_label: str
+
+
+def granularity_groups(series: Iterable[Series]) -> list[Group]:
+    """A group per granularity, with the optimizers that have none in each; SGDHESS apart."""
+    known = list(series)
+    radius = [one for one in known if one.variant not in ("sgd", "sgdhess")]
+    factor = [one for one in known if one.variant == "sgdhess"]
+    levels = [g for g in get_args(Granularity) if any(one.granularity == g for one in radius)]
+    groups = [
+        Group(
+            f"by {level}" if level != "global" else "over the whole gradient",
+            [one for one in radius if one.granularity in (None, level)],
+            RADIUS,
+        )
+        for level in levels
+    ]
+    if radius and not levels:
+        groups = [Group("", radius, RADIUS)]
+    if factor:
+        groups.append(Group("curvature in place of a perturbation", factor, FACTOR))
+    return groups
+
+
+def model_figure(
+    models: list[str], groups: list[Group], row_height: float, extra: float = 1.0
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with a row of panels per model and a column per group."""
+    figure, grid = new_figure(len(models), len(groups), row_height=row_height, extra=extra)
+    for group, axes in zip(groups, grid[0], strict=True):
+        axes.set_title(group.title)
+    return figure, grid
+
+
+# --------------------------------------------------------------------------- a row per group
 
 
 class Panel(NamedTuple):
@@ -46,26 +148,15 @@ class Row(NamedTuple):
     panels: list[Panel]
 
 
-def by_line(rows: pd.DataFrame, *order: str) -> dict[tuple[Series, float], pd.DataFrame]:
-    """The rows of each series at each rho, in the order of some columns, of seeds by default."""
-    return {
-        (series, float(rho)): cells.sort_values([*order] or ["seed", "cell_id"])
-        for series, of_series in by_series(rows).items()
-        for rho, cells in of_series.groupby(of_series["rho"].astype(float).fillna(NO_RHO))
-    }
-
-
 def panel_rows(cells: Cells) -> list[Row]:
     """Rows of panels: a row per granularity and one of SGDHESS, a panel per rho, SGD in each."""
     sgd = [(series, rho) for series, rho in cells if series.variant == "sgd"]
-    others = [series for series, _ in cells if series.variant != "sgd"]
     rows = []
-    for group in granularity_panels(list(dict.fromkeys(others))):
+    for group in granularity_groups(dict.fromkeys(series for series, _ in cells)):
         lines = [(series, rho) for series, rho in cells if series in group.series]
-        shown = thinned(sorted({rho for _, rho in lines}), MOST_COLUMNS)
         panels = [
             Panel(rho_title(rho), [*sgd, *(line for line in lines if line[1] == rho)])
-            for rho in shown
+            for rho in thinned(sorted({rho for _, rho in lines}), MOST_COLUMNS)
         ]
         rows.append(Row(group.title, panels))
     return rows or [Row("", [Panel("", sgd)])] * bool(sgd)
@@ -87,11 +178,8 @@ def panel_figure(
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure with an axes per panel; the places without a panel stay empty.
 
-    Args:
-        rows: Of panels.
-        row_height: In inches.
-        x_label: Below the lowest panel of each column.
-        y_label: At the left of each row, after the row's title.
+    The labels stand below the lowest panel of each column, and after each row's title. The height
+    of a row is in inches.
     """
     columns = max(len(row.panels) for row in rows)
     figure, grid = new_figure(len(rows), columns, row_height=row_height)
@@ -116,6 +204,9 @@ def panel_legend(figure: Figure, rows: Iterable[Row], palette: Palette) -> None:
     add_legend(figure, {one.label: handle(palette.style(*one)) for one in drawn})
 
 
+# --------------------------------------------------------------------------- lines and scales
+
+
 def draw_line(
     axes: Axes,
     x: Array,
@@ -125,16 +216,10 @@ def draw_line(
     place: tuple[int, int],
     markers: int,
 ) -> None:
-    """A line with some markers, which do not stand where the other lines have theirs.
+    """A line through points, with about so many markers.
 
-    Args:
-        axes: To draw in.
-        x: Of shape (points,).
-        y: Of the same shape.
-        style: Of the series.
-        label: Of the line.
-        place: The line's number in the panel, and of how many.
-        markers: How many, about.
+    They do not stand where the other lines of the panel have theirs: ``place`` is the line's number
+    in it, and of how many.
     """
     step, (k, of) = max(1, len(x) // markers), place
     axes.plot(
@@ -147,3 +232,15 @@ def draw_line(
         **style.line_style,
         **{**style.marker_style, "markersize": 3.6, "markeredgewidth": 0.8},
     )
+
+
+def share_y(line: list[Axes], label: str, *, x: bool = False) -> None:
+    """One scale for the panels of a row, named at the first: of y, and of x where asked for."""
+    first, *others = line
+    for axes in others:
+        axes.sharey(first)
+        if x:
+            axes.sharex(first)
+        axes.tick_params(labelleft=False)
+    first.autoscale(axis="both" if x else "y")
+    first.set_ylabel(label)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from multirun_analysis.figures.cells import (
-    Panel,
+from multirun_analysis.figures.panels import (
+    Group,
     Series,
-    all_series,
     by_series,
-    granularity_panels,
+    granularity_groups,
+    model_figure,
     models_of,
 )
 from multirun_analysis.figures.style import (
@@ -29,7 +29,6 @@ from multirun_analysis.figures.style import (
     add_legend,
     handle,
     log_axis,
-    new_figure,
     rho_axis,
     styled,
 )
@@ -66,26 +65,24 @@ def against_rho(runs: pd.DataFrame, outcome: Outcome, palette: Palette) -> Figur
     if outcome.log:
         summary["mean"] = summary["mean"].where(summary["mean"] > 0)
     drawn = summary[summary["mean"].notna()]
-    panels = granularity_panels(all_series(drawn[drawn["rho"].notna()]))
-    if not panels:
+    groups = granularity_groups(by_series(drawn[drawn["rho"].notna()]))
+    if not groups:
         return None
     models = models_of(drawn)
-    figure, grid = new_figure(len(models), len(panels), row_height=2.6)
+    figure, grid = model_figure(models, groups, 2.6)
     for model, row in zip(models, grid, strict=True):
         means = by_series(summary[summary["model"] == model])
         seeds = by_series(runs[(runs["model"] == model) & (runs["status"] == "complete")])
-        for panel, axes in zip(panels, row, strict=True):
-            _draw_panel(axes, panel, means, seeds, outcome, palette)
+        for group, axes in zip(groups, row, strict=True):
+            _draw_panel(axes, group, means, seeds, outcome, palette)
         _share_y(row, outcome, model if len(models) > 1 else "", _extent(means, seeds, outcome))
-    for panel, axes in zip(panels, grid[0], strict=True):
-        axes.set_title(panel.title)
-    _legend(figure, panels, summary, palette)
+    _legend(figure, groups, summary, palette)
     return figure
 
 
 def _draw_panel(
     axes: Axes,
-    panel: Panel,
+    group: Group,
     means: Rows,
     seeds: Rows,
     outcome: Outcome,
@@ -95,15 +92,18 @@ def _draw_panel(
         if series.variant == "sgd":
             values = _values(seeds[series], outcome) if series in seeds else np.array([])
             _draw_reference(axes, palette.style(*series), rows, values)
-    here = [series for series in panel.series if series in means]
+    here = [series for series in group.series if series in means]
     rhos = sorted({rho for series in here for rho in means[series]["rho"]}) or [0.1]
     step = _dodge(axes, len(here), len(rhos))
     for k, series in enumerate(here):
         dodge = (k - (len(here) - 1) / 2) * step
         _draw_means(axes, series.label, palette.style(*series), means[series], dodge)
         if series in seeds:
-            _draw_seeds(axes, palette.style(*series), seeds[series], outcome, dodge - 0.4 * step)
-    rho_axis(axes, rhos, panel.x_label)
+            places, values = seeds[series]["rho"].to_numpy(float), _values(seeds[series], outcome)
+            shifted = _shifted(axes, dodge - 0.4 * step)
+            style = palette.style(*series)
+            _draw_seeds(axes, style, places, values, shifted, markersize=3.4, zorder=2)
+    rho_axis(axes, rhos, group.x_label)
 
 
 def _dodge(axes: Axes, series: int, rhos: int) -> float:
@@ -120,35 +120,30 @@ def _draw_reference(
         axes.axhline(mean, **style.line_style, zorder=1.5)
         if np.isfinite(sd):
             axes.axhspan(mean - sd, mean + sd, color=GREY, alpha=0.15, lw=0, zorder=0.5)
-    axes.plot(
-        np.full(len(values), 0.02),
-        values,
-        transform=axes.get_yaxis_transform(),
-        linestyle="",
-        marker=style.marker,
-        color=style.colour,
-        markersize=3.8,
-        markeredgewidth=0,
-        alpha=0.45,
-        rasterized=len(values) > MOST_VECTORS,
-    )
+    places = np.full(len(values), 0.02)
+    _draw_seeds(axes, style, places, values, axes.get_yaxis_transform(), markersize=3.8)
 
 
 def _draw_seeds(
-    axes: Axes, style: SeriesStyle, cells: pd.DataFrame, outcome: Outcome, dodge: float
+    axes: Axes,
+    style: SeriesStyle,
+    x: np.ndarray,
+    y: np.ndarray,
+    transform: Transform,
+    **options: Any,
 ) -> None:
+    """Faint points."""
     axes.plot(
-        cells["rho"].to_numpy(float),
-        _values(cells, outcome),
-        transform=_shifted(axes, dodge),
+        x,
+        y,
+        transform=transform,
         linestyle="",
         marker=style.marker,
         color=style.colour,
-        markersize=3.4,
         markeredgewidth=0,
         alpha=0.45,
-        zorder=2,
-        rasterized=len(cells) > MOST_VECTORS,
+        rasterized=len(y) > MOST_VECTORS,
+        **options,
     )
 
 
@@ -191,21 +186,22 @@ def _shifted(axes: Axes, points: float, place: Transform | None = None) -> Trans
 def _values(cells: pd.DataFrame, outcome: Outcome) -> np.ndarray:
     """The values of cells, NaN for what the axis cannot show."""
     values = cells[outcome.column].to_numpy(float)
-    return np.where(np.isfinite(values) & ((values > 0) | (not outcome.log)), values, np.nan)
+    return np.where(_shown(values, outcome), values, np.nan)
+
+
+def _shown(values: np.ndarray, outcome: Outcome) -> np.ndarray:
+    """Whether the axis can show a number."""
+    return np.asarray(np.isfinite(values) & ((values > 0) | (not outcome.log)))
 
 
 def _extent(means: Rows, seeds: Rows, outcome: Outcome) -> tuple[float, float]:
     """The smallest and the largest number to be seen, sd included, as far as the axis shows it."""
     rows = pd.concat(means.values())
     mean, sd = rows["mean"].to_numpy(float), rows["sd"].fillna(0).to_numpy(float)
-    points = np.concatenate([mean, *(_values(cells, outcome) for cells in seeds.values())])
-    if outcome.log:
-        # A bar may reach down to zero: the seeds say how far the axis must go.
-        points, bars = points[points > 0], [mean + sd]
-    else:
-        bars = [mean - sd, mean + sd]
-    shown = np.concatenate([points, *bars])
-    shown = shown[np.isfinite(shown) & ((shown > 0) | (not outcome.log))]
+    # On a logarithmic axis a bar may reach down to zero: the seeds say how far it must go.
+    bars = [mean + sd] if outcome.log else [mean - sd, mean + sd]
+    seen = np.concatenate([mean, *(_values(cells, outcome) for cells in seeds.values()), *bars])
+    shown = seen[_shown(seen, outcome)]
     return (float(shown.min()), float(shown.max())) if len(shown) else (1.0, 1.0)
 
 
@@ -224,10 +220,10 @@ def _share_y(row: list[Axes], outcome: Outcome, model: str, extent: tuple[float,
     row[0].set_ylabel(f"{model}\n{outcome.label}" if model else outcome.label)
 
 
-def _legend(figure: Figure, panels: list[Panel], summary: pd.DataFrame, palette: Palette) -> None:
-    drawn = list(dict.fromkeys(series for panel in panels for series in panel.series))
+def _legend(figure: Figure, groups: list[Group], summary: pd.DataFrame, palette: Palette) -> None:
+    drawn = list(dict.fromkeys(series for group in groups for series in group.series))
     entries: dict[str, object] = {one.label: handle(palette.style(*one)) for one in drawn}
-    for sgd in all_series(summary[summary["variant"] == "sgd"]):
+    for sgd in by_series(summary[summary["variant"] == "sgd"]):
         line = Line2D([], [], **palette.style(*sgd).line_style)
         entries[f"{sgd.label}, mean ± sd"] = (Patch(color=GREY, alpha=0.25, lw=0), line)
     if (summary["n_diverged"] + summary["n_failed"]).sum():

@@ -9,19 +9,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from multirun_analysis.figures.cells import (
-    Panel,
-    all_series,
+from multirun_analysis.figures.panels import (
+    Group,
     by_series,
-    granularity_panels,
+    granularity_groups,
+    model_figure,
     models_of,
+    share_y,
 )
 from multirun_analysis.figures.style import (
     GREY,
     MOST_VECTORS,
     Palette,
     add_legend,
-    new_figure,
     shade,
     styled,
     thinned,
@@ -39,11 +39,7 @@ _LABELS = {
 def scatter(measured: pd.DataFrame, palette: Palette, x: str, y: str) -> Figure | None:
     """Two numbers against each other: models in rows, granularities in columns, a point per cell.
 
-    Args:
-        measured: A row per cell and measurement of one kind, of one recipe.
-        palette: Of the study.
-        x: ``log_lambda_max``, ``test_accuracy`` or ``train_loss``.
-        y: Likewise.
+    The cells are of one recipe and measurement, and the numbers keys of ``_LABELS``.
 
     Returns:
         None where no cell has both numbers.
@@ -51,19 +47,16 @@ def scatter(measured: pd.DataFrame, palette: Palette, x: str, y: str) -> Figure 
     points = _points(measured, (x, y))
     if points.empty:
         return None
-    others = [series for series in all_series(points) if series.variant != "sgd"]
-    panels = granularity_panels(others) or [Panel("", [], "")]
+    groups = granularity_groups(by_series(points)) or [Group("", [], "")]
     models = models_of(points)
-    figure, grid = new_figure(len(models), len(panels), row_height=2.9, extra=1.3)
+    figure, grid = model_figure(models, groups, 2.9, 1.3)
     for model, row in zip(models, grid, strict=True):
         of_model = points[points["model"] == model]
-        for panel, axes in zip(panels, row, strict=True):
-            _draw_panel(axes, panel, of_model, palette, (x, y))
-        _share(row, f"{model}\n{_LABELS[y]}" if len(models) > 1 else _LABELS[y])
+        for group, axes in zip(groups, row, strict=True):
+            _draw_panel(axes, group, of_model, palette, (x, y))
+        share_y(row, f"{model}\n{_LABELS[y]}" if len(models) > 1 else _LABELS[y], x=True)
         if x == "log_lambda_max":
             _add_eigenvalues(row, of_model[x])
-    for panel, axes in zip(panels, grid[0], strict=True):
-        axes.set_title(panel.title)
     for axes in grid[-1]:
         axes.set_xlabel(_LABELS[x])
     _legend(figure, points, palette)
@@ -87,10 +80,10 @@ def _points(measured: pd.DataFrame, columns: tuple[str, str]) -> pd.DataFrame:
 
 
 def _draw_panel(
-    axes: Axes, panel: Panel, points: pd.DataFrame, palette: Palette, columns: tuple[str, str]
+    axes: Axes, group: Group, points: pd.DataFrame, palette: Palette, columns: tuple[str, str]
 ) -> None:
     for series, rows in by_series(points).items():
-        if series.variant != "sgd" and series not in panel.series:
+        if series.variant != "sgd" and series not in group.series:
             continue
         style = palette.style(*series)
         for _, cells in rows.groupby("rho", dropna=False):
@@ -107,16 +100,6 @@ def _draw_panel(
                 label=series.label,
                 rasterized=len(points) > MOST_VECTORS,
             )
-
-
-def _share(row: list[Axes], label: str) -> None:
-    """One scale for the panels of a row."""
-    for axes in row[1:]:
-        axes.sharex(row[0])
-        axes.sharey(row[0])
-        axes.tick_params(labelleft=False)
-    row[0].autoscale()
-    row[0].set_ylabel(label)
 
 
 def _add_eigenvalues(row: list[Axes], logs: pd.Series[float]) -> None:
@@ -138,7 +121,7 @@ def _add_eigenvalues(row: list[Axes], logs: pd.Series[float]) -> None:
 def _legend(figure: Figure, points: pd.DataFrame, palette: Palette) -> None:
     """A sample per optimizer and one per rho: shape and shade are read apart."""
     shapes: dict[str, Line2D] = {}
-    for series in all_series(points):
+    for series in by_series(points):
         style = palette.style(*series)
         shapes[series.optimizer] = Line2D([], [], ls="", marker=style.marker, color=style.colour)
     swept = points[points["rank"] >= 0]

@@ -7,18 +7,18 @@ Text is never taken for mathematics: names come from records, and so from anywhe
 
 from __future__ import annotations
 
-import functools
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
@@ -37,7 +37,7 @@ WIDTH = 9.0
 #: Points of one kind beyond which an SVG holds them as pixels.
 MOST_VECTORS = 1000
 
-_RC: Mapping[str, Any] = {
+_RC: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -62,20 +62,10 @@ _RC: Mapping[str, Any] = {
     "svg.fonttype": "path",
 }
 
-P = ParamSpec("P")
-R = TypeVar("R")
 T = TypeVar("T")
 
-
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Run a function in the style of the figures, and leave matplotlib as it was."""
-
-    @functools.wraps(draw)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.rc_context(dict(_RC)):  # type: ignore[arg-type]
-            return draw(*args, **kwargs)
-
-    return inside
+#: Decorates a function to run in the style of the figures, and to leave matplotlib as it was.
+styled = matplotlib.rc_context(_RC)
 
 
 # --------------------------------------------------------------------------- styles
@@ -172,7 +162,7 @@ def shade(colour: str, rank: int, of: int) -> str:
 
 
 def new_figure(
-    rows: int, columns: int, row_height: float = 2.3, extra: float = 1.0
+    rows: int, columns: int, row_height: float, extra: float = 1.0
 ) -> tuple[Figure, list[list[Axes]]]:
     """A figure of panels; a column that stands alone is less wide."""
     width = min(WIDTH, 1.2 + 3.9 * columns)
@@ -230,9 +220,21 @@ def handle(style: SeriesStyle) -> Line2D:
     return Line2D([], [], **style.line_style, **style.marker_style)
 
 
-def shortened(text: str, length: int) -> str:
-    """A text of at most some letters."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+def add_bar(
+    figure: Figure, grid: list[list[Axes]], shades: Any, label: str, share: float, **options: Any
+) -> Colorbar:
+    """A bar of the shades beside all panels, as high as a share of them or four inches."""
+    bar = figure.colorbar(
+        shades,
+        ax=[axes for line in grid for axes in line],
+        shrink=min(share, 4 / figure.get_figheight()),
+        aspect=25,
+        pad=0.01,
+        **options,
+    )
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+    return bar
 
 
 def svg_bytes(figure: Figure) -> bytes:

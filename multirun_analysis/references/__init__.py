@@ -55,8 +55,7 @@ def load_reference(name: str = "empirical_sam") -> pd.DataFrame:
         A row per number, :data:`REFERENCE_COLUMNS`; ``attrs`` has ``source``, ``protocol``,
         ``readings`` (of the hybrids' names, with their evidence) and ``caveats`` for people, and
         for comparisons ``dataset``, ``same_images`` (fingerprints of image folders that hold the
-        same images), ``recipe`` (columns of
-        :func:`.load_runs`), ``accuracy_column`` and
+        same images), ``recipe`` (columns of :func:`.load_runs`), ``accuracy_column`` and
         ``sharpness_measure``.
 
     Raises:
@@ -70,6 +69,12 @@ def load_reference(name: str = "empirical_sam") -> pd.DataFrame:
     frame = frame.astype(dict(REFERENCE_COLUMNS))
     frame.attrs.update({key: published[key] for key in _ATTRIBUTES})
     return frame
+
+
+def about(published: pd.DataFrame) -> tuple[str, ...]:
+    """Source, protocol, readings and caveats of a publication, in paragraphs."""
+    attrs = published.attrs
+    return (attrs["source"], attrs["protocol"], *attrs["readings"].values(), *attrs["caveats"])
 
 
 def _values(published: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ import base64
 import re
 from collections.abc import Iterable, Sequence
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -59,49 +59,27 @@ def report_html(study: Study, pictures: Iterable[Picture], extra: Sequence[Page]
 # --------------------------------------------------------------------------- parts of the document
 
 
-class _Fragment(NamedTuple):
-    """A page inside the report."""
-
-    anchor: str
-    title: str
-    html: Markup
-
-
-class _Figure(NamedTuple):
-    """A figure inside the report; width and height are in CSS pixels."""
-
-    anchor: str
-    title: str
-    source: str
-    width: int
-    height: int
-    caption: str
-    alt: str
-
-
 _HEADING = re.compile(r"<(/?)h([1-6])\b")
 
 
-def _fragment(page: Page) -> _Fragment:
+def _fragment(page: Page) -> dict[str, str]:
     """A page below the report's own headings, with tables that scroll by themselves."""
     html = _HEADING.sub(lambda found: f"<{found[1]}h{min(6, int(found[2]) + 2)}", to_html(page))
     label = f"Table: {escape(page.title)}"
     scroll = f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table'
     html = re.sub(r"<table\b", lambda _: scroll, html).replace("</table>", "</table></div>")
-    return _Fragment(_anchor("page", page.name), page.title, Markup(html))
+    return {"anchor": _anchor("page", page.name), "title": page.title, "html": Markup(html)}
 
 
-def _figure(picture: Picture) -> _Figure:
+def _figure(picture: Picture) -> dict[str, Any]:
     width, height = picture.figure.get_size_inches()
-    return _Figure(
-        anchor=_anchor("figure", picture.name),
-        title=picture.title,
-        source=_data_uri(picture),
-        width=round(96 * width),
-        height=round(96 * height),
-        caption=picture.caption,
-        alt=picture.alt,
-    )
+    return {
+        "anchor": _anchor("figure", picture.name),
+        "picture": picture,
+        "source": _data_uri(picture),
+        "width": round(96 * width),  # in CSS pixels
+        "height": round(96 * height),
+    }
 
 
 def _anchor(kind: str, name: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ from multirun_analysis.stats.summary import split_by_recipe
 from multirun_analysis.tables.entries import or_blank
 from multirun_analysis.tables.pages import Page, Section
 from multirun_analysis.wording.numbers import number
-from samsweep.records.schema import FINISHED, Record
+from samsweep.records.schema import FINISHED, Provenance, Record
 
 #: Cells and commands that are named; of more, the number.
 _MOST_NAMED = 50
@@ -45,16 +46,14 @@ def question(runs: pd.DataFrame) -> tuple[str, ...]:
 
 def design(runs: pd.DataFrame) -> Page:
     """What was trained: each optimizer with its formula, radii, models and seeds, per recipe."""
-    sections = [
-        Section(heading=title, table=_design_table(cells)) for title, cells in split_by_recipe(runs)
-    ]
+    tables = {title: _design_table(cells) for title, cells in split_by_recipe(runs)}
     return Page(
         name="design",
         title="What was trained",
         legend="g is the gradient of a mini-batch at w, h that of the same mini-batch at w + "
         "epsilon. The formula is the vector handed to the base optimizer.",
-        sections=tuple(sections),
-        data=pd.concat([section.table for section in sections], ignore_index=True),
+        sections=tuple(Section(heading=title, table=table) for title, table in tables.items()),
+        data=pd.concat(tables.values(), ignore_index=True),
     )
 
 
@@ -93,16 +92,14 @@ def ranges(numbers: Iterable[int]) -> str:
 # --------------------------------------------------------------------------- provenance
 
 
-def provenance(
-    runs: pd.DataFrame, measurements: pd.DataFrame, records: Iterable[Record] = ()
-) -> Page:
+def provenance(runs: pd.DataFrame, measurements: pd.DataFrame, records: Iterable[Record]) -> Page:
     """Where a study's numbers come from, and which cells have none."""
     origins = _origins(runs)
-    known = list(records)
+    latest = [record.attempts[-1].provenance for record in records if record.attempts]
     sections = [
         Section(heading="Code and machines", text=_dirty_warning(runs), table=origins),
-        *([Section(heading="Versions", table=_versions(known))] if known else []),
-        *([Section(heading="Commands", table=_commands(known))] if known else []),
+        Section(heading="Versions", table=_versions(latest)),
+        Section(heading="Commands", table=_commands(latest)),
         Section(
             heading="Measurements",
             text=() if len(measurements) else ("Nothing was measured yet.",),
@@ -121,21 +118,20 @@ def provenance(
 
 def _origins(runs: pd.DataFrame) -> pd.DataFrame:
     """Commit, state, results version, machine and device, with the numbers of their cells."""
+    states = {True: "changed since the commit", False: "clean"}
     shown = pd.DataFrame(
         {
-            "commit": runs["git_commit"].fillna("unknown"),
-            "source": runs["git_dirty"].map({True: "changed since the commit", False: "clean"}),
+            "commit": runs["git_commit"],
+            "source": runs["git_dirty"].astype("object").map(states),
             "RESULTS_VERSION": runs["results_version"].astype("string"),
-            "host": runs["host"].fillna("unknown"),
-            "device": runs["device"].fillna("unknown"),
-            "seconds": runs["seconds"],
-        }
-    )
-    shown["source"] = shown["source"].fillna("unknown")
-    keys = [name for name in shown.columns if name != "seconds"]
+            "host": runs["host"],
+            "device": runs["device"],
+        },
+        dtype="object",
+    ).fillna("unknown")
     # A cell without an attempt was touched by no machine.
-    worked = shown[runs["host"].notna()]
-    groups = worked.groupby(keys, sort=False, as_index=False)
+    worked = shown.assign(seconds=runs["seconds"])[runs["host"].notna()]
+    groups = worked.groupby([*shown.columns], sort=False, as_index=False)
     found = groups.agg(cells=("seconds", "size"), hours=("seconds", "sum"))
     return found.assign(
         cells=found["cells"].astype(str), hours=[f"{s / 3600:.2f}" for s in found["hours"]]
@@ -144,38 +140,24 @@ def _origins(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _dirty_warning(runs: pd.DataFrame) -> tuple[str, ...]:
     dirty = int(runs["git_dirty"].fillna(False).astype(bool).sum())
-    warning = f"{dirty} {_cells(dirty)} by source that differed from its commit."
-    return (warning,) if dirty else ()
+    trained = "cell was trained" if dirty == 1 else "cells were trained"
+    return (f"{dirty} {trained} by source that differed from its commit.",) if dirty else ()
 
 
-def _cells(count: int) -> str:
-    return "cell was trained" if count == 1 else "cells were trained"
+def _versions(latest: Iterable[Provenance]) -> pd.DataFrame:
+    found = (version for one in latest for version in one.versions.items())
+    return _counted(found, ["library", "version"])
 
 
-def _versions(records: Sequence[Record]) -> pd.DataFrame:
-    rows = [
-        {"library": name, "version": version, "cells": record.cell_id}
-        for record in records
-        for name, version in (
-            record.attempts[-1].provenance.versions if record.attempts else {}
-        ).items()
-    ]
-    return _counted(rows, ["library", "version"])
+def _commands(latest: Iterable[Provenance]) -> pd.DataFrame:
+    return _counted(((one.command,) for one in latest), ["command"])
 
 
-def _commands(records: Sequence[Record]) -> pd.DataFrame:
-    rows = [
-        {"command": record.attempts[-1].provenance.command, "cells": record.cell_id}
-        for record in records
-        if record.attempts
-    ]
-    return _counted(rows, ["command"])
-
-
-def _counted(rows: Sequence[dict[str, str]], keys: list[str]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=[*keys, "cells"], dtype="object")
-    counts = frame.groupby(keys, sort=False)["cells"].nunique().reset_index()
-    return counts.astype({"cells": str}).astype("object").head(_MOST_NAMED)
+def _counted(rows: Iterable[tuple[str, ...]], keys: list[str]) -> pd.DataFrame:
+    """The first of the different rows, each with the number of cells that have it."""
+    cells = Counter(rows).items()
+    found = [(*row, str(count)) for row, count in cells]
+    return pd.DataFrame(found, columns=[*keys, "cells"], dtype="object").head(_MOST_NAMED)
 
 
 def _settings(measurements: pd.DataFrame) -> pd.DataFrame:

@@ -33,12 +33,8 @@ def publish(
     Pushing again goes to the same run. Each page is logged as ``<page>/html`` and, where it has
     numbers, as a W&B table ``<page>/data``; each ``*.png`` of the folder as ``figures/<name>``.
 
-    Args:
-        study: The study.
-        pages: Its tables.
-        folder: Where the tables and figures are; offline runs are kept in it.
-        project: W&B project.
-        mode: ``offline`` or ``online``.
+
+    Offline runs are kept in the folder, which is that of the tables.
 
     Returns:
         Where the run is, in a sentence.

@@ -35,45 +35,28 @@ _COLUMNS = (
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """A Gaussian quadrature of the density of the Hessian's eigenvalues.
+    """A Gaussian quadrature of the density of the Hessian's eigenvalues."""
 
-    Args:
-        nodes: Of shape (nodes of all starting vectors,).
-        weights: Of the same shape; they sum to one.
-        dim: Number of eigenvalues, that is of parameters.
-    """
-
-    nodes: Array
-    weights: Array
-    dim: int
+    nodes: Array  # of shape (nodes of all starting vectors,)
+    weights: Array  # of the same shape; they sum to one
+    dim: int  # number of eigenvalues, that is of parameters
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """The loss along a line through the weights.
+    """The loss along a line through the weights."""
 
-    Args:
-        alphas: Of shape (points,), rising; the weights are at 0.
-        losses: Of the same shape, NaN where there is none.
-    """
-
-    alphas: Array
-    losses: Array
+    alphas: Array  # of shape (points,), rising; the weights are at 0
+    losses: Array  # of the same shape, NaN where there is none
 
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """The loss over a plane through the weights.
+    """The loss over a plane through the weights."""
 
-    Args:
-        alphas: Of shape (rows,), rising.
-        betas: Of shape (columns,), rising.
-        losses: Of shape (rows, columns), NaN where there is none.
-    """
-
-    alphas: Array
-    betas: Array
-    losses: Array
+    alphas: Array  # of shape (rows,), rising
+    betas: Array  # of shape (columns,), rising
+    losses: Array  # of shape (rows, columns), NaN where there is none
 
 
 def load_arrays(study_folder: Path | str, measurements: pd.DataFrame) -> pd.DataFrame:
@@ -113,9 +96,8 @@ def _at_equal_places(found: pd.DataFrame, cells: str, skipped: list[Skipped]) ->
     usual = places.groupby(found["settings_key"]).agg(lambda several: several.mode().iloc[0])
     differing = places != found["settings_key"].map(usual)
     for cell in found.loc[differing, "cell_id"]:
-        skip(
-            skipped, Path(cells, cell, "record.json"), "alphas are others than those of most cells"
-        )
+        file = Path(cells, cell, "record.json")
+        skip(skipped, file, "alphas are others than those of most cells")
     return found[~differing]
 
 
@@ -146,12 +128,10 @@ def _spectrum(result: Mapping[str, Any]) -> Spectrum:
     nodes, weights = _rows(result, "nodes"), _rows(result, "weights")
     if [len(row) for row in nodes] != [len(row) for row in weights]:
         raise ValueError("nodes and weights are not of one shape")
-    for row in (*nodes, *weights):
-        if not np.isfinite(row).all():
-            raise ValueError("a node or a weight is no number")
-    for row in weights:
-        if (row < 0).any() or abs(row.sum() - 1) > _ROUNDING:
-            raise ValueError("the weights of a starting vector are no shares of one")
+    if not all(np.isfinite(row).all() for row in (*nodes, *weights)):
+        raise ValueError("a node or a weight is no number")
+    if any((row < 0).any() or abs(row.sum() - 1) > _ROUNDING for row in weights):
+        raise ValueError("the weights of a starting vector are no shares of one")
     return Spectrum(np.concatenate(nodes), np.concatenate(weights) / len(weights), _dim(result))
 
 
@@ -166,8 +146,7 @@ def _line(result: Mapping[str, Any]) -> Line:
     alphas, losses = _places(result, "alphas"), _numbers(result.get("losses"), "losses")
     if losses.shape != alphas.shape:
         raise ValueError("alphas and losses are not of one length")
-    _demand_losses(losses)
-    return Line(alphas, losses)
+    return Line(alphas, _losses(losses))
 
 
 def _plane(result: Mapping[str, Any]) -> Plane:
@@ -177,9 +156,7 @@ def _plane(result: Mapping[str, Any]) -> Plane:
     rows = _rows(result, "losses")
     if len(rows) != len(alphas) or any(len(row) != len(betas) for row in rows):
         raise ValueError("losses are not a row per alpha and a column per beta")
-    losses = np.stack(rows)
-    _demand_losses(losses)
-    return Plane(alphas, betas, losses)
+    return Plane(alphas, betas, _losses(np.stack(rows)))
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Spectrum | Line | Plane]] = {
@@ -201,9 +178,10 @@ def _places(result: Mapping[str, Any], name: str) -> Array:
     return places
 
 
-def _demand_losses(losses: Array) -> None:
+def _losses(losses: Array) -> Array:
     if not np.isfinite(losses).any():
         raise ValueError("no loss is a number")
+    return losses
 
 
 def _rows(result: Mapping[str, Any], name: str) -> list[Array]:
@@ -224,8 +202,5 @@ def _numbers(values: Any, name: str) -> Array:
     for value in values:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise ValueError(f"{name} has an entry that is no number")
-    return np.array([_finite(value) for value in values], dtype=np.float64)
-
-
-def _finite(value: int | float | None) -> float:
-    return float(value) if value is not None and abs(value) <= _LARGEST else np.nan
+    shown = [np.nan if value is None or abs(value) > _LARGEST else value for value in values]
+    return np.array(shown, dtype=np.float64)

@@ -64,21 +64,13 @@ class Frames(NamedTuple):
 
 
 def load_runs(study_folder: Path | str) -> pd.DataFrame:
-    """A row per cell record of a study.
-
-    Returns:
-        :data:`RUN_COLUMNS` with these dtypes, also when there are no rows.
-    """
+    """A row per cell record of a study: :data:`RUN_COLUMNS`, of these dtypes without rows too."""
     runs, _, skipped = read_frames(study_folder)
     return _with_skipped(runs, skipped)
 
 
 def load_measurements(study_folder: Path | str) -> pd.DataFrame:
-    """A row per cell and measurement.
-
-    Returns:
-        :data:`MEASUREMENT_COLUMNS` with these dtypes, also when there are no rows.
-    """
+    """A row per cell and measurement: :data:`MEASUREMENT_COLUMNS`, of these dtypes always."""
     _, measurements, skipped = read_frames(study_folder)
     return _with_skipped(measurements, skipped)
 
@@ -195,10 +187,7 @@ def _keys(
     recipe: RecipeConfig,
     results_version: int,
 ) -> dict[str, str]:
-    """Hashes that say which cells belong together.
-
-    Cells trained by code of different ``RESULTS_VERSION`` never do.
-    """
+    """Hashes that say which cells belong together; those of another results version never do."""
     shared = {
         "dataset": dataset.model_dump(mode="json", exclude_none=True),
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
@@ -335,11 +324,7 @@ def _history_row(line: bytes) -> Row:
 
 
 def _admit(row: Row, columns: dict[str, None]) -> None:
-    """Add a line's names to the columns.
-
-    Raises:
-        ValueError: If there would be too many of them, which fill memory.
-    """
+    """Add a line's names to the columns, as long as they do not fill memory."""
     if row.keys() <= columns.keys():
         return
     new = row.keys() - columns.keys()

@@ -6,7 +6,7 @@ A record may come from another version of the code: a measure that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -80,29 +80,18 @@ def settings_key(measurement: Measurement) -> str:
     return f"{measurement.name}-{short_hash(measurement.settings)}"
 
 
-def for_figures_alone(name: str) -> bool:
-    """Whether a measure is known to have no number for a table."""
-    return name in MEASURES and MEASURES[name].headline is None
-
-
 def gives_largest_eigenvalue(name: str) -> bool:
     """Whether a measure is not known to be of another quantity than the largest eigenvalue."""
     return name not in MEASURES or MEASURES[name].headline == LARGEST
 
 
 def with_numbers(measurements: pd.DataFrame) -> pd.DataFrame:
-    """The measurements that tables show."""
-    return _only(measurements, [n for n in _names(measurements) if not for_figures_alone(n)])
+    """The measurements that tables show: not those that are known for figures alone."""
+    for_figures = [name for name, measure in MEASURES.items() if measure.headline is None]
+    return measurements[~measurements["name"].isin(for_figures)]
 
 
 def of_largest_eigenvalue(measurements: pd.DataFrame) -> pd.DataFrame:
     """The measurements that are not known to be of another quantity than lambda_max."""
-    return _only(measurements, filter(gives_largest_eigenvalue, _names(measurements)))
-
-
-def _names(measurements: pd.DataFrame) -> list[str]:
-    return [str(name) for name in measurements["name"].dropna().unique()]
-
-
-def _only(measurements: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    return measurements[measurements["name"].isin(list(names))]
+    others = [name for name in MEASURES if not gives_largest_eigenvalue(name)]
+    return measurements[~measurements["name"].isin(others)]

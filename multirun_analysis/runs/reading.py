@@ -68,11 +68,7 @@ def cell_names(study_folder: Path, skipped: list[Skipped]) -> list[str]:
 
 
 def read_regular(file: str, limit: int) -> bytes:
-    """The content of a regular file.
-
-    Args:
-        file: The file.
-        limit: Largest size in bytes.
+    """The content of a regular file of at most some bytes.
 
     Raises:
         FileNotFoundError: If there is none.

@@ -19,8 +19,7 @@ Each contrast is given plain and, where there are cells enough, adjusted for the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import get_args
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +28,9 @@ import pandas as pd
 from multirun_analysis.stats.families import with_families
 from multirun_analysis.stats.outcomes import Outcome, adjusted_for_fit, outcomes_of
 from multirun_analysis.stats.paired import ALPHA, Array, describe_groups
+from multirun_analysis.stats.summary import in_order
 from multirun_analysis.wording.labels import recipe_titles
-from samsweep.config import CORNERS, DATASETS, MODELS, OUTCOMES, Ascent, Confirmatory, Granularity
+from samsweep.config import CORNERS, Confirmatory
 
 HYBRIDS = ("samdirection", "sammagnitude")
 
@@ -110,6 +110,11 @@ PUBLISHED_COLUMNS: Mapping[str, str] = {
     "estimate": "float64",  # NaN where a number was not published
 }
 
+_ORDER = (
+    "dataset", "recipe", "outcome", "settings_label", "settings_key", "ascent", "eta", "scaled",
+    "granularity", "effect", "model", "rho",
+)  # fmt: skip
+
 #: A contrast within this share of its largest outcome is rounding, and zero.
 _ROUNDING = 1e-13
 
@@ -137,7 +142,7 @@ def estimate_effects(
     effects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     effects = _described(effects.reindex(columns=list(EFFECT_COLUMNS)), cells)
     effects = with_families(effects, plan).astype(dict(EFFECT_COLUMNS))
-    return _in_order(effects.assign(interaction_large=_large_interactions(effects)))
+    return in_order(effects.assign(interaction_large=_large_interactions(effects)), _ORDER)
 
 
 def published_effects(reference: pd.DataFrame) -> pd.DataFrame:
@@ -212,12 +217,7 @@ def _plain_and_adjusted(quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFra
     )
 
 
-_ADJUSTED = {
-    "fit_estimate": "estimate",
-    "fit_low": "t_low",
-    "fit_high": "t_high",
-    "fit_p": "p",
-}
+_ADJUSTED = {"fit_estimate": "estimate", "fit_low": "t_low", "fit_high": "t_high", "fit_p": "p"}
 
 
 def _outcome_effects(
@@ -331,33 +331,6 @@ def _large_interactions(effects: pd.DataFrame) -> pd.Series[bool]:
     return point.map(asks).astype("boolean").fillna(False)
 
 
-def _in_order(effects: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the order of the registries."""
-    registries: Mapping[str, Sequence[str]] = {
-        "dataset": list(DATASETS),
-        "outcome": OUTCOMES,
-        "ascent": get_args(Ascent),
-        "granularity": get_args(Granularity),
-        "effect": list(EFFECTS),
-        "model": list(MODELS),
-    }
-    ranked = effects.assign(
-        **{name: pd.Categorical(effects[name], list(order)) for name, order in registries.items()}
-    )
-    by = [
-        "dataset",
-        "recipe",
-        "outcome",
-        "settings_label",
-        "settings_key",
-        "ascent",
-        "eta",
-        "scaled",
-    ]
-    order = ranked.sort_values([*by, "granularity", "effect", "model", "rho"], kind="stable").index
-    return effects.loc[order].reset_index(drop=True)
-
-
 # --------------------------------------------------------------------------- published tables
 
 _READINGS = {"by_name": "variant", "as_coded": "variant_as_coded"}
@@ -368,11 +341,12 @@ def _published_part(reference: pd.DataFrame, quantity: str, reading: str) -> pd.
     numbers = reference[reference["quantity"] == quantity].reset_index(drop=True)
     sources = {corner: pair for pair, corner in CORNERS.items()}
     names = numbers[_READINGS[reading]]
+    directions, magnitudes = zip(*(sources.get(n, ("sgd", "sgd")) for n in names), strict=True)
     cells = numbers.assign(
-        direction=[sources.get(name, ("sgd", "sgd"))[0] for name in names],
-        magnitude=[sources.get(name, ("sgd", "sgd"))[1] for name in names],
+        direction=directions,
+        magnitude=magnitudes,
         curvature=names.where(~names.isin(list(sources))),
-        ascent=pd.Series("plain", index=numbers.index),
+        ascent="plain",
         eta=np.nan,
         scaled=pd.Series(pd.NA, index=numbers.index, dtype="string"),
         recipe_key="published",

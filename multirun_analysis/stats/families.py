@@ -23,14 +23,9 @@ CONFIRMATORY, EXPLORATORY = "confirmatory", "exploratory"
 
 
 def confirmatory_of(study: str, config_dir: Path | str | None = None) -> Confirmatory | None:
-    """What the preset of a study names beforehand.
+    """What the preset of a study, one whose ``study`` it is, names beforehand.
 
-    Args:
-        study: Name of the study; a preset is found by its ``study``.
-        config_dir: A folder of options beside ``conf/``, whose presets go first.
-
-    Returns:
-        None where no preset of that study names any.
+    Presets of a folder of options beside ``conf/`` go first.
 
     Raises:
         ConfigError: If a preset names it in a form that cannot be read.
@@ -56,11 +51,7 @@ def _preset(file: Path) -> dict[str, Any]:
 
 
 def with_families(effects: pd.DataFrame, plan: Confirmatory | None) -> pd.DataFrame:
-    """Each test's family, and its p adjusted in it.
-
-    Args:
-        effects: Rows of tests with a ``p``, NaN for one that could not be made yet: it counts.
-        plan: What is confirmatory, in the plain ascent; None for nothing.
+    """Each test's family, and its p adjusted in it; a p of NaN, of a test yet to come, counts.
 
     Returns:
         The same with ``family``, ``p_adjusted``, ``family_size`` and ``seeds_needed``: the least

@@ -41,21 +41,13 @@ MIN_FREEDOM = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """A number of each cell.
+    """A number of each cell."""
 
-    Args:
-        name: One of :data:`~samsweep.config.OUTCOMES`.
-        values: Of shape (cells,), NaN where there is none.
-        unconverged: Of shape (cells,): whether a value missed its tolerance.
-        described: What else belongs into the rows: the measurement.
-        recipe_key: The one recipe that has it; None for all.
-    """
-
-    name: str
-    values: Array
-    unconverged: npt.NDArray[np.bool_]
-    described: Mapping[str, Any] = field(default_factory=dict)
-    recipe_key: str | None = None
+    name: str  # one of samsweep.config.OUTCOMES
+    values: Array  # of shape (cells,), NaN where there is none
+    unconverged: npt.NDArray[np.bool_]  # of shape (cells,): whether a value missed its tolerance
+    described: Mapping[str, Any] = field(default_factory=dict)  # the measurement's columns
+    recipe_key: str | None = None  # the one recipe that has it; None for all
 
 
 def outcomes_of(cells: pd.DataFrame, measurements: pd.DataFrame) -> Iterator[Outcome]:

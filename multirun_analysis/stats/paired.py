@@ -46,7 +46,7 @@ def describe(samples: Array, *, bootstrap: bool = True) -> dict[str, Array]:
 
     Args:
         samples: Of shape (groups, seeds), finite.
-        bootstrap: Whether to take BCa intervals; without, they are NaN.
+        bootstrap: Whether to take BCa intervals, which take most of the time; else they are NaN.
 
     Returns:
         :data:`STATISTICS`, each of shape (groups,); NaN where there are too few seeds.
@@ -74,7 +74,7 @@ def describe_groups(
         values: Of shape (values,), finite.
         groups: The sample of each value, 0 to ``num_groups - 1``.
         num_groups: Number of samples; one without values has n = 0.
-        bootstrap: Whether to take BCa intervals, which take most of the time.
+        bootstrap: As :func:`describe` takes it.
 
     Returns:
         ``n`` and :data:`STATISTICS`, a row per sample.
@@ -95,10 +95,7 @@ def describe_groups(
 
 
 def t_interval(samples: Array) -> tuple[Array, Array]:
-    """Student's interval of the mean.
-
-    Args:
-        samples: Of shape (groups, seeds).
+    """Student's interval of the mean of samples of shape (groups, seeds).
 
     Returns:
         Lower and upper ends, each of shape (groups,); NaN for a single seed, and where all values
@@ -118,10 +115,8 @@ def bca_interval(samples: Array) -> tuple[Array, Array]:
     """The bias-corrected and accelerated bootstrap interval of the mean over whole seeds.
 
     Efron & Tibshirani 1993, section 14.3, by :func:`scipy.stats.bootstrap`. What is resampled are
-    the seeds' numbers; the means of all samples of the batch follow by one matrix product.
-
-    Args:
-        samples: Of shape (groups, seeds).
+    the seeds' numbers; the means of all samples, of shape (groups, seeds), follow by one matrix
+    product.
 
     Returns:
         Lower and upper ends, each of shape (groups,); NaN for fewer than :data:`MIN_BCA` seeds, and
@@ -171,13 +166,8 @@ def sign_flip_p(samples: Array) -> Array:
     The share of the 2^n sign patterns s for which ``abs(sum(s * x)) >= abs(sum(x))``, equal sums
     included; the smallest possible is 2^(1-n). Exact up to :data:`MAX_EXACT` seeds. Beyond,
     :data:`DRAWN_PATTERNS` are drawn, and p = (1 + hits) / (1 + patterns) is that of a Monte Carlo
-    test (Phipson & Smyth 2010), as in :func:`scipy.stats.permutation_test`.
-
-    Args:
-        samples: Of shape (groups, seeds).
-
-    Returns:
-        p, of shape (groups,).
+    test (Phipson & Smyth 2010), as in :func:`scipy.stats.permutation_test`. Samples are of shape
+    (groups, seeds), and p of shape (groups,).
     """
     groups, count = samples.shape
     patterns = _sign_patterns(count)
@@ -202,14 +192,9 @@ def _sign_patterns(count: int) -> Array:
 
 
 def holm(p: Array) -> Array:
-    """Adjust the p of a family of tests (Holm 1979).
+    """Adjust the p of a family of tests, of shape (tests,) (Holm 1979).
 
-    Args:
-        p: Of shape (tests,). NaN is a test of the family that could not be made: it counts as one
-            that found nothing.
-
-    Returns:
-        Adjusted p, of shape (tests,); NaN where p is.
+    NaN is a test of the family that could not be made: it counts as one that found nothing.
     """
     order = np.argsort(p)
     factors = np.arange(len(p), 0, -1)
@@ -222,14 +207,7 @@ def benjamini_hochberg(p: Array) -> Array:
     """Adjust p so that calling those up to q significant has a false discovery rate of at most q.
 
     Benjamini & Hochberg 1995, for tests that are independent or positively dependent; by
-    :func:`scipy.stats.false_discovery_control`.
-
-    Args:
-        p: Of shape (tests,). NaN is a test that could not be made and counts as one that found
-            nothing.
-
-    Returns:
-        Adjusted p, of shape (tests,); NaN where p is.
+    :func:`scipy.stats.false_discovery_control`. NaN counts as in :func:`holm`.
     """
     known = np.where(np.isnan(p), 1.0, p)
     adjusted: Array = stats.false_discovery_control(known) if len(p) else known

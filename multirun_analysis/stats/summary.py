@@ -6,7 +6,7 @@ as a number. Cells of different recipes, or measurements of different settings, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 
 from multirun_analysis.runs.columns import SETTINGS_COLUMNS, VALUE_COLUMNS
 from multirun_analysis.wording.labels import Values, ranking, recipe_titles
-from samsweep.config import DATASETS, MODELS, VARIANTS, Granularity
+from samsweep.config import CONTRASTS, DATASETS, MODELS, OUTCOMES, VARIANTS, Ascent, Granularity
 
 #: Descriptions that are the same in all seeds of a summary's row.
 _DESCRIPTION = (
@@ -23,20 +23,9 @@ _DESCRIPTION = (
 _ORIGIN = ("formula", "recipe_key")
 #: Columns of :func:`summarize`, before those of the measurement.
 SUMMARY_COLUMNS = (
-    "quantity",
-    *_DESCRIPTION,
-    "rho",
-    "mean",
-    "median",
-    "sd",
-    "n",
-    "n_diverged",
-    "n_failed",
-    "n_missing",
-    "n_unconverged",
-    *_ORIGIN,
-    "row_key",
-)
+    "quantity", *_DESCRIPTION, "rho", "mean", "median", "sd",
+    "n", "n_diverged", "n_failed", "n_missing", "n_unconverged", *_ORIGIN, "row_key",
+)  # fmt: skip
 _SETTINGS = tuple(SETTINGS_COLUMNS)
 #: What of a cell a summary needs beside the quantity.
 NEEDED = ("cell_id", "status", *_DESCRIPTION, "rho", *_ORIGIN, "row_key")
@@ -54,11 +43,7 @@ def ordered_recipes(runs: pd.DataFrame) -> dict[str, str]:
 
 
 def split_by_recipe(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The cells that may stand in one table, and what they have in common as a title.
-
-    Returns:
-        Title and rows of each recipe. Different recipes have different titles.
-    """
+    """The cells that may stand in one table, with what they have in common as a title."""
     groups = by_recipe(runs)
     return [(title, groups[key]) for key, title in ordered_recipes(runs).items()]
 
@@ -97,7 +82,7 @@ def summarize(runs: pd.DataFrame, column: str, quantity: str | None = None) -> p
 
     Args:
         runs: A row per cell, or per cell and measurement.
-        column: The quantity. Only complete cells have one.
+        column: Only complete cells have a value.
         quantity: What the column holds; its name by default.
 
     Returns:
@@ -111,21 +96,18 @@ def summarize(runs: pd.DataFrame, column: str, quantity: str | None = None) -> p
     values = runs[[*NEEDED, *settings]].astype("object").assign(**_counts(runs, column))
     values["rho"] = runs["rho"]
     groups = values.groupby(keys, sort=False, dropna=False, as_index=False)
+    statistics = {"mean": "mean", "median": "median", "sd": "std", "n": "count"}
     numbers = groups.agg(
-        mean=("value", "mean"),
-        median=("value", "median"),
-        sd=("value", "std"),
-        n=("value", "count"),
-        n_diverged=("n_diverged", "sum"),
-        n_failed=("n_failed", "sum"),
-        n_missing=("n_missing", "sum"),
-        n_unconverged=("n_unconverged", "sum"),
+        **{name: ("value", how) for name, how in statistics.items()},
+        **{name: (name, "sum") for name in SUMMARY_COLUMNS if name.startswith("n_")},
     )
+
     # Both are in the order in which the keys first appear.
     described = values.drop_duplicates(keys)[[*_DESCRIPTION, *_ORIGIN]].reset_index(drop=True)
     summary = pd.concat([numbers, described], axis="columns")
     summary["quantity"] = pd.Series(quantity or column, index=summary.index, dtype="string")
-    return _in_order(summary, settings)[[*SUMMARY_COLUMNS, *settings]]
+    by = ["recipe_key", *settings[-1:], "model", "variant", "optimizer", "granularity"]
+    return in_order(summary, [*by, "row_key", "rho"])[[*SUMMARY_COLUMNS, *settings]]
 
 
 def _counts(runs: pd.DataFrame, column: str) -> dict[str, pd.Series[Any]]:
@@ -149,13 +131,25 @@ def _unconverged(runs: pd.DataFrame) -> pd.Series[bool]:
     return ~runs["converged"].fillna(True).astype(bool)
 
 
-def _in_order(summary: pd.DataFrame, settings: Sequence[str]) -> pd.DataFrame:
-    """Rows in the order of the registries, then by label and rho."""
-    ranks = summary.assign(
-        _model=[*map(ranking(MODELS), summary["model"])],
-        _variant=[*map(ranking(VARIANTS), summary["variant"])],
-        _granularity=[*map(ranking(get_args(Granularity)), summary["granularity"])],
+#: The order of the values of a column, where it is not that of letters or numbers.
+_REGISTRIES: Mapping[str, Iterable[str]] = {
+    "dataset": DATASETS,
+    "model": MODELS,
+    "variant": VARIANTS,
+    "ascent": get_args(Ascent),
+    "granularity": get_args(Granularity),
+    "outcome": OUTCOMES,
+    "effect": CONTRASTS,
+}
+
+
+def in_order(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Rows sorted by some columns, in the order of the registries where a column has one."""
+    ranked = rows.assign(
+        **{
+            name: pd.Categorical(rows[name], list(_REGISTRIES[name]))
+            for name in by
+            if name in _REGISTRIES
+        }
     )
-    by = ["recipe_key", *settings[-1:], "_model", "_variant", "optimizer", "_granularity"]
-    order = ranks.sort_values([*by, "row_key", "rho"], kind="stable").index
-    return summary.loc[order].reset_index(drop=True)
+    return rows.loc[ranked.sort_values([*by], kind="stable").index].reset_index(drop=True)

@@ -15,21 +15,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from multirun_analysis.references import load_reference
+from multirun_analysis.references import about, load_reference
 from multirun_analysis.runs.measurements import gives_largest_eigenvalue
 from multirun_analysis.stats.summary import join_measurements, split_by_recipe, summarize
 from multirun_analysis.study import Study
 from multirun_analysis.tables.entries import (
     MISSING,
-    Format,
     cell_text,
     or_blank,
+    rho_text,
     significant,
     two_decimals,
 )
 from multirun_analysis.tables.pages import Page, Section
 from multirun_analysis.wording.labels import Values, setting_text
-from multirun_analysis.wording.numbers import number
 
 #: Each reading, and the column of the reference that says which variant a row then is.
 READINGS: Mapping[str, str] = {"by name": "variant", "as coded": "variant_as_coded"}
@@ -63,70 +62,49 @@ _LEGEND = (
     "is formed."
 )
 
-_FORMATS: Mapping[str, Format] = {"accuracy": two_decimals, "sharpness": significant}
+_FORMATS = {"accuracy": two_decimals, "sharpness": significant}
 _COUNTS = ("n", "n_diverged", "n_failed", "n_missing")
+#: Of a cell that is not there.
+_NOTHING: Values = {"mean": np.nan, "sd": np.nan, **dict.fromkeys(_COUNTS, 0)}
+
+#: Model, optimizer, granularity and rho, as texts.
+_Key = tuple[str, str, str, str]
 
 
-class Ours(NamedTuple):
-    """What of ours stands beside a publication's numbers.
+class _Ours(NamedTuple):
+    """What of ours stands beside a publication's numbers."""
 
-    Args:
-        recipe: Title of the recipe, or None where no cell is of the publication's data set.
-        quantity: accuracy or sharpness.
-        label: The measurement's, for sharpness.
-        rows: Of a summary, by model, optimizer, granularity and rho.
-        same: Whether it is the published quantity, so that differences are formed.
-        notes: What a reader must know, in sentences.
-    """
-
-    recipe: str | None
+    recipe: str | None  # its title; None where no cell is of the publication's data set
     quantity: str
-    label: str | None = None
-    rows: Mapping[tuple[str, str, str, str], Values] = {}
-    same: bool = False
-    notes: tuple[str, ...] = ()
+    label: str | None = None  # of the measurement, for sharpness
+    rows: Mapping[_Key, Values] = {}  # of a summary
+    same: bool = False  # whether it is the published quantity, so that differences are formed
+    notes: tuple[str, ...] = ()  # what a reader must know, in sentences
 
 
 def comparison_page(study: Study, reference: str = "empirical_sam") -> Page:
-    """A study beside a publication.
-
-    Raises:
-        ValueError: If there is no such publication.
-    """
+    """A study beside a publication that is one of :func:`.references`."""
     published = load_reference(reference)
-    ours = list(_ours(study, published))
-    compared = [_compare(published, one) for one in ours]
-    sections = [
-        section
-        for one, rows in zip(ours, compared, strict=True)
-        for section in _sections(one, rows)
-    ]
+    compared = [(ours, _compare(published, ours)) for ours in _ours(study, published)]
+    sections = [section for ours, found in compared for section in _sections(ours, found)]
+
+    rows = [row for _, found in compared for row in found]
+    data = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS), dtype="object")
+    source, protocol, *others = about(published)
+    told = Section(heading="The publication", text=(source, f"Protocol: {protocol}", *others))
     return Page(
         name="comparison",
         title=f"Published values beside study {study.name}",
         legend=_LEGEND,
-        sections=(*sections, _about(published)),
-        data=pd.concat([_frame(rows) for rows in compared], ignore_index=True),
-    )
-
-
-def _about(published: pd.DataFrame) -> Section:
-    about = published.attrs
-    return Section(
-        heading="The publication",
-        text=(
-            about["source"],
-            f"Protocol: {about['protocol']}",
-            *about["readings"].values(),
-            *about["caveats"],
-        ),
+        sections=(*sections, told),
+        data=data.astype(dict(COMPARISON_COLUMNS)),
     )
 
 
 # --------------------------------------------------------------------------- ours
 
 
-def _ours(study: Study, published: pd.DataFrame) -> Iterator[Ours]:
+def _ours(study: Study, published: pd.DataFrame) -> Iterator[_Ours]:
     dataset = published.attrs["dataset"]
     runs = study.runs[_of_same_images(study.runs, published)]
     if runs.empty:
@@ -135,15 +113,15 @@ def _ours(study: Study, published: pd.DataFrame) -> Iterator[Ours]:
             f"The publication is on {dataset}; this study has {there}. Numbers of different data "
             "sets have no difference, so ours are left open."
         )
-        yield Ours(None, "accuracy", notes=(note,))
-        yield Ours(None, "sharpness", notes=(note,))
+        yield _Ours(None, "accuracy", notes=(note,))
+        yield _Ours(None, "sharpness", notes=(note,))
         return
     joined = join_measurements(runs, study.measurements)
     for title, cells in split_by_recipe(runs):
         notes = _deviations(cells.iloc[0].to_dict(), published.attrs["recipe"])
         notes += (_FOLDER_NOTE,) * (cells["dataset"].iloc[0] != dataset)
-        column = published.attrs["accuracy_column"]
-        yield Ours(title, "accuracy", None, _by_cell(summarize(cells, column)), True, notes)
+        found = _by_cell(summarize(cells, published.attrs["accuracy_column"]))
+        yield _Ours(title, "accuracy", rows=found, same=True, notes=notes)
         measured = joined[joined["recipe_key"] == cells["recipe_key"].iloc[0]]
         yield from _our_sharpness(title, measured, published.attrs["sharpness_measure"], notes)
 
@@ -166,26 +144,20 @@ def _of_same_images(runs: pd.DataFrame, published: pd.DataFrame) -> pd.Series[bo
 
 def _our_sharpness(
     title: str, measured: pd.DataFrame, same_measure: str, notes: tuple[str, ...]
-) -> Iterator[Ours]:
+) -> Iterator[_Ours]:
     # A trace, say, is too unlike the published sharpness to stand beside it.
     names = [name for name in measured["name"].unique() if gives_largest_eigenvalue(name)]
     shown = measured[measured["name"].isin([*names, same_measure])]
     if shown.empty:
-        yield Ours(title, "sharpness", notes=(*notes, "Sharpness is not measured yet."))
+        yield _Ours(title, "sharpness", notes=(*notes, "Sharpness is not measured yet."))
     for label, rows in shown.groupby("settings_label"):
         same = bool((rows["name"] == same_measure).all())
         other = (
             f"Ours is another quantity than the published sharpness ({label}, not "
             f"{same_measure}), so no difference is formed."
         )
-        yield Ours(
-            title,
-            "sharpness",
-            str(label),
-            _by_cell(summarize(rows, "value")),
-            same,
-            notes if same else (*notes, other),
-        )
+        told = notes if same else (*notes, other)
+        yield _Ours(title, "sharpness", str(label), _by_cell(summarize(rows, "value")), same, told)
 
 
 def _deviations(recipe: Values, published: Mapping[str, Any]) -> tuple[str, ...]:
@@ -200,22 +172,20 @@ def _deviations(recipe: Values, published: Mapping[str, Any]) -> tuple[str, ...]
     return (f"Our recipe is another than the published one: {', '.join(differing)}.",)
 
 
-def _by_cell(summary: pd.DataFrame) -> dict[tuple[str, str, str, str], Values]:
-    return {
-        _key(row["model"], row["optimizer"], row["granularity"], row["rho"]): row
-        for row in summary.to_dict("records")
-    }
+def _by_cell(summary: pd.DataFrame) -> dict[_Key, Values]:
+    rows = summary.to_dict("records")
+    return {_key(row, row["optimizer"], rho_text(row["rho"])): row for row in rows}
 
 
-def _key(model: str, optimizer: str, granularity: object, rho: float) -> tuple[str, str, str, str]:
-    return model, optimizer, or_blank(granularity), "" if pd.isna(rho) else number(rho)
+def _key(row: Values, optimizer: str, rho: str) -> _Key:
+    return row["model"], optimizer, or_blank(row["granularity"]), rho
 
 
 # --------------------------------------------------------------------------- side by side
 
 
-def _compare(published: pd.DataFrame, ours: Ours) -> list[dict[str, Any]]:
-    """A row per published number and reading, in the columns of the page's data and a text."""
+def _compare(published: pd.DataFrame, ours: _Ours) -> list[dict[str, Any]]:
+    """A row per published number and reading: the page's data, and how the table shows them."""
     return [
         _compare_one(row, reading, ours)
         for row in published[published["quantity"] == ours.quantity].to_dict("records")
@@ -223,63 +193,55 @@ def _compare(published: pd.DataFrame, ours: Ours) -> list[dict[str, Any]]:
     ]
 
 
-def _compare_one(row: Values, reading: str, ours: Ours) -> dict[str, Any]:
-    variant = row[READINGS[reading]]
+def _compare_one(row: Values, reading: str, ours: _Ours) -> dict[str, Any]:
+    variant, form = row[READINGS[reading]], _FORMATS[ours.quantity]
     # The label without additions is the usual variant: plain ascent, Hutchinson's curvature.
-    found = ours.rows.get(_key(row["model"], variant.upper(), row["granularity"], row["rho"]))
-    mean = found["mean"] if found is not None else np.nan
+    found = ours.rows.get(_key(row, variant.upper(), rho_text(row["rho"])), _NOTHING)
+    difference = found["mean"] - row["value"] if ours.same else np.nan
     return {
+        **row,
         "recipe": ours.recipe,
         "settings_label": ours.label,
-        **{name: row[name] for name in ("quantity", "table", "model", "variant", "granularity")},
-        "rho": row["rho"],
         "published": row["value"],
         "reading": reading,
         "our_variant": variant,
-        "mean": mean,
-        "sd": found["sd"] if found is not None else np.nan,
-        **{name: found[name] if found is not None else 0 for name in _COUNTS},
-        "difference": mean - row["value"] if ours.same else np.nan,
-        "source": row["source"],
-        "text": MISSING if found is None else cell_text(found, _FORMATS[ours.quantity]),
+        **{name: found[name] for name in ("mean", "sd", *_COUNTS)},
+        "difference": difference,
+        "shown": {
+            f"ours, {reading}": cell_text(found, form),
+            f"difference, {reading}": "" if pd.isna(difference) else _signed(form(difference)),
+        },
     }
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    columns = list(COMPARISON_COLUMNS)
-    return pd.DataFrame(rows, columns=columns, dtype="object").astype(dict(COMPARISON_COLUMNS))
-
-
-def _sections(ours: Ours, rows: list[dict[str, Any]]) -> Iterator[Section]:
+def _sections(ours: _Ours, rows: list[dict[str, Any]]) -> Iterator[Section]:
     what = "Test accuracy (%) at best validation" if ours.quantity == "accuracy" else "Sharpness"
     where = ", ".join(part for part in (ours.label, ours.recipe) if part)
     yield Section(heading=f"{what}: {where}" if where else what, text=ours.notes)
     for model in dict.fromkeys(row["model"] for row in rows):
         table = [row for row in rows if row["model"] == model]
-        yield Section(heading=model, level=3, table=_table(table, _FORMATS[ours.quantity]))
+        yield Section(heading=model, level=3, table=_table(table))
 
 
-def _table(rows: list[dict[str, Any]], form: Format) -> pd.DataFrame:
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The readings of each published number side by side."""
-    cells: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in rows:
-        key = _key(row["table"], row["variant"], row["granularity"], row["rho"])
-        cell = cells.setdefault(
-            key,
+    shown = []
+    # The readings of a number follow each other.
+    for start in range(0, len(rows), len(READINGS)):
+        first, value = rows[start], rows[start]["published"]
+        form = _FORMATS[first["quantity"]]
+        shown.append(
             {
-                "optimizer": row["variant"].upper(),
-                "granularity": or_blank(row["granularity"]),
-                "rho": "" if pd.isna(row["rho"]) else number(row["rho"]),
-                "published": MISSING if pd.isna(row["published"]) else form(row["published"], None),
-            },
+                "optimizer": first["variant"].upper(),
+                "granularity": or_blank(first["granularity"]),
+                "rho": rho_text(first["rho"]),
+                "published": MISSING if pd.isna(value) else form(value),
+            }
         )
-        cell[f"ours, {row['reading']}"] = row["text"]
-        cell[f"difference, {row['reading']}"] = _signed(row["difference"], form)
-    return pd.DataFrame(cells.values())
+        for row in rows[start : start + len(READINGS)]:
+            shown[-1] |= row["shown"]
+    return pd.DataFrame(shown)
 
 
-def _signed(difference: float, form: Format) -> str:
-    if pd.isna(difference):
-        return ""
-    text = form(difference, None)
+def _signed(text: str) -> str:
     return text if text.startswith("-") else f"+{text}"

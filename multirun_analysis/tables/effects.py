@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
+from multirun_analysis.references import about
 from multirun_analysis.stats.effects import EFFECTS, SIMPLE_EFFECTS
 from multirun_analysis.stats.families import CONFIRMATORY
+from multirun_analysis.tables.entries import MISSING, notes
 from multirun_analysis.tables.pages import Page, Section
 from multirun_analysis.wording.numbers import decimals_of, interval_text, number, p_text, signed
 
@@ -46,8 +48,6 @@ READING_LABELS: Mapping[str, str] = {
     "as_coded": "by what the published code computes",
 }
 
-_MISSING = "??"
-
 _LEGEND = (
     "Each number is the mean over seeds of a contrast within a seed, with a 95 % t interval; BCa "
     "is the bootstrap over whole seeds, from 8 seeds on. The intervals are not adjusted for their "
@@ -60,11 +60,11 @@ _LEGEND = (
     "include planned tests without a result. Seeds without all values of a contrast are left out "
     "and counted: if cells diverge, the numbers speak only of the seeds that did not. Simple "
     "effects are shown where the interaction is significant, or is larger than half the larger "
-    f"main effect. {_MISSING}: no seed has all values."
+    f"main effect. {MISSING}: no seed has all values."
 )
 _PUBLISHED_LEGEND = (
     "Single values, without seeds: these are point contrasts without intervals or tests. "
-    f"{_MISSING}: a number that the contrast needs was not published."
+    f"{MISSING}: a number that the contrast needs was not published."
 )
 
 Row = Mapping[Any, Any]
@@ -88,8 +88,8 @@ def _sections(effects: pd.DataFrame) -> Iterator[Section]:
     for _, recipe in effects.groupby("recipe_key", sort=False):
         yield Section(heading=recipe["recipe"].iloc[0])
         keys = ["outcome", "settings_key", "ascent", "eta", "scaled", "granularity"]
-        for _, table in recipe.groupby(keys, sort=False, dropna=False):
-            yield Section(heading=design_title(table.iloc[0]), level=3, table=_table(table))
+        for _, rows in recipe.groupby(keys, sort=False, dropna=False):
+            yield Section(heading=design_title(rows.iloc[0]), level=3, table=_table(rows))
 
 
 def design_title(row: Row | pd.Series[Any]) -> str:
@@ -106,8 +106,7 @@ def design_title(row: Row | pd.Series[Any]) -> str:
 
 def _table(effects: pd.DataFrame) -> pd.DataFrame:
     shown = ~effects["effect"].isin(SIMPLE_EFFECTS) | effects["interaction_large"]
-    rows = effects[shown].to_dict("records")
-    return pd.DataFrame([table_row(row) for row in rows], dtype="object")
+    return pd.DataFrame(map(table_row, effects[shown].to_dict("records")), dtype="object")
 
 
 def table_row(row: Row) -> dict[str, str]:
@@ -117,13 +116,13 @@ def table_row(row: Row) -> dict[str, str]:
         "effect": EFFECT_LABELS[row["effect"]],
         "model": row["model"],
         "rho": number(row["rho"]),
-        "mean [95 % t]": interval_text(row) if found else _MISSING,
+        "mean [95 % t]": interval_text(row) if found else MISSING,
         "[95 % BCa]": _bca_text(row),
-        "median": signed(row["median"], decimals_of(row)) if found else _MISSING,
+        "median": signed(row["median"], decimals_of(row)) if found else MISSING,
         "at equal fit [95 % t]": _fit_text(row),
-        "p": p_text(row["p"]) if found else _MISSING,
-        "p adjusted": _adjusted_text(row) if found else _MISSING,
-        "seeds": _seeds_text(row),
+        "p": p_text(row["p"]) if found else MISSING,
+        "p adjusted": _adjusted_text(row) if found else MISSING,
+        "seeds": ", ".join([str(row["n"]), *notes(row)]),
     }
 
 
@@ -134,32 +133,15 @@ def _adjusted_text(row: Row) -> str:
 
 def _fit_text(row: Row) -> str:
     """The contrast at equal training loss; blank where there are too few cells to adjust."""
-    columns = {"estimate": "fit_estimate", "t_low": "fit_low", "t_high": "fit_high"}
-    fit = {ours: row[theirs] for ours, theirs in columns.items()}
+    fit = {"estimate": row["fit_estimate"], "t_low": row["fit_low"], "t_high": row["fit_high"]}
     return "" if pd.isna(fit["estimate"]) else interval_text(fit)
-
-
-def _seeds_text(row: Row) -> str:
-    unconverged = f"{row['n_unconverged']} not converged"
-    return ", ".join([str(row["n"]), *lost_notes(row), *[unconverged] * bool(row["n_unconverged"])])
 
 
 def _bca_text(row: Row) -> str:
     if pd.isna(row["bca_low"]):
         return ""
-    return (
-        f"[{signed(row['bca_low'], decimals_of(row))}, {signed(row['bca_high'], decimals_of(row))}]"
-    )
-
-
-def lost_notes(row: Row) -> list[str]:
-    """Why seeds of an effect have no value.
-
-    >>> lost_notes({"n_diverged": 1, "n_failed": 0, "n_missing": 2})
-    ['1 diverged', '2 missing']
-    """
-    counts = {what: row[f"n_{what}"] for what in ("diverged", "failed", "missing")}
-    return [f"{count} {what}" for what, count in counts.items() if count]
+    low, high = (signed(row[end], decimals_of(row)) for end in ("bca_low", "bca_high"))
+    return f"[{low}, {high}]"
 
 
 # --------------------------------------------------------------------------- beside the design
@@ -180,46 +162,33 @@ _MATCHED_LEGEND = (
 )
 
 
-def curvature_page(effects: pd.DataFrame, recipes: Mapping[str, str]) -> Page:
-    """What SGDHESS changes against SGD."""
-    return _contrast_page(
-        "sgdhess_effects", "SGDHESS less SGD, paired by seed", _CURVATURE_LEGEND, effects, recipes
-    )
+#: Title and legend of each page.
+_CONTRAST_PAGES = {
+    "sgdhess_effects": ("SGDHESS less SGD, paired by seed", _CURVATURE_LEGEND),
+    "matched": ("Magnitude less direction at equal training loss", _MATCHED_LEGEND),
+}
 
 
-def matched_page(effects: pd.DataFrame, recipes: Mapping[str, str]) -> Page:
-    """The headline contrast at equal training loss."""
-    return _contrast_page(
-        "matched",
-        "Magnitude less direction at equal training loss",
-        _MATCHED_LEGEND,
-        effects,
-        recipes,
-    )
+def contrast_page(name: str, effects: pd.DataFrame, recipes: Mapping[str, str]) -> Page:
+    """What SGDHESS changes against SGD, or the headline at equal loss: a table per outcome.
 
-
-def _contrast_page(
-    name: str, title: str, legend: str, effects: pd.DataFrame, recipes: Mapping[str, str]
-) -> Page:
-    """A table for each recipe and outcome."""
+    Args:
+        name: ``sgdhess_effects`` or ``matched``.
+        effects: Frame of :func:`.curvature_effects` or of :func:`.matched_effects`.
+        recipes: Title of each recipe by its key.
+    """
+    title, legend = _CONTRAST_PAGES[name]
     sections = []
     for key, recipe in effects.groupby("recipe_key", sort=False):
         sections.append(Section(heading=recipes[str(key)]))
         by = ["outcome", "settings_label"] if "settings_label" in recipe else ["outcome"]
         for _, rows in recipe.groupby(by, sort=False, dropna=False):
-            sections.append(_contrast_section(rows.to_dict("records")))
+            measured = rows.iloc[0].get("settings_label")
+            heading = OUTCOME_LABELS[rows["outcome"].iloc[0]]
+            heading = heading if pd.isna(measured) else f"{heading}, {measured}"
+            table = pd.DataFrame(map(_contrast_row, rows.to_dict("records")), dtype="object")
+            sections.append(Section(heading=heading, level=3, table=table))
     return Page(name=name, title=title, legend=legend, sections=tuple(sections), data=effects)
-
-
-def _contrast_section(rows: Sequence[Row]) -> Section:
-    first = rows[0]
-    measured = first.get("settings_label")
-    heading = OUTCOME_LABELS[first["outcome"]]
-    return Section(
-        heading=heading if pd.isna(measured) else f"{heading}, {measured}",
-        level=3,
-        table=pd.DataFrame([_contrast_row(row) for row in rows], dtype="object"),
-    )
 
 
 def _contrast_row(row: Row) -> dict[str, str]:
@@ -260,26 +229,16 @@ def published_page(published: pd.DataFrame) -> Page:
         name="published_effects",
         title="Direction or magnitude, from published single values",
         legend=_PUBLISHED_LEGEND,
-        sections=(
-            Section(heading="Source", text=_source(published)),
-            *sections,
-        ),
+        sections=(Section(heading="Source", text=about(published)), *sections),
         data=published,
     )
-
-
-def _source(published: pd.DataFrame) -> tuple[str, ...]:
-    attrs = published.attrs
-    if not attrs:
-        return ()
-    return (attrs["source"], attrs["protocol"], *attrs["readings"].values(), *attrs["caveats"])
 
 
 def _published_table(table: pd.DataFrame) -> pd.DataFrame:
     """Model and effect by rho."""
     main = table[~table["effect"].isin(SIMPLE_EFFECTS)]
     texts = main.assign(
-        text=[_MISSING if pd.isna(e) else signed(e, 2) for e in main["estimate"]],
+        text=[MISSING if pd.isna(e) else signed(e, 2) for e in main["estimate"]],
         effect=pd.Categorical(main["effect"], list(EFFECTS)).rename_categories(EFFECT_LABELS),
         rho=[f"rho={number(rho)}" for rho in main["rho"]],
     )

@@ -13,34 +13,50 @@ import numpy as np
 import pandas as pd
 
 from multirun_analysis.wording.labels import Values
+from multirun_analysis.wording.numbers import number
 
 MISSING = "??"
 
 #: What the mean and the sd become; without an sd for one seed.
-Format = Callable[[float, float | None], str]
+Format = Callable[..., str]
 
 
 def with_texts(summary: pd.DataFrame, form: Format) -> pd.DataFrame:
     """A summary with what stands in the table: ``text``, and the ``score`` that competes."""
-    rows = summary[list(_SHOWN)].to_dict("records")
-    texts, scores = [cell_text(row, form) for row in rows], [cell_score(row, form) for row in rows]
+    rows = summary[["mean", "sd", "n", *(f"n_{what}" for what in _NOTES)]].to_dict("records")
+    texts, scores = [cell_text(row, form) for row in rows], [_score(row, form) for row in rows]
     return summary.assign(
         text=pd.Series(texts, index=summary.index, dtype="object"),
         score=pd.Series(scores, index=summary.index, dtype="float64"),
     )
 
 
-_SHOWN = ("mean", "sd", "n", "n_diverged", "n_failed", "n_missing", "n_unconverged")
+#: What is said of the seeds that a summary counts as ``n_...``.
+_NOTES = {
+    "diverged": "diverged",
+    "failed": "failed",
+    "missing": "missing",
+    "unconverged": "not converged",
+}
 
 
-def cell_score(row: Values, form: Format) -> float:
+def _score(row: Values, form: Format) -> float:
     """The mean as it is printed, so that what reads the same ties; NaN does not compete.
 
     A cell does not compete whose mean leaves out the seeds that did worst (they diverged), or
     takes in eigenvalues that are known too roughly.
     """
     sound = row["n"] and not row["n_diverged"] and not row["n_unconverged"]
-    return float(form(row["mean"], None)) if sound else np.nan
+    return float(form(row["mean"])) if sound else np.nan
+
+
+def notes(row: Values) -> list[str]:
+    """How many seeds have no value and why, and how many have a doubtful one.
+
+    >>> notes({"n_diverged": 1, "n_failed": 0, "n_missing": 2, "n_unconverged": 0})
+    ['1 diverged', '2 missing']
+    """
+    return [f"{row[f'n_{what}']} {note}" for what, note in _NOTES.items() if row[f"n_{what}"]]
 
 
 def cell_text(row: Values, form: Format) -> str:
@@ -48,20 +64,10 @@ def cell_text(row: Values, form: Format) -> str:
     n = row["n"]
     if n == 0:
         return _text_without_value(row)
-    notes = [
-        f"{row[f'n_{what}']} {note}"
-        for what, note in (
-            ("diverged", "diverged"),
-            ("failed", "failed"),
-            ("missing", "missing"),
-            ("unconverged", "not converged"),
-        )
-        if row[f"n_{what}"]
-    ]
+
     text = form(row["mean"], None if n == 1 else row["sd"])
-    if n == 1 and not notes:
-        return text
-    return f"{text} ({', '.join([f'n={n}', *notes])})"
+    told = notes(row)
+    return text if n == 1 and not told else f"{text} ({', '.join([f'n={n}', *told])})"
 
 
 def _text_without_value(row: Values) -> str:
@@ -69,28 +75,30 @@ def _text_without_value(row: Values) -> str:
     seeds = diverged + failed + row["n_missing"]
     if seeds == 1:
         return "diverged" if diverged else f"{MISSING} (failed)" if failed else MISSING
-    notes = [f"{diverged} of {seeds}"] * bool(diverged) + [f"{failed} failed"] * bool(failed)
+    told = [f"{diverged} of {seeds}"] * bool(diverged) + [f"{failed} failed"] * bool(failed)
     text = "diverged" if diverged else MISSING
-    return f"{text} ({', '.join(notes)})" if notes else text
+    return f"{text} ({', '.join(told)})" if told else text
 
 
-def two_decimals(mean: float, sd: float | None) -> str:
+def two_decimals(mean: float, sd: float | None = None) -> str:
     """Percentages."""
     return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
 
 
-def significant(mean: float, sd: float | None, digits: int = 4) -> str:
+def significant(mean: float, sd: float | None = None) -> str:
     """Four significant digits of the mean, and the sd to the same place."""
-    exponent = int(f"{mean:.{digits - 1}e}".split("e")[1])
-    place = digits - 1 - exponent
+    exponent, values = int(f"{mean:.3e}".split("e")[1]), [mean] if sd is None else [mean, sd]
     if not -3 <= exponent <= 5:
-        shown = [f"{value:.{digits - 1}e}" for value in (mean, sd) if value is not None]
-    else:
-        decimals = max(0, place)
-        shown = [f"{round(v, place):.{decimals}f}" for v in (mean, sd) if v is not None]
-    return " ± ".join(shown)
+        return " ± ".join(f"{value:.3e}" for value in values)
+    place = 3 - exponent
+    return " ± ".join(f"{round(value, place):.{max(0, place)}f}" for value in values)
 
 
 def or_blank(value: object) -> str:
     """A text, and nothing for what is missing."""
     return value if isinstance(value, str) else ""
+
+
+def rho_text(rho: float) -> str:
+    """A rho as text, and nothing where there is none."""
+    return "" if pd.isna(rho) else number(rho)

@@ -19,40 +19,22 @@ from samsweep.records.store import atomic_path, write_text
 
 
 def export_frames(study: Study, folder: Path | str) -> list[Path]:
-    """Write runs, measurements and history, each in both formats.
-
-    Returns:
-        The files written.
-    """
+    """Write runs, measurements and history, each in both formats; returns the files."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    frames = {
-        "runs": study.runs,
-        "measurements": study.measurements,
-        "history": study.history,
-    }
+    frames = {"runs": study.runs, "measurements": study.measurements, "history": study.history}
     return [file for name, frame in frames.items() for file in _write(frame, target / name)]
 
 
 def _write(frame: pd.DataFrame, stem: Path) -> tuple[Path, Path]:
     csv, parquet = stem.with_suffix(".csv"), stem.with_suffix(".parquet")
-    write_text(csv, csv_text(_flat(frame)))
-    with atomic_path(parquet) as temporary:
-        _without_attributes(frame).to_parquet(temporary, index=False)
-    return csv, parquet
-
-
-def _without_attributes(frame: pd.DataFrame) -> pd.DataFrame:
-    """The data alone: Parquet would store what could not be read beside them."""
-    bare = frame.copy(deep=False)
-    bare.attrs = {}
-    return bare
-
-
-def _flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """Lists as JSON texts."""
     lists = frame.select_dtypes("object").columns
-    return frame.assign(**{name: frame[name].map(_json) for name in lists})
+    write_text(csv, csv_text(frame.assign(**{name: frame[name].map(_json) for name in lists})))
+    bare = frame.copy(deep=False)
+    bare.attrs = {}  # Parquet would store what could not be read beside the data.
+    with atomic_path(parquet) as temporary:
+        bare.to_parquet(temporary, index=False)
+    return csv, parquet
 
 
 def _json(value: Any) -> Any:

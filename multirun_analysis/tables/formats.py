@@ -7,9 +7,10 @@ markup, and what a terminal would obey is written out: a name is shown, never ac
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,38 +22,29 @@ from multirun_analysis.wording.labels import printable
 _LATEX_ROWS = 40
 
 
-class Cell(NamedTuple):
-    """A cell of a table, in plain text."""
-
-    text: str
-    best: bool
-
-
-class Table(NamedTuple):
-    """A table, in plain text."""
+class _Table(NamedTuple):
+    """A table, in plain text; of each cell the text, and whether it is the best of its column."""
 
     header: list[str]
     numeric: list[bool]
-    rows: list[list[Cell]]
+    rows: list[list[tuple[str, bool]]]
 
 
-def _table(section: Section) -> Table | None:
+def _table(section: Section) -> _Table | None:
     """The table of a section on which every format builds; None where there is none."""
-    if section.table is None or not len(section.table.columns):
+    table = section.table
+    if table is None or not len(table.columns):
         return None
-    texts = [[_plain(value) for value in row] for row in section.table.to_numpy(dtype=object)]
-    best = (
-        section.best.to_numpy(dtype=bool).tolist()
-        if section.best is not None
-        else [[False] * len(row) for row in texts]
-    )
-    return Table(
-        header=[_plain(name) for name in section.table.columns],
-        numeric=[any(_NUMBER.match(text) for text in column) for column in zip(*texts, strict=True)]
-        or [False] * len(section.table.columns),
+    texts = [[_plain(value) for value in row] for row in table.to_numpy(dtype=object)]
+    best = np.zeros(table.shape, bool) if section.best is None else section.best.to_numpy(bool)
+    return _Table(
+        header=[_plain(name) for name in table.columns],
+        numeric=[
+            any(_NUMBER.match(row[column]) for row in texts) for column in range(table.shape[1])
+        ],
         rows=[
-            [Cell(text, is_best) for text, is_best in zip(row, marks, strict=True)]
-            for row, marks in zip(texts, best, strict=True)
+            list(zip(row, marks, strict=True))
+            for row, marks in zip(texts, best.tolist(), strict=True)
         ],
     )
 
@@ -84,9 +76,9 @@ def to_markdown(page: Page) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _markdown_table(table: Table) -> str:
+def _markdown_table(table: _Table) -> str:
     rows = [
-        [f"**{_markdown(cell.text)}**" if cell.best else _markdown(cell.text) for cell in row]
+        [f"**{_markdown(text)}**" if best else _markdown(text) for text, best in row]
         for row in table.rows
     ]
     shown = pd.DataFrame(rows, columns=[_markdown(name) for name in table.header], dtype="object")
@@ -108,7 +100,7 @@ def _markdown(text: str) -> str:
 
 def to_latex(page: Page) -> str:
     r"""A page as LaTeX to ``\input``; it needs the packages booktabs and graphicx."""
-    return _LATEX.get_template("page.tex").render(page=page, sections=_sections(page))
+    return _LATEX.get_template("page.tex").render(page=page)
 
 
 def latex_document(pages: Iterable[Page]) -> str:
@@ -116,10 +108,9 @@ def latex_document(pages: Iterable[Page]) -> str:
     return _LATEX.get_template("document.tex").render(names=[page.name for page in pages])
 
 
-def _pieces(table: Table) -> list[Table]:
-    """A table cut into such as fit a page each."""
-    starts = range(0, len(table.rows), _LATEX_ROWS) or [0]
-    return [table._replace(rows=table.rows[start : start + _LATEX_ROWS]) for start in starts]
+def _pieces(rows: list[Any]) -> list[list[Any]]:
+    """The rows of a table, cut into such as fit a page each."""
+    return [rows[start : start + _LATEX_ROWS] for start in range(0, len(rows), _LATEX_ROWS) or [0]]
 
 
 _LATEX_SPECIAL = {
@@ -166,7 +157,7 @@ def _latex_character(character: str) -> str:
 
 def to_html(page: Page) -> str:
     """A page as a fragment of HTML, escaped: what stands between ``<section>`` tags."""
-    return _HTML.get_template("page.html").render(page=page, sections=_sections(page))
+    return _HTML.get_template("page.html").render(page=page)
 
 
 def html_document(page: Page) -> str:
@@ -174,21 +165,8 @@ def html_document(page: Page) -> str:
     return _HTML.get_template("document.html").render(page=page, fragment=Markup(to_html(page)))
 
 
-class _View(NamedTuple):
-    """A section as the templates take it."""
-
-    heading: str
-    level: int
-    text: Sequence[str]
-    table: Table | None
-
-
-def _sections(page: Page) -> list[_View]:
-    return [_View(s.heading, s.level, s.text, _table(s)) for s in page.sections]
-
-
 def _environment(**options: Any) -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("multirun_analysis.tables"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -196,10 +174,11 @@ def _environment(**options: Any) -> Environment:
         keep_trailing_newline=True,
         **options,
     )
+    environment.filters.update(table=_table, pieces=_pieces, plain=printable, latex=_latex)
+    return environment
 
 
 _HTML = _environment(autoescape=True)
-_HTML.filters["plain"] = printable
 # LaTeX is full of braces and percent signs, which are Jinja's own marks.
 _LATEX = _environment(
     autoescape=False,
@@ -210,7 +189,6 @@ _LATEX = _environment(
     comment_start_string="<#",
     comment_end_string="#>",
 )
-_LATEX.filters.update(latex=_latex, pieces=_pieces)
 
 
 # --------------------------------------------------------------------------- CSV
@@ -222,14 +200,10 @@ def to_csv(page: Page) -> str:
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """A frame as CSV, in which a spreadsheet finds no formula to run.
-
-    A text that starts like a formula has an apostrophe before it.
-    """
+    """A frame as CSV, in which a spreadsheet finds no formula to run."""
     texts = frame.select_dtypes(["object", "string"]).columns
-    return str(
-        frame.assign(**{name: frame[name].map(_inert) for name in texts}).to_csv(index=False)
-    )
+    inert = frame.assign(**{name: frame[name].map(_inert) for name in texts})
+    return str(inert.to_csv(index=False))
 
 
 def _inert(value: Any) -> Any:

@@ -13,38 +13,21 @@ import pandas as pd
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of a page.
-
-    Args:
-        heading: In plain text; the formats escape it.
-        level: 2 for a recipe, 3 for what is below it.
-        text: Paragraphs in plain text, before the table.
-        table: Text cells, with columns named for people; None for text alone.
-        best: True where a cell of the table is to be marked as the best of its column; of the
-            table's shape and labels.
-    """
+    """A part of a page: plain text, which the formats escape."""
 
     heading: str
-    level: int = 2
-    text: tuple[str, ...] = ()
-    table: pd.DataFrame | None = None
-    best: pd.DataFrame | None = None
+    level: int = 2  # of a recipe; 3 for what is below it
+    text: tuple[str, ...] = ()  # paragraphs before the table
+    table: pd.DataFrame | None = None  # text cells, with columns named for people
+    best: pd.DataFrame | None = None  # of the table's shape: which cells are their column's best
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What becomes one file in each format.
+    """What becomes one file in each format."""
 
-    Args:
-        name: Of the files, without suffix.
-        title: In plain text.
-        legend: What the cells' marks mean; empty for none.
-        sections: In their order.
-        data: The numbers in full precision, a row each: what the CSV file holds.
-    """
-
-    name: str
+    name: str  # of the files, without suffix
     title: str
-    legend: str = ""
+    legend: str = ""  # what the cells' marks mean
     sections: tuple[Section, ...] = ()
-    data: pd.DataFrame = field(default_factory=pd.DataFrame)
+    data: pd.DataFrame = field(default_factory=pd.DataFrame)  # the numbers, for the CSV file

@@ -14,7 +14,6 @@ import pandas as pd
 from multirun_analysis.runs.load import read_frames
 from multirun_analysis.runs.reading import Skipped
 from multirun_analysis.study import Study
-from multirun_analysis.tables.accuracy import accuracy_page
 from multirun_analysis.tables.formats import (
     html_document,
     latex_document,
@@ -22,11 +21,13 @@ from multirun_analysis.tables.formats import (
     to_latex,
     to_markdown,
 )
+from multirun_analysis.tables.measured import accuracy_page
 from multirun_analysis.tables.pages import Page
 from multirun_analysis.tables.verdicts import verdict_lines
 from multirun_analysis.wording.labels import printable
 from samsweep.records.schema import Status
 from samsweep.records.store import write_text
+from samsweep.system.text import counted
 
 #: Cells named in the terminal for each status that is no result; the rest are counted.
 _MOST_NAMED = 10
@@ -79,35 +80,21 @@ def _written(pages: Iterable[Page], folder: Path) -> str:
 
 
 def describe_cells(runs: pd.DataFrame, skipped: Iterable[Skipped] = ()) -> str:
-    """How many cells there are, and the names of those without a result.
-
-    Args:
-        runs: Frame of :func:`.load_runs`.
-        skipped: Records that could not be read.
-    """
-    cells = {status: runs[runs["status"] == status] for status in ("complete", *_unlike_complete())}
+    """How many cells there are, and the names of those without a result or a readable record."""
+    statuses = dict.fromkeys(["complete", "diverged", "failed", *get_args(Status)])
+    cells = {status: runs[runs["status"] == status] for status in statuses}
     counts = ", ".join(f"{len(rows)} {status}" for status, rows in cells.items() if len(rows))
-    lines = [f"{len(runs)} cell{'s' * (len(runs) != 1)}: {counts}"]
-    for status in _unlike_complete():
-        named = (f"{cell['cell_id']}{_reason(cell)}" for cell in _records(cells[status]))
-        lines += _named(status, named, len(cells[status]))
-    problems = list(skipped)
-    lines += _named("unreadable", (f"{file}: {reason}" for file, reason in problems), len(problems))
-    return "\n".join(lines)
+    lines = [f"{counted(len(runs), 'cell')}: {counts}"]
+    for status, rows in list(cells.items())[1:]:
+        shown = rows.head(_MOST_NAMED).to_dict("records")
+        lines += _named(status, [f"{c['cell_id']}{_reason(c)}" for c in shown], len(rows))
+    problems = [f"{file}: {reason}" for file, reason in skipped]
+    return "\n".join([*lines, *_named("unreadable", problems, len(problems))])
 
 
-def _unlike_complete() -> list[str]:
-    first = ["diverged", "failed"]
-    return first + [s for s in get_args(Status) if s not in ("complete", *first)]
-
-
-def _records(rows: pd.DataFrame) -> list[Mapping[Any, Any]]:
-    return [*rows.head(_MOST_NAMED).to_dict("records")]
-
-
-def _named(what: str, names: Iterable[str], number: int) -> Iterator[str]:
+def _named(what: str, names: Sequence[str], number: int) -> Iterator[str]:
     """A line for each of the first few, and how many more there are."""
-    for name, _ in zip(names, range(_MOST_NAMED), strict=False):
+    for name in names[:_MOST_NAMED]:
         yield f"{what}: {printable(name)}"
     if number > _MOST_NAMED:
         yield f"{what}: and {number - _MOST_NAMED} more"

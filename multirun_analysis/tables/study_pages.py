@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from multirun_analysis.references import load_reference
 from multirun_analysis.runs.measurements import of_largest_eigenvalue, with_numbers
-from multirun_analysis.stats.curvature import curvature_effects
+from multirun_analysis.stats.contrasts import curvature_effects
 from multirun_analysis.stats.effects import published_effects
 from multirun_analysis.stats.summary import NEEDED, join_measurements, ordered_recipes
 from multirun_analysis.study import Study
-from multirun_analysis.tables.accuracy import ACCURACIES, accuracy_page
-from multirun_analysis.tables.amplified import amplified_page
 from multirun_analysis.tables.comparison import comparison_page
-from multirun_analysis.tables.effects import (
-    curvature_page,
-    effects_page,
-    matched_page,
-    published_page,
+from multirun_analysis.tables.effects import contrast_page, effects_page, published_page
+from multirun_analysis.tables.measured import (
+    ACCURACIES,
+    accuracy_page,
+    amplified_page,
+    measure_pages,
+    sgdhess_page,
+    sharpness_page,
 )
 from multirun_analysis.tables.pages import Page
-from multirun_analysis.tables.sgdhess import sgdhess_page
-from multirun_analysis.tables.sharpness import measure_pages, sharpness_page
 from multirun_analysis.tables.verdicts import verdicts_page
 
 
@@ -47,8 +46,8 @@ def effect_pages(study: Study) -> list[Page]:
     effects = study.effects
     return [
         *([] if effects.empty else [verdicts_page(effects), effects_page(effects)]),
-        *([] if study.matched.empty else [matched_page(study.matched, recipes)]),
-        *([] if curvature.empty else [curvature_page(curvature, recipes)]),
+        *([] if study.matched.empty else [contrast_page("matched", study.matched, recipes)]),
+        *([] if curvature.empty else [contrast_page("sgdhess_effects", curvature, recipes)]),
     ]
 
 

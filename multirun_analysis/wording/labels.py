@@ -44,11 +44,9 @@ def printable(text: str, limit: int | None = None) -> str:
         text = text[: limit - 1] + "…"
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else _written_out(c) for c in text)
-
-
-def _written_out(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def ranking(names: Iterable[str]) -> Callable[[object], int]:
@@ -70,40 +68,27 @@ def optimizer_label(variant: Values) -> str:
     >>> optimizer_label({"name": "samdirection", "direction": "sam", "ascent": "adaptive"})
     'SAMDIRECTION (adaptive, unscaled norms)'
     """
-    name = variant["name"]
-    extras = [*_ascent_extras(variant), *_curvature_extras(variant), *_corner_extras(variant)]
+    name, extras = variant["name"], list(_extras(variant))
     return f"{name.upper()} ({', '.join(extras)})" if extras else name.upper()
 
 
-def _ascent_extras(variant: Values) -> Iterable[str]:
-    implied = "adaptive" if variant["name"] == "asam" else "plain"
-    ascent = variant.get("ascent")
-    if ascent not in (None, implied):
+def _extras(variant: Values) -> Iterable[str]:
+    name = variant["name"]
+    ascent, eta, curvature = (variant.get(key) for key in ("ascent", "eta", "curvature"))
+    if ascent not in (None, "adaptive" if name == "asam" else "plain"):
         yield ascent
-    eta = variant.get("eta")
     if eta not in (None, _USUAL_ETA):
         yield f"eta {number(eta)}"
     # Cells without the key are those that leave out norm layers.
     if ascent == "adaptive" and variant.get("scaled") is None:
         yield "unscaled norms"
-
-
-def _curvature_extras(variant: Values) -> Iterable[str]:
-    curvature = variant.get("curvature")
     if curvature not in (None, _USUAL_CURVATURE):
         yield curvature.replace("_", "-")
-
-
-def _corner_extras(variant: Values) -> Iterable[str]:
-    """Direction and magnitude, where they are not those of the record's name.
-
-    The published code of the study swaps the two names; no table of ours may do so unnoticed.
-    """
-    direction, magnitude = variant.get("direction", "sgd"), variant.get("magnitude", "sgd")
-    corner = {"asam": "sam", "sgdhess": "sgd"}.get(variant["name"], variant["name"])
+    # The published code swaps the hybrids' names; no table of ours may do so unnoticed.
     if "direction" in variant and "magnitude" in variant:
-        if CORNERS[direction, magnitude] != corner:
-            yield f"direction {direction}, magnitude {magnitude}"
+        corner = {"asam": "sam", "sgdhess": "sgd"}.get(name, name)
+        if CORNERS[variant["direction"], variant["magnitude"]] != corner:
+            yield f"direction {variant['direction']}, magnitude {variant['magnitude']}"
 
 
 # --------------------------------------------------------------------------- distinct labels

@@ -39,6 +39,10 @@ def interval_text(row: Mapping[Any, Any]) -> str:
     '−0.75 [−0.94, −0.55]'
     >>> interval_text({"estimate": 1.5, "t_low": float("nan"), "t_high": float("nan")})
     '+1.50'
+    >>> interval_text({"estimate": 0.00123, "t_low": 0.00011, "t_high": 0.00235})
+    '+0.0012 [+0.0001, +0.0024]'
+    >>> interval_text({"estimate": 12.0, "t_low": -100.0, "t_high": 124.0})
+    '+12.00 [−100.00, +124.00]'
     """
     decimals = decimals_of(row)
     if pd.isna(row["t_low"]):

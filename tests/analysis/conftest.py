@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from multirun_analysis.runs.load import Frames, read_frames
 from samsweep.config import (
@@ -32,7 +36,7 @@ from samsweep.records.schema import (
 )
 from samsweep.records.store import CellFolder
 
-SETTINGS = {"num_examples": 2048, "weights": "last", "tolerance": 1e-4, "max_hvps": 200, "seed": 0}
+NOW = "2025-01-01T00:00:00+00:00"
 RECIPE = {
     "base": "sgd",
     "lr": 0.1,
@@ -62,6 +66,9 @@ def variant(name: str, rho: float | None = None, **changes: Any) -> Variant:
     return Variant(name=name, **(usual | changes))
 
 
+DATASET = {"name": "digits", "augment": AugmentConfig(crop_padding=1), "label_noise": 0.4}
+
+
 def cell(
     variant: Variant,
     *,
@@ -71,16 +78,11 @@ def cell(
     **recipe: Any,
 ) -> CellConfig:
     """A cell of the digits setting, with changes."""
-    data: dict[str, Any] = {
-        "name": "digits",
-        "augment": AugmentConfig(crop_padding=1),
-        "label_noise": 0.4,
-    }
     return CellConfig(
         model=ModelConfig(name=model),
         variant=variant,
-        dataset=DatasetConfig(**(data | dict(dataset or {}))),
-        recipe=RecipeConfig(**(RECIPE | recipe)),
+        dataset=DatasetConfig.model_validate({**DATASET, **(dataset or {})}),
+        recipe=RecipeConfig.model_validate({**RECIPE, **recipe}),
         seed=seed,
     )
 
@@ -102,27 +104,6 @@ def metrics(test: float, best: float | None = None) -> Metrics:
     )
 
 
-def measurement(lambda_max: float | None, name: str = "lambda_max", **settings: Any) -> Measurement:
-    """A measurement as ``samsweep.sharpness`` gives it."""
-    return Measurement(
-        name=name,
-        settings=SETTINGS | settings,
-        result={
-            "lambda_max": lambda_max,
-            "eigenvalues": [lambda_max],
-            "errors": [1e-5],
-            "residuals": [1e-3],
-            "num_hvps": 6,
-            "converged": True,
-            "loss": 1.4,
-            "weight_norm": 12.5,
-            "seconds": 0.2,
-        },
-        measured="2025-01-01T00:00:00+00:00",
-        provenance=provenance(),
-    )
-
-
 #: Settings of the measures that take no eigenvalues.
 FIXED = {"num_examples": 2048, "weights": "last", "seed": 0}
 
@@ -133,9 +114,25 @@ def taken(name: str, result: Mapping[str, Any], **settings: Any) -> Measurement:
         name=name,
         settings=FIXED | settings,
         result=dict(result),
-        measured="2025-01-01T00:00:00+00:00",
+        measured=NOW,
         provenance=provenance(),
     )
+
+
+def measurement(lambda_max: float | None, name: str = "lambda_max", **settings: Any) -> Measurement:
+    """A measurement as ``samsweep.sharpness`` gives it."""
+    result = {
+        "lambda_max": lambda_max,
+        "eigenvalues": [lambda_max],
+        "errors": [1e-5],
+        "residuals": [1e-3],
+        "num_hvps": 6,
+        "converged": True,
+        "loss": 1.4,
+        "weight_norm": 12.5,
+        "seconds": 0.2,
+    }
+    return taken(name, result, **({"tolerance": 1e-4, "max_hvps": 200} | settings))
 
 
 def spectrum(*eigenvalues: float, **changes: Any) -> Measurement:
@@ -185,54 +182,49 @@ def provenance(**changes: Any) -> Provenance:
 
 def attempt(**changes: Any) -> Attempt:
     """One process that worked on a cell."""
+    usual = {"started": NOW, "seconds": 10.0, "start_step": 0, "provenance": provenance()}
+    return Attempt.model_validate(usual | changes)
+
+
+def record_of(
+    config: CellConfig,
+    test: float | None = None,
+    *measured: Measurement,
+    status: Status | None = None,
+    **fields: Any,
+) -> Record:
+    """A record: complete if there is a test accuracy, else as ``status`` says, or planned."""
     usual: dict[str, Any] = {
-        "started": "2025-01-01T00:00:00+00:00",
-        "seconds": 10.0,
-        "start_step": 0,
-        "provenance": provenance(),
+        "results_version": RESULTS_VERSION,
+        "cell_id": cell_id(config),
+        "study": "default",
+        "identity": config,
+        "formula": config.variant.formula,
+        "status": status or ("planned" if test is None else "complete"),
+        "progress": Progress(
+            epoch=0 if test is None else config.recipe.epochs,
+            num_epochs=config.recipe.epochs,
+            steps_per_epoch=7,
+            updated=NOW,
+        ),
+        "metrics": None if test is None else metrics(test),
+        "measurements": {f"{m.name}-{short_hash(m.settings)}": m for m in measured},
+        "attempts": (attempt(),),
     }
-    return Attempt(**(usual | changes))
+    return Record(**(usual | fields))
 
 
 @dataclass
 class Study:
-    """A study that is being written.
+    """A study that is being written."""
 
-    Args:
-        folder: ``multirun/<study>``.
-    """
-
-    folder: Path
+    folder: Path  # multirun/<study>
     written: list[Record] = field(default_factory=list)
 
-    def add(
-        self,
-        config: CellConfig,
-        test: float | None = None,
-        *measured: Measurement,
-        status: Status | None = None,
-        **fields: Any,
-    ) -> Record:
-        """Write one record: complete if there is a test accuracy, else as ``status`` says."""
-        usual: dict[str, Any] = {
-            "results_version": RESULTS_VERSION,
-            "cell_id": cell_id(config),
-            "study": self.folder.name,
-            "identity": config,
-            "formula": config.variant.formula,
-            "status": status or ("planned" if test is None else "complete"),
-            "progress": Progress(
-                epoch=0 if test is None else config.recipe.epochs,
-                num_epochs=config.recipe.epochs,
-                steps_per_epoch=7,
-                updated="2025-01-01T00:00:00+00:00",
-            ),
-            "metrics": None if test is None else metrics(test),
-            "measurements": {f"{m.name}-{short_hash(m.settings)}": m for m in measured},
-            "attempts": (attempt(),),
-        }
-        record = Record(**(usual | fields))
-        folder = self.folder / "cells" / record.cell_id
+    def add(self, *args: Any, **fields: Any) -> Record:
+        """Write the record of :func:`record_of`."""
+        record = record_of(*args, **fields)
+        folder = self.cell_folder(record)
         folder.mkdir(parents=True)
         CellFolder(folder).write(record)
         self.written.append(record)
@@ -247,6 +239,39 @@ class Study:
     def cell_folder(self, record: Record) -> Path:
         """Where a record was written."""
         return self.folder / "cells" / record.cell_id
+
+    def plant(self, name: str, content: bytes = b"{") -> Path:
+        """The record of a cell that no run wrote."""
+        file = self.folder / "cells" / name / "record.json"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+        return file
+
+    def launch(self, time: str, *cells: str, **changes: Any) -> Path:
+        """The manifest of a launch of cells."""
+        usual = {
+            "started": NOW,
+            "command": "python -m samsweep.run -m opt=sgd",
+            "git_commit": None,
+            "git_dirty": None,
+            "launcher": {"name": "local"},
+            "cells": {name: {"runs": []} for name in cells},
+        }
+        file = self.folder / "launches" / time / "manifest.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(usual | changes))
+        return file
+
+
+def panels(figure: Figure | None) -> list[Axes]:
+    """The panels in which something is drawn, but the colour bar."""
+    assert figure is not None
+    return [axes for axes in figure.axes if axes.axison and axes.get_label() != "<colorbar>"]
+
+
+def dtypes(frame: pd.DataFrame) -> dict[str, str]:
+    """The dtype of each column, by name."""
+    return {str(name): str(dtype) for name, dtype in frame.dtypes.items()}
 
 
 def frames(records: Iterable[Record]) -> Frames:
@@ -279,7 +304,7 @@ def small_grid(study: Study) -> Study:
 
 def small(study: Study) -> Study:
     """SGD and the corners at two radii: one diverged, one failed, one planned, one unmeasured."""
-    add: Callable[..., Record] = study.add
+    add = study.add
     add(cell(variant("sgd")), 92.4, measurement(131.96))
     add(cell(variant("sgdhess", 0.5)), 92.25, measurement(101.5))
     add(cell(variant("sam", 0.1)), 96.66, measurement(53.2))

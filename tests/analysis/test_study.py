@@ -22,16 +22,9 @@ def test_a_study_has_its_frames(small_grid: Study, root: Path) -> None:
 def test_problems_of_records_and_histories_come_together(study: Study, root: Path) -> None:
     record = study.add(cell(variant("sam", 0.1)), 90.0)
     (study.cell_folder(record) / "history.jsonl").symlink_to("/etc/passwd")
-    broken = study.folder / "cells" / "broken" / "record.json"
-    broken.parent.mkdir()
-    broken.write_text("{")
+    study.plant("broken")
     problems = open_study("default", root).problems
     assert [Path(problem.file).name for problem in problems] == ["record.json", "history.jsonl"]
-
-
-def test_an_unknown_study_names_those_there_are(small_grid: Study, root: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'defalt' is unknown: did you mean 'default'\?"):
-        open_study("defalt", root)
 
 
 def test_no_study_at_all(tmp_path: Path) -> None:
@@ -39,15 +32,13 @@ def test_no_study_at_all(tmp_path: Path) -> None:
         open_study("default", tmp_path / "multirun")
 
 
-@pytest.mark.parametrize("name", ["", "..", "../default", "/tmp", "default/cells"])
+@pytest.mark.parametrize("name", ["defalt", "", "..", "../default", "/tmp", "default/cells"])
 def test_a_study_is_a_name_not_a_path(small_grid: Study, root: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=r"is unknown: (did you mean .*)?choose one of default"):
         open_study(name, root)
 
 
-def test_only_unreadable_records(root: Path) -> None:
-    broken = root / "default" / "cells" / "broken" / "record.json"
-    broken.parent.mkdir(parents=True)
-    broken.write_text("{")
+def test_only_unreadable_records(study: Study, root: Path) -> None:
+    study.plant("broken")
     with pytest.raises(StudyError, match=r"that can be read \(1 cannot\)"):
         open_study("default", root)

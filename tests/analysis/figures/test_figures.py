@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from multirun_analysis.figures.captions import Picture
-from multirun_analysis.figures.cells import Series, all_series, granularity_panels
 from multirun_analysis.figures.effects import HEADLINE, MAIN, SIMPLE, forest
 from multirun_analysis.figures.epochs import (
     AMPLIFIED,
@@ -34,6 +33,7 @@ from multirun_analysis.figures.epochs import (
     over_epochs,
 )
 from multirun_analysis.figures.gallery import draw_figures, write_figures
+from multirun_analysis.figures.panels import Series, by_series, granularity_groups
 from multirun_analysis.figures.rho import SHARPNESS, TEST_ACCURACY, against_rho
 from multirun_analysis.figures.scatter import scatter
 from multirun_analysis.figures.style import (
@@ -52,7 +52,7 @@ from multirun_analysis.stats.summary import join_measurements, summarize
 from multirun_analysis.study import Study as ReadStudy
 from multirun_analysis.study import open_study
 
-from ..conftest import Study, cell, measurement, variant
+from ..conftest import Study, cell, measurement, panels, variant
 
 RADII = (0.1, 0.2, 0.4)
 # The fixtures of the module are made once: one worker runs it.
@@ -63,9 +63,8 @@ HYBRIDS = [(name, g) for name in ("samdirection", "sammagnitude") for g in ("ele
 
 def write_history(study: Study, record: Any, epochs: int = 6, **numbers: Any) -> None:
     """A history in the form in which a run writes it."""
-    lines = [
+    rows = [
         {
-            "epoch": epoch,
             "train_loss": 2.0 / epoch,
             "val_loss": 2.1 / epoch,
             "train_accuracy": 50.0 + epoch,
@@ -75,8 +74,7 @@ def write_history(study: Study, record: Any, epochs: int = 6, **numbers: Any) ->
         }
         for epoch in range(1, epochs + 1)
     ]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (study.cell_folder(record) / "history.jsonl").write_text(text, encoding="utf-8")
+    study.add_history(record, rows)
 
 
 def fill(study: Study, *, model: str = "resnet8", seeds: int = 3, **recipe: Any) -> None:
@@ -110,67 +108,52 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> ReadStudy:
 
 
 @pytest.fixture(scope="module")
+def against(grid: ReadStudy) -> Figure:
+    """The accuracies of the full grid against rho, drawn once."""
+    return drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs)))
+
+
+@pytest.fixture(scope="module")
 def pictures(grid: ReadStudy) -> dict[str, Picture]:
     """The figures of the full grid, drawn once."""
     return draw_figures(grid, effects_frame(recipe_key=grid.runs["recipe_key"].iloc[0]))
 
 
-def effect_rows(**changes: Any) -> list[dict[str, Any]]:
+def effects_frame(**changes: Any) -> pd.DataFrame:
     """Effects in the shape of the effects frame: one recipe and model, two granularities."""
     rows = []
-    for granularity in ("element", "global"):
-        for outcome in ("test_accuracy", "log_lambda_max"):
-            for rho in RADII:
-                for k, effect in enumerate((*HEADLINE, *MAIN, *SIMPLE)):
-                    estimate = rho * (k + 1) * (1 if granularity == "element" else -1)
-                    measured = outcome == "log_lambda_max"
-                    rows.append(
-                        {
-                            "recipe_key": "r",
-                            "settings_key": "lambda_max-1" if measured else pd.NA,
-                            "settings_label": "lambda_max, 898 examples" if measured else pd.NA,
-                            "model": "resnet8",
-                            "ascent": "plain",
-                            "granularity": granularity,
-                            "outcome": outcome,
-                            "rho": rho,
-                            "effect": effect,
-                            "estimate": estimate,
-                            "median": estimate,
-                            "n": 10,
-                            "n_lost": 0,
-                            "t_low": estimate - 0.5,
-                            "t_high": estimate + 0.5,
-                            "bca_low": estimate - 0.4,
-                            "bca_high": estimate + 0.6,
-                            "p": 0.002,
-                            "p_adjusted": 0.006,
-                            "family": "exploratory",
-                            "family_size": 3,
-                            "fit_estimate": np.nan,
-                            "fit_low": np.nan,
-                            "fit_high": np.nan,
-                            "seeds_needed": 7,
-                            **changes,
-                        }
-                    )
-    return rows
-
-
-def effects_frame(**changes: Any) -> pd.DataFrame:
-    """The same as a frame."""
-    return pd.DataFrame(effect_rows(**changes))
+    effects = enumerate((*HEADLINE, *MAIN, *SIMPLE), start=1)
+    for granularity, outcome, rho, (k, effect) in product(
+        ("element", "global"), ("test_accuracy", "log_lambda_max"), RADII, effects
+    ):
+        estimate = rho * k * (1 if granularity == "element" else -1)
+        measured = outcome == "log_lambda_max"
+        rows.append(
+            {
+                "settings_key": "lambda_max-1" if measured else pd.NA,
+                "settings_label": "lambda_max, 898 examples" if measured else pd.NA,
+                "granularity": granularity,
+                "outcome": outcome,
+                "rho": rho,
+                "effect": effect,
+                "estimate": estimate,
+                "t_low": estimate - 0.5,
+                "t_high": estimate + 0.5,
+                "bca_low": estimate - 0.4,
+                "bca_high": estimate + 0.6,
+            }
+        )
+    usual = {
+        "recipe_key": "r", "model": "resnet8", "ascent": "plain", "eta": np.nan, "scaled": pd.NA,
+        "n": 10, "p_adjusted": 0.006, "fit_estimate": np.nan, "fit_low": np.nan, "fit_high": np.nan,
+    }  # fmt: skip
+    return pd.DataFrame(rows).assign(**{**usual, **changes})
 
 
 def drawn(figure: Figure | None) -> Figure:
     """The figure, which must be there."""
     assert figure is not None
     return figure
-
-
-def panels(figure: Figure) -> list[Axes]:
-    """The panels in which something is drawn."""
-    return [axes for axes in figure.axes if axes.axison]
 
 
 def labels(axes: Axes) -> set[str]:
@@ -209,12 +192,6 @@ def test_the_colours_of_the_four_corners_differ_in_grey() -> None:
     assert min(np.diff(levels)) > 0.05
 
 
-def test_granularities_differ_in_line_and_filling() -> None:
-    element, whole = (variant_style("samdirection", g) for g in ("element", "global"))
-    assert element.line != whole.line and element.filling != whole.filling
-    assert element.colour == whole.colour and element.marker == whole.marker
-
-
 def test_labels_of_one_variant_differ_in_marker_and_colour(study: Study, root: Path) -> None:
     study.add(cell(variant("samdirection", 0.1)), 90.0)
     study.add(cell(variant("samdirection", 0.1, ascent="adaptive", scaled="weights")), 91.0)
@@ -250,27 +227,20 @@ def test_drawing_leaves_matplotlib_as_it_was(grid: ReadStudy) -> None:
 
 
 def test_panels_are_granularities_with_sam_in_each_and_sgdhess_apart(grid: ReadStudy) -> None:
-    series = all_series(grid.runs)
-    assert series[0] == Series("SGD", "sgd", None)
-    found = granularity_panels([one for one in series if one.variant != "sgd"])
-    assert [panel.title for panel in found] == [
-        "by element",
-        "over the whole gradient",
-        "curvature in place of a perturbation",
-    ]
-    assert [one.label for one in found[0].series] == [
-        "SAM",
-        "SAMDIRECTION, element",
-        "SAMMAGNITUDE, element",
-    ]
-    assert [one.label for one in found[2].series] == ["SGDHESS"]
+    series = by_series(grid.runs)
+    assert next(iter(series)) == Series("SGD", "sgd", None)
+    found = granularity_groups(series)
+    assert {group.title: [one.label for one in group.series] for group in found} == {
+        "by element": ["SAM", "SAMDIRECTION, element", "SAMMAGNITUDE, element"],
+        "over the whole gradient": ["SAM", "SAMDIRECTION, global", "SAMMAGNITUDE, global"],
+        "curvature in place of a perturbation": ["SGDHESS"],
+    }
 
 
-def test_means_and_bars_are_those_of_the_summary(grid: ReadStudy) -> None:
-    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs)))
+def test_means_and_bars_are_those_of_the_summary(grid: ReadStudy, against: Figure) -> None:
     summary = summarize(grid.runs, "test_accuracy")
     seen = 0
-    for axes in panels(figure):
+    for axes in panels(against):
         for container in axes.containers:
             assert isinstance(container, ErrorbarContainer)
             name, _, granularity = str(container.get_label()).partition(", ")
@@ -287,9 +257,8 @@ def test_means_and_bars_are_those_of_the_summary(grid: ReadStudy) -> None:
     assert seen == 3 + 3 + 1
 
 
-def test_every_seed_is_a_faint_point(grid: ReadStudy) -> None:
-    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs)))
-    faint = [line for line in panels(figure)[0].lines if line.get_alpha() == 0.45]
+def test_every_seed_is_a_faint_point(grid: ReadStudy, against: Figure) -> None:
+    faint = [line for line in panels(against)[0].lines if line.get_alpha() == 0.45]
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in faint])
     here = grid.runs[
         grid.runs["variant"].isin(["sgd", "sam"]) | (grid.runs["granularity"] == "element")
@@ -298,13 +267,14 @@ def test_every_seed_is_a_faint_point(grid: ReadStudy) -> None:
     assert len(values) == 3 * (1 + 3 + 3 + 3)
 
 
-def test_sgd_is_a_horizontal_line_at_its_mean_in_every_panel(grid: ReadStudy) -> None:
-    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs)))
+def test_sgd_is_a_horizontal_line_at_its_mean_in_every_panel(
+    grid: ReadStudy, against: Figure
+) -> None:
     mean = grid.runs.loc[grid.runs["variant"] == "sgd", "test_accuracy"].mean()
-    for axes in panels(figure):
+    for axes in panels(against):
         flat = [line for line in axes.lines if list(line.get_xdata()) == [0, 1]]
         assert [float(line.get_ydata()[0]) for line in flat] == [pytest.approx(mean)]
-    assert "SGD, mean ± sd" in legend_texts(figure)
+    assert "SGD, mean ± sd" in legend_texts(against)
 
 
 def test_every_mean_and_seed_is_inside_its_panel(grid: ReadStudy) -> None:
@@ -312,6 +282,10 @@ def test_every_mean_and_seed_is_inside_its_panel(grid: ReadStudy) -> None:
     for frame, outcome in ((grid.runs, TEST_ACCURACY), (joined, SHARPNESS)):
         figure = drawn(against_rho(frame, outcome, Palette(grid.runs)))
         values = frame[outcome.column]
+        assert {axes.get_yscale() for axes in panels(figure)} == {
+            "log" if outcome.log else "linear"
+        }
+        assert all(float(t.get_text()) > 0 for t in panels(figure)[0].get_yticklabels())
         for axes in panels(figure):
             low, high = axes.get_ylim()
             assert low < values.min() and values.max() < high
@@ -320,22 +294,13 @@ def test_every_mean_and_seed_is_inside_its_panel(grid: ReadStudy) -> None:
             assert left < min(ticks) and max(ticks) < right
 
 
-def test_axes_are_named_and_have_a_tick_at_each_rho(grid: ReadStudy) -> None:
-    figure = drawn(against_rho(grid.runs, TEST_ACCURACY, Palette(grid.runs)))
-    element, _, factor = panels(figure)
+def test_axes_are_named_and_have_a_tick_at_each_rho(against: Figure) -> None:
+    element, _, factor = panels(against)
     assert element.get_ylabel() == "test accuracy (%)"
     assert element.get_xlabel() == "ρ, radius of the perturbation"
     assert factor.get_xlabel() == "ρ, factor of the curvature"
     assert [text.get_text() for text in element.get_xticklabels()] == ["0.1", "0.2", "0.4"]
     assert [text.get_text() for text in factor.get_xticklabels()] == ["0.5", "1"]
-
-
-def test_sharpness_is_on_a_logarithmic_axis(grid: ReadStudy) -> None:
-    joined = join_measurements(grid.runs, grid.measurements)
-    figure = drawn(against_rho(joined, SHARPNESS, Palette(grid.runs)))
-    assert {axes.get_yscale() for axes in panels(figure)} == {"log"}
-    texts = [text.get_text() for text in panels(figure)[0].get_yticklabels()]
-    assert texts and all(float(text) > 0 for text in texts)
 
 
 def test_models_stand_in_rows_in_the_order_of_the_registry(study: Study, root: Path) -> None:
@@ -391,11 +356,16 @@ def test_points_are_accuracy_and_the_logarithm_of_the_eigenvalue(grid: ReadStudy
     assert {"SGD", "SAM", "ρ = 0.4", "SGDHESS: ρ = 1"} <= set(legend_texts(figure))
 
 
+def measured_cells(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs of a study, and those with their measurements."""
+    runs, found = load_runs(root / "default"), load_measurements(root / "default")
+    return runs, join_measurements(runs, found)
+
+
 def test_what_has_no_logarithm_is_no_point(study: Study, root: Path) -> None:
     study.add(cell(variant("sgd")), 90.0, measurement(-1.0))
     study.add(cell(variant("sam", 0.1)), 91.0, measurement(None))
-    runs, found = load_runs(root / "default"), load_measurements(root / "default")
-    joined = join_measurements(runs, found)
+    runs, joined = measured_cells(root)
     assert scatter(joined, Palette(runs), "log_lambda_max", "test_accuracy") is None
     assert against_rho(joined, SHARPNESS, Palette(runs)) is None
     study.add(cell(variant("sam", 0.2)), 91.0, measurement(2.0))
@@ -405,8 +375,7 @@ def test_what_has_no_logarithm_is_no_point(study: Study, root: Path) -> None:
 
 def test_many_points_become_pixels_in_an_svg(study: Study, root: Path) -> None:
     study.add(cell(variant("sam", 0.1)), 91.0, measurement(10.0))
-    runs, found = load_runs(root / "default"), load_measurements(root / "default")
-    one = join_measurements(runs, found)
+    runs, one = measured_cells(root)
     many = pd.concat([one] * 1001, ignore_index=True)
     few = drawn(scatter(one, Palette(runs), "log_lambda_max", "test_accuracy"))
     figure = drawn(scatter(many, Palette(runs), "log_lambda_max", "test_accuracy"))
@@ -429,7 +398,6 @@ def test_curves_are_means_over_the_seeds_of_complete_cells(study: Study, root: P
     assert list(summary["epoch"]) == [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(summary["amplified_share"], 0.6)
     np.testing.assert_allclose(summary["amplified_share:sd"], 0.1)
-    assert set(summary["amplified_share:n"]) == {3}
     (axes,) = panels(drawn(over_epochs(summary, [AMPLIFIED], Palette(runs), by_model=True)))
     (line,) = [line for line in axes.lines if line.get_label() == "SAM"]
     np.testing.assert_allclose(line.get_ydata(), 0.6)
@@ -491,11 +459,8 @@ def test_a_forest_draws_every_estimate_and_interval(shown: Any) -> None:
     frame = effects_frame()
     figure = drawn(forest(frame, shown))
     assert len(figure.axes) == 4
-    for axes, (granularity, outcome) in zip(
-        figure.axes,
-        [(g, o) for g in ("element", "global") for o in ("test_accuracy", "log_lambda_max")],
-        strict=True,
-    ):
+    places = product(("element", "global"), ("test_accuracy", "log_lambda_max"))
+    for axes, (granularity, outcome) in zip(figure.axes, places, strict=True):
         rows = frame[
             frame["effect"].isin(list(shown))
             & (frame["granularity"] == granularity)
@@ -514,8 +479,9 @@ def test_a_forest_draws_every_estimate_and_interval(shown: Any) -> None:
 
 def test_ascents_have_figures_of_their_own(grid: ReadStudy) -> None:
     key = grid.runs["recipe_key"].iloc[0]
-    etas = [effects_frame(recipe_key=key, ascent="adaptive", eta=eta) for eta in (0.01, 0.1)]
-    plain = effects_frame(recipe_key=key, eta=np.nan)
+    adaptive = {"recipe_key": key, "ascent": "adaptive", "scaled": "weights"}
+    etas = [effects_frame(**adaptive, eta=eta) for eta in (0.01, 0.1)]
+    plain = effects_frame(recipe_key=key)
     pictures = draw_figures(grid, pd.concat([plain, *etas], ignore_index=True))
     assert [name for name in pictures if name.startswith("effects_headline")] == [
         "effects_headline-plain",
@@ -524,14 +490,10 @@ def test_ascents_have_figures_of_their_own(grid: ReadStudy) -> None:
     ]
 
 
-def test_the_headline_tells_seeds_and_adjusted_p() -> None:
-    figure = drawn(forest(effects_frame(), HEADLINE))
-    assert {text.get_text() for text in figure.axes[0].texts} == {"n = 10, adj. p = 0.006"}
-
-
 def test_the_headline_shows_the_contrast_at_equal_fit() -> None:
     at_equal_fit = {"fit_estimate": 7.0, "fit_low": 6.0, "fit_high": 8.0}
     figure = drawn(forest(effects_frame(**at_equal_fit), HEADLINE))
+    assert {text.get_text() for text in figure.axes[0].texts} == {"n = 10, adj. p = 0.006"}
     assert any(list(line.get_xdata()) == [6.0, 7.0, 8.0] for line in figure.axes[0].lines)
     assert any("training loss" in text for text in legend_texts(figure))
     main = drawn(forest(effects_frame(**at_equal_fit), MAIN))
@@ -539,9 +501,7 @@ def test_the_headline_shows_the_contrast_at_equal_fit() -> None:
 
 
 def test_without_an_interval_the_estimate_stands_alone() -> None:
-    nothing = {
-        name: np.nan for name in ("t_low", "t_high", "bca_low", "bca_high", "p", "p_adjusted")
-    }
+    nothing = dict.fromkeys(("t_low", "t_high", "bca_low", "bca_high", "p_adjusted"), np.nan)
     figure = drawn(forest(effects_frame(n=1, **nothing), HEADLINE))
     assert {text.get_text() for text in figure.axes[0].texts} == {"n = 1"}
     assert not any("BCa" in text for text in legend_texts(figure))
@@ -568,43 +528,29 @@ def test_empty_data_give_no_figure(study: Study, root: Path) -> None:
 
 
 def test_a_grid_with_lost_cells_is_drawn(small_grid: Study, root: Path) -> None:
-    assert list(draw_figures(open_study("default", root))) == [
-        "accuracy_rho",
-        "sharpness_rho",
-        "accuracy_sharpness",
-        "sharpness_fit",
-        "accuracy_best_rho",
-    ]
+    assert list(draw_figures(open_study("default", root))) == OF_CELLS
 
 
 # --------------------------------------------------------------------------- gallery
 
 
-def test_the_gallery_holds_every_figure_in_reading_order(pictures: dict[str, Picture]) -> None:
+#: The figures that every study of several radii has.
+OF_CELLS = [
+    "accuracy_rho", "sharpness_rho", "accuracy_sharpness", "sharpness_fit", "accuracy_best_rho"
+]  # fmt: skip
+
+
+def test_the_gallery_holds_every_figure_in_reading_order(
+    grid: ReadStudy, pictures: dict[str, Picture]
+) -> None:
     assert list(pictures) == [
-        "effects_headline",
-        "effects_main",
-        "effects_simple",
-        "accuracy_rho",
-        "sharpness_rho",
-        "accuracy_sharpness",
-        "sharpness_fit",
-        "accuracy_best_rho",
-        "amplified_share",
-        "learning_curves",
-        "perturbation",
-        "step",
-        "layer_cosines",
-    ]
+        "effects_headline", "effects_main", "effects_simple", *OF_CELLS,
+        "amplified_share", "learning_curves", "perturbation", "step", "layer_cosines",
+    ]  # fmt: skip
     for name, picture in pictures.items():
         assert picture.name == name
         assert len(picture.caption) > 40 and len(picture.alt) > 40
     assert len({picture.title for picture in pictures.values()}) == len(pictures)
-
-
-def test_the_text_in_place_of_a_figure_lists_its_means(
-    grid: ReadStudy, pictures: dict[str, Picture]
-) -> None:
     alt = pictures["accuracy_rho"].alt
     means = grid.runs[grid.runs["variant"] == "sam"].groupby("rho")["test_accuracy"].mean()
     assert f"SAM {', '.join(f'{mean:.4g}' for mean in means)}" in alt
@@ -627,10 +573,7 @@ def test_recipes_models_and_measurements_have_figures_of_their_own(
 def test_files_are_written_in_both_forms(pictures: dict[str, Picture], tmp_path: Path) -> None:
     written = write_figures({"a": pictures["accuracy_rho"]}, tmp_path / "figures")
     assert [path.name for path in written] == ["accuracy_rho.png", "accuracy_rho.svg"]
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
-        "accuracy_rho.png",
-        "accuracy_rho.svg",
-    }
+    assert set((tmp_path / "figures").iterdir()) == set(written)
     with Image.open(written[0]) as image:
         width, height = pictures["accuracy_rho"].figure.get_size_inches()
         assert image.size == (round(150 * width), round(150 * height))
@@ -648,25 +591,22 @@ def test_a_name_is_never_taken_for_mathematics(study: Study, root: Path) -> None
 
 _DRAW_TWICE = """
 import hashlib, sys
-from multirun_analysis.figures.style import png_bytes, svg_bytes
+from multirun_analysis.figures.style import svg_bytes
 from multirun_analysis.figures.gallery import draw_figures
 from multirun_analysis.study import open_study
 pictures = draw_figures(open_study("default", sys.argv[1]))
 for name in ("accuracy_rho", "accuracy_sharpness", "layer_cosines"):
-    svg = svg_bytes(pictures[name].figure)
-    print(name, hashlib.sha256(svg).hexdigest())
+    print(name, hashlib.sha256(svg_bytes(pictures[name].figure)).hexdigest())
 """
 
 
 def test_svg_files_are_the_same_byte_for_byte_in_another_process(
     grid: ReadStudy, pictures: dict[str, Picture]
 ) -> None:
-    names = ("accuracy_rho", "accuracy_sharpness", "layer_cosines")
-    for name in names:
+    here = ""
+    for name in ("accuracy_rho", "accuracy_sharpness", "layer_cosines"):
         png_bytes(pictures[name].figure)  # what was written before makes no difference
-    here = "".join(
-        f"{name} {hashlib.sha256(svg_bytes(pictures[name].figure)).hexdigest()}\n" for name in names
-    )
+        here += f"{name} {hashlib.sha256(svg_bytes(pictures[name].figure)).hexdigest()}\n"
     there = subprocess.run(
         [sys.executable, "-c", _DRAW_TWICE, str(grid.folder.parent)],
         capture_output=True,

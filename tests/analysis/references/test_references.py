@@ -7,6 +7,8 @@ import pytest
 from multirun_analysis.references import REFERENCE_COLUMNS, load_reference, references
 from samsweep.config import DATASETS, MODELS, VARIANTS
 
+from ..conftest import dtypes
+
 
 def test_the_study_has_36_accuracies_of_which_8_were_not_published() -> None:
     accuracy = load_reference().query("table == 'accuracy'")
@@ -39,7 +41,7 @@ def test_names_are_ours_and_both_readings_are_there() -> None:
 
 def test_source_protocol_and_caveats_come_along() -> None:
     numbers = load_reference()
-    assert {str(name): str(dtype) for name, dtype in numbers.dtypes.items()} == REFERENCE_COLUMNS
+    assert dtypes(numbers) == REFERENCE_COLUMNS
     assert "Luong" in numbers.attrs["source"]
     assert "best-validation" in numbers.attrs["protocol"]
     assert any("opposite" in caveat for caveat in numbers.attrs["caveats"])

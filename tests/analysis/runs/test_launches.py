@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from multirun_analysis import load_runs
 from multirun_analysis.runs.launches import resume_commands
 from multirun_analysis.runs.reading import Skipped
 
 from ..conftest import Study, cell, variant
-
-
-def launch(study: Study, time: str, *cells: str, **changes: Any) -> Path:
-    """Write a manifest."""
-    usual = {
-        "started": "2025-01-01T00:00:00+00:00",
-        "command": "python -m samsweep.run -m opt=sgd",
-        "git_commit": None,
-        "git_dirty": None,
-        "launcher": {"name": "local"},
-        "cells": {name: {"runs": []} for name in cells},
-    }
-    file = study.folder / "launches" / time / "manifest.json"
-    file.parent.mkdir(parents=True)
-    file.write_text(json.dumps(usual | changes))
-    return file
 
 
 def commands(study: Study) -> tuple[list[str], list[Skipped]]:
@@ -40,26 +22,26 @@ def test_only_launches_with_unfinished_cells_are_named_latest_first(study: Study
     lost = study.add(cell(variant("sam", 0.1)), status="diverged").cell_id
     waiting = study.add(cell(variant("sam", 0.2))).cell_id
     quoted = "python -m samsweep.run -m opt=sam 'rho=range(1,3)'"
-    launch(study, "1", done, lost, command="python -m samsweep.run -m opt=adam")
-    launch(study, "2", done, waiting, command=quoted)
-    launch(study, "3", waiting)
-    launch(study, "4", waiting)
+    study.launch("1", done, lost, command="python -m samsweep.run -m opt=adam")
+    study.launch("2", done, waiting, command=quoted)
+    study.launch("3", waiting)
+    study.launch("4", waiting)
     found, skipped = commands(study)
     assert found == ["python -m samsweep.run -m opt=sgd", quoted] and not skipped
 
 
 def test_a_finished_study_has_no_commands(study: Study) -> None:
-    launch(study, "1", study.add(cell(variant("sgd")), 90.0).cell_id)
+    study.launch("1", study.add(cell(variant("sgd")), 90.0).cell_id)
     assert commands(study) == ([], [])
 
 
 def test_manifests_are_read_with_caution(study: Study, tmp_path: Path) -> None:
     waiting = study.add(cell(variant("sgd"))).cell_id
-    launch(study, "1", waiting).write_text("{")
-    launch(study, "2", waiting, schema_version=99)
-    elsewhere = launch(study, "3", waiting).rename(tmp_path / "elsewhere.json")
+    study.launch("1", waiting).write_text("{")
+    study.launch("2", waiting, schema_version=99)
+    elsewhere = study.launch("3", waiting).rename(tmp_path / "elsewhere.json")
     (study.folder / "launches/3/manifest.json").symlink_to(elsewhere)
-    launch(study, "4", waiting, command="python opt=\x1b[2J")
+    study.launch("4", waiting, command="python opt=\x1b[2J")
     found, skipped = commands(study)
     assert found == ["python opt=\\x1b[2J"]
     assert len(skipped) == 3 and "link" in skipped[0].reason

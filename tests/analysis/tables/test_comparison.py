@@ -11,11 +11,11 @@ import pytest
 from multirun_analysis.references import load_reference
 from multirun_analysis.study import open_study
 from multirun_analysis.tables.comparison import COMPARISON_COLUMNS, comparison_page
-from multirun_analysis.tables.pages import Page, Section
+from multirun_analysis.tables.pages import Page
 from samsweep.config import AugmentConfig, CellConfig
 from samsweep.records.schema import Measurement
 
-from ..conftest import Study, cell, measurement, spectrum, taken, variant
+from ..conftest import Study, cell, dtypes, measurement, spectrum, taken, variant
 
 CIFAR100 = {
     "name": "cifar100",
@@ -35,18 +35,21 @@ def _page(root: Path) -> Page:
     return comparison_page(open_study("default", root))
 
 
-def _section(page: Page, what: str, model: str = "resnet18") -> Section:
-    """The table of a model below the first heading that starts with ``what``."""
+def _row(
+    page: Page, optimizer: str, rho: str, what: str = "Test accuracy", model: str = "resnet18"
+) -> dict[str, Any]:
+    """A row of the table of a model below the first heading that starts with ``what``."""
     headings = [section.heading for section in page.sections]
     start = next(i for i, heading in enumerate(headings) if heading.startswith(what))
-    return next(section for section in page.sections[start:] if section.heading == model)
-
-
-def _row(section: Section, optimizer: str, rho: str) -> dict[str, Any]:
-    assert section.table is not None
-    rows = section.table[section.table["optimizer"] == optimizer]
-    [row] = rows[rows["rho"] == rho].to_dict("records")
+    [table, *_] = [s.table for s in page.sections[start:] if s.heading == model]
+    assert table is not None
+    rows = table[(table["optimizer"] == optimizer) & (table["rho"] == rho)]
+    [row] = rows.to_dict("records")
     return {str(key): value for key, value in row.items()}
+
+
+def _notes(page: Page) -> list[str]:
+    return [text for section in page.sections for text in section.text]
 
 
 def test_differences_under_both_readings(study: Study, root: Path) -> None:
@@ -55,8 +58,8 @@ def test_differences_under_both_readings(study: Study, root: Path) -> None:
         study.add(_cell("samdirection", 0.1, seed=seed), 76.89 + offset)
     study.add(_cell("sammagnitude", 0.1), 79.0)
     study.add(_cell("sam", 0.1), 78.0)
-    section = _section(_page(root), "Test accuracy")
-    assert _row(section, "SAMDIRECTION", "0.1") == {
+    page = _page(root)
+    assert _row(page, "SAMDIRECTION", "0.1") == {
         "optimizer": "SAMDIRECTION",
         "granularity": "element",
         "rho": "0.1",
@@ -66,11 +69,11 @@ def test_differences_under_both_readings(study: Study, root: Path) -> None:
         "ours, as coded": "80.00",
         "difference, as coded": "+2.11",
     }
-    swapped = _row(section, "SAMMAGNITUDE", "0.1")
+    swapped = _row(page, "SAMMAGNITUDE", "0.1")
     assert swapped["ours, by name"] == "80.00" and swapped["difference, by name"] == "+1.27"
     assert swapped["ours, as coded"] == "78.89 ± 1.00 (n=3)"
     assert swapped["difference, as coded"] == "+0.16"
-    sam = _row(section, "SAM", "0.1")
+    sam = _row(page, "SAM", "0.1")
     assert sam["difference, by name"] == sam["difference, as coded"] == "-0.24"
 
 
@@ -79,35 +82,29 @@ def test_what_ours_or_theirs_lack_is_not_a_number(study: Study, root: Path) -> N
     study.add(_cell("sam", 0.2), status="diverged")
     study.add(_cell("sam", 0.1, model="resnet34"), 78.0)
     page = _page(root)
-    section = _section(page, "Test accuracy")
-    assert _row(section, "SAM", "0.2")["ours, by name"] == "diverged"
-    assert _row(section, "SAM", "0.2")["difference, by name"] == ""
-    assert _row(section, "SAM", "0.4")["ours, by name"] == "??"
-    unpublished = _row(_section(page, "Test accuracy", "resnet34"), "SAM", "0.1")
+    assert _row(page, "SAM", "0.2")["ours, by name"] == "diverged"
+    assert _row(page, "SAM", "0.2")["difference, by name"] == ""
+    assert _row(page, "SAM", "0.4")["ours, by name"] == "??"
+    unpublished = _row(page, "SAM", "0.1", model="resnet34")
     assert (unpublished["published"], unpublished["ours, by name"]) == ("??", "79.00")
     assert unpublished["difference, by name"] == ""
 
 
 def test_other_granularities_and_ascents_are_not_the_published(study: Study, root: Path) -> None:
-    for number, other in enumerate(
-        (
-            variant("samdirection", 0.1, granularity="global"),
-            variant("samdirection", 0.1, ascent="adaptive", eta=0.01, scaled="weights"),
-        )
+    for other in (
+        variant("samdirection", 0.1, granularity="global"),
+        variant("samdirection", 0.1, ascent="adaptive", eta=0.01, scaled="weights"),
     ):
-        study.add(cell(other, model="resnet18", dataset=CIFAR100, seed=number, **PUBLISHED), 80.0)
-    assert (
-        _row(_section(_page(root), "Test accuracy"), "SAMDIRECTION", "0.1")["ours, by name"] == "??"
-    )
+        study.add(cell(other, model="resnet18", dataset=CIFAR100, **PUBLISHED), 80.0)
+    assert _row(_page(root), "SAMDIRECTION", "0.1")["ours, by name"] == "??"
 
 
 def test_another_data_set_has_no_differences(small_grid: Study, root: Path) -> None:
     page = _page(root)
-    notes = [text for section in page.sections for text in section.text]
-    assert any("is on cifar100; this study has digits" in note for note in notes)
+    assert any("is on cifar100; this study has digits" in note for note in _notes(page))
     assert page.data["difference"].isna().all() and page.data["mean"].isna().all()
     assert page.data["published"].notna().any()
-    row = _row(_section(page, "Test accuracy"), "SAM", "0.1")
+    row = _row(page, "SAM", "0.1")
     assert (row["published"], row["ours, by name"]) == ("79.24", "??")
 
 
@@ -115,19 +112,12 @@ def test_a_folder_of_the_same_images_stands_beside_them(study: Study, root: Path
     [fingerprint] = load_reference().attrs["same_images"]
     folder = CIFAR100 | {"name": "image_folder", "fingerprint": fingerprint}
     study.add(_cell("sam", 0.1, dataset=folder), 78.0)
+    study.add(cell(variant("sam", 0.1), model="resnet18"), 10.0)  # of another data set
     study.add(_cell("sam", 0.2, dataset=folder | {"fingerprint": "0" * 16}), 99.0)
     page = _page(root)
-    section = _section(page, "Test accuracy")
-    assert _row(section, "SAM", "0.1")["difference, by name"] == "-0.24"
-    assert _row(section, "SAM", "0.2")["ours, by name"] == "??"
-    notes = [text for s in page.sections for text in s.text]
-    assert any("validation images are another tenth" in note for note in notes)
-
-
-def test_only_the_cells_of_the_data_set_count(study: Study, root: Path) -> None:
-    study.add(_cell("sam", 0.1), 78.0)
-    study.add(cell(variant("sam", 0.1), model="resnet18"), 10.0)
-    assert _row(_section(_page(root), "Test accuracy"), "SAM", "0.1")["ours, by name"] == "79.00"
+    assert _row(page, "SAM", "0.1")["difference, by name"] == "-0.24"
+    assert _row(page, "SAM", "0.2")["ours, by name"] == "??"
+    assert any("validation images are another tenth" in note for note in _notes(page))
 
 
 def test_another_recipe_says_in_what_it_differs(study: Study, root: Path) -> None:
@@ -153,15 +143,14 @@ def test_another_sharpness_has_no_difference(study: Study, root: Path) -> None:
     same = _study_sharpness(70.0)
     study.add(_cell("sam", 0.1), 78.0, measurement(50.0), same)
     page = _page(root)
-    other = _row(_section(page, "Sharpness: lambda_max"), "SAM", "0.1")
+    other = _row(page, "SAM", "0.1", "Sharpness: lambda_max")
     assert (other["published"], other["ours, by name"]) == ("71.04", "50.00")
     assert other["difference, by name"] == ""
+    own = _row(page, "SAM", "0.1", "Sharpness: empirical_sam")
+    assert own["difference, by name"] == "-1.040"
     assert (
-        _row(_section(page, "Sharpness: empirical_sam"), "SAM", "0.1")["difference, by name"]
-        == "-1.040"
+        sum("another quantity than the published sharpness" in note for note in _notes(page)) == 1
     )
-    notes = [text for section in page.sections for text in section.text]
-    assert sum("another quantity than the published sharpness" in note for note in notes) == 1
 
 
 def test_the_published_sharpness_is_compared_with_the_studys_own_value(
@@ -171,14 +160,13 @@ def test_the_published_sharpness_is_compared_with_the_studys_own_value(
     study.add(_cell("sam", 0.1), 78.0, _study_sharpness(70.0, lambda_max=500.0))
     study.add(_cell("sam", 0.2), 78.0, _study_sharpness(None, lambda_max=500.0))
     page = _page(root)
-    section = _section(page, "Sharpness: empirical_sam")
-    assert _row(section, "SAM", "0.1")["ours, by name"] == "70.00"
-    assert _row(section, "SAM", "0.2")["ours, by name"] == "??"
+    for rho, text in (("0.1", "70.00"), ("0.2", "??")):
+        assert _row(page, "SAM", rho, "Sharpness: empirical_sam")["ours, by name"] == text
     ours = page.data[(page.data["quantity"] == "sharpness") & page.data["mean"].notna()]
     assert set(ours["mean"]) == {70.0}
     assert ours.loc[ours["variant"] == "sam", "difference"].tolist() == pytest.approx([-1.04] * 2)
     assert "40 batches of 256, 5 eigenvalues" in ours["settings_label"].iloc[0]
-    assert not any("another quantity" in text for s in page.sections for text in s.text)
+    assert not any("another quantity" in note for note in _notes(page))
 
 
 def test_what_is_no_eigenvalue_stands_beside_no_published_sharpness(
@@ -197,16 +185,14 @@ def test_sgd_and_sgdhess_stand_beside_theirs(study: Study, root: Path) -> None:
     study.add(_cell("sgd"), 76.36)
     study.add(_cell("sgdhess", 0.05), 75.0)
     page = _page(root)
-    assert _row(_section(page, "Test accuracy"), "SGD", "")["difference, by name"] == "+0.00"
-    assert (
-        _row(_section(page, "Test accuracy"), "SGDHESS", "0.05")["difference, by name"] == "-1.27"
-    )
+    assert _row(page, "SGD", "")["difference, by name"] == "+0.00"
+    assert _row(page, "SGDHESS", "0.05")["difference, by name"] == "-1.27"
 
 
 def test_every_published_number_is_shown_with_its_source(study: Study, root: Path) -> None:
     study.add(_cell("sgd"), 77.0)
     page, published = _page(root), load_reference()
-    assert {str(n): str(d) for n, d in page.data.dtypes.items()} == dict(COMPARISON_COLUMNS)
+    assert dtypes(page.data) == dict(COMPARISON_COLUMNS)
     shown = page.data[page.data["reading"] == "by name"]
     assert len(shown) == len(published)
     assert shown["published"].sum() == pytest.approx(published["value"].sum())

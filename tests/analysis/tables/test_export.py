@@ -12,7 +12,7 @@ from multirun_analysis.runs.columns import HISTORY_COLUMNS, MEASUREMENT_COLUMNS,
 from multirun_analysis.study import open_study
 from multirun_analysis.tables.export import export_frames
 
-from ..conftest import Study, cell, measurement, variant
+from ..conftest import Study, cell, dtypes, measurement, variant
 
 
 def test_parquet_gives_back_the_frames(small_grid: Study, root: Path, tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_parquet_gives_back_the_frames(small_grid: Study, root: Path, tmp_path: 
         ("history", study.history, HISTORY_COLUMNS),
     ):
         back = pd.read_parquet(tmp_path / "frames" / f"{name}.parquet")
-        assert {str(n): str(d) for n, d in back.dtypes.items()} == dict(columns)
+        assert dtypes(back) == dict(columns)
         if name == "measurements":  # lists come back as arrays
             back["eigenvalues"] = [list(values) for values in back["eigenvalues"]]
         assert_frame_equal(back, frame)

@@ -25,21 +25,17 @@ def write_tables(name: str, root: Path, out: Path) -> str:
     return terminal_text(study, pages, pages, out / name)
 
 
-@pytest.mark.parametrize("name", _NAMES)
-def test_markdown_is_as_checked_in(
-    small_grid: Study, root: Path, tmp_path: Path, name: str
-) -> None:
-    write_tables("default", root, tmp_path / "tables")
-    written = (tmp_path / "tables" / "default" / f"{name}.md").read_text(encoding="utf-8")
-    assert written == (_GOLDEN / f"{name}.md").read_text(encoding="utf-8")
-
-
-def test_the_terminal_shows_every_table_and_what_they_lack(
+def test_tables_are_as_checked_in_and_the_terminal_says_what_they_lack(
     small_grid: Study, root: Path, tmp_path: Path
 ) -> None:
     text = write_tables("default", root, tmp_path)
     for name in _NAMES:
-        assert (tmp_path / "default" / f"{name}.md").read_text(encoding="utf-8") in text
+        written = (tmp_path / "default" / f"{name}.md").read_text(encoding="utf-8")
+        assert written == (_GOLDEN / f"{name}.md").read_text(encoding="utf-8")
+        assert written in text
+    suffixes = ("md", "csv", "tex", "html")
+    files = {"tables.tex", *(f"{name}.{suffix}" for name in _NAMES for suffix in suffixes)}
+    assert {path.name for path in (tmp_path / "default").iterdir()} == files
     assert "9 cells: 6 complete, 1 diverged, 1 failed, 1 planned\n" in text
     failed, planned = small_grid.written[-1].cell_id, small_grid.written[-2].cell_id
     assert f"failed: {failed} (RuntimeError: out of memory)\n" in text
@@ -100,31 +96,14 @@ def test_recipes_and_settings_have_headings(study: Study, root: Path, tmp_path: 
     assert "No SGD or SGDHESS cells" in pages["sgdhess"]
 
 
-def test_a_record_that_cannot_be_read_is_named(study: Study, root: Path, tmp_path: Path) -> None:
+def test_unreadable_records_are_named_and_many_are_counted(
+    study: Study, root: Path, tmp_path: Path
+) -> None:
     study.add(cell(variant("sgd")), 90.0)
-    broken = study.folder / "cells" / "broken" / "record.json"
-    broken.parent.mkdir()
-    broken.write_text("{")
-    assert f"unreadable: {broken}: " in write_tables("default", root, tmp_path)
-
-
-def test_no_half_written_file_stays(small_grid: Study, root: Path, tmp_path: Path) -> None:
-    write_tables("default", root, tmp_path / "out")
-    written = {path.name for path in (tmp_path / "out" / "default").iterdir()}
-    suffixes = ("md", "csv", "tex", "html")
-    assert written == {f"{name}.{suffix}" for name in _NAMES for suffix in suffixes} | {
-        "tables.tex"
-    }
-
-
-def test_many_unreadable_records_are_counted(study: Study, root: Path, tmp_path: Path) -> None:
-    study.add(cell(variant("sgd")), 90.0)
-    for number in range(15):
-        folder = study.folder / "cells" / f"broken{number:02}"
-        folder.mkdir()
-        (folder / "record.json").write_text("{")
+    files = [study.plant(f"broken{number:02}") for number in range(15)]
     text = write_tables("default", root, tmp_path)
-    assert "broken09" in text and "broken10" not in text and "unreadable: and 5 more" in text
+    assert all(f"unreadable: {file}: " in text for file in files[:10])
+    assert "broken10" not in text and "unreadable: and 5 more" in text
 
 
 def test_the_sweeper_gets_the_accuracy_alone(small_grid: Study) -> None:

@@ -8,75 +8,33 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from multirun_analysis import accuracy_table, load_measurements, load_runs, sharpness_table
+from multirun_analysis import load_runs
 from multirun_analysis.runs.measurements import MEANINGS
-from multirun_analysis.stats.summary import join_measurements, split_by_recipe
 from multirun_analysis.study import open_study
-from multirun_analysis.tables.accuracy import accuracy_page
+from multirun_analysis.tables.measured import accuracy_page
 from multirun_analysis.tables.pages import Page, Section
-from multirun_analysis.tables.sgdhess import sgd_table
 from multirun_analysis.tables.study_pages import study_pages
 from samsweep.config import MEASURES, VARIANTS
 
 from ..conftest import Study, cell, line, measurement, plane, spectrum, taken, variant
 
 
-def _row(table: pd.DataFrame, optimizer: str, granularity: str = "") -> dict[str, Any]:
-    rows = table[(table["optimizer"] == optimizer) & (table["granularity"] == granularity)]
-    [row] = rows.to_dict("records")
-    return {str(key): value for key, value in row.items()}
+def _page(root: Path, name: str) -> Page:
+    [page] = [page for page in study_pages(open_study("default", root)) if page.name == name]
+    return page
 
 
-def _joined(study: Study) -> pd.DataFrame:
-    return join_measurements(load_runs(study.folder), load_measurements(study.folder))
+def _accuracy(study: Study, column: str = "test_accuracy") -> list[pd.DataFrame]:
+    """The tables of the page of accuracies: of radii, then of SGDHESS."""
+    page = accuracy_page("default", load_runs(study.folder), column)
+    return [section.table for section in page.sections if section.table is not None]
 
 
-def test_the_small_grid(small_grid: Study) -> None:
-    table = accuracy_table(load_runs(small_grid.folder))
-    assert list(table.columns) == [
-        "model", "optimizer", "granularity", "no rho", "rho=0.1", "rho=0.2", "rho=0.5"
-    ]  # fmt: skip
-    assert table["optimizer"].tolist() == [
-        "SGD", "SGDHESS", "SAM", "SAMDIRECTION", "SAMDIRECTION", "SAMMAGNITUDE"
-    ]  # fmt: skip
-    cells = table.set_index(["optimizer", "granularity"])[["no rho", "rho=0.1", "rho=0.2"]]
-    assert cells.loc[("SGD", "")].tolist() == ["92.40", "", ""]
-    assert cells.loc[("SAM", "")].tolist() == ["", "96.66", "diverged"]
-    assert cells.loc[("SAMDIRECTION", "element")].tolist() == ["", "91.72", "96.00"]
-    assert cells.loc[("SAMDIRECTION", "global")].tolist() == ["", "97.10", "??"]
-    assert cells.loc[("SAMMAGNITUDE", "element")].tolist() == ["", "??", "?? (failed)"]
-
-
-def test_nothing_missing_is_shown_as_a_number(small_grid: Study) -> None:
-    for table in (
-        accuracy_table(load_runs(small_grid.folder)),
-        sharpness_table(_joined(small_grid)),
-    ):
-        texts = [str(text) for text in table.to_numpy().ravel()]
-        assert not {"0", "0.00", "nan", "NaN", "None", "<NA>"} & set(texts)
-
-
-def test_no_rho_only_where_an_optimizer_has_none(study: Study) -> None:
-    study.add(cell(variant("sam", 1.0)), 96.0)
-    assert list(accuracy_table(load_runs(study.folder)).columns)[3:] == ["rho=1"]
-
-
-def test_rho_is_sorted_as_a_number(study: Study) -> None:
+def test_rho_is_sorted_as_a_number_and_no_column_says_that_there_is_none(study: Study) -> None:
     for rho in (10.0, 0.05, 2.0):
         study.add(cell(variant("sam", rho)), 96.0)
-    columns = list(accuracy_table(load_runs(study.folder)).columns)
-    assert columns[3:] == ["rho=0.05", "rho=2", "rho=10"]
-
-
-def test_the_factor_of_sgdhess_is_no_radius_that_sam_lacks(study: Study) -> None:
-    study.add(cell(variant("sam", 0.1)), 96.0)
-    study.add(cell(variant("sgdhess", 1.0)), 92.0)
-    study.add(cell(variant("sgdhess", 2.0, curvature="exact")), 91.0)
-    table = accuracy_table(load_runs(study.folder))
-    assert _row(table, "SAM")["rho=1"] == ""
-    assert _row(table, "SGDHESS")["rho=0.1"] == ""
-    assert _row(table, "SGDHESS")["rho=2"] == "??"
-    assert _row(table, "SGDHESS (exact)")["rho=2"] == "91.00"
+    [table] = _accuracy(study)
+    assert list(table.columns)[2:] == ["rho=0.05", "rho=2", "rho=10"]
 
 
 def test_sgdhess_has_a_table_of_its_own_and_competes_with_no_radius(study: Study) -> None:
@@ -84,6 +42,7 @@ def test_sgdhess_has_a_table_of_its_own_and_competes_with_no_radius(study: Study
         study.add(cell(variant("sam", rho)), accuracy)
         study.add(cell(variant("samdirection", rho)), accuracy - 1)
     study.add(cell(variant("sgdhess", 0.1)), 99.0)
+    study.add(cell(variant("sgdhess", 2.0, curvature="exact")), 91.0)
     page = accuracy_page("default", load_runs(study.folder))
     radii, factors = (section for section in page.sections if section.table is not None)
     assert (radii.heading, factors.heading) == (
@@ -94,7 +53,11 @@ def test_sgdhess_has_a_table_of_its_own_and_competes_with_no_radius(study: Study
     assert radii.table["optimizer"].tolist() == ["SAM", "SAMDIRECTION"]
     assert radii.best["rho=0.1"].tolist() == [True, False]
     assert factors.table is not None and factors.best is not None
-    assert factors.table.to_dict("records") == [{"optimizer": "SGDHESS", "rho=0.1": "99.00"}]
+    # A radius that only SAM was given is no cell missing from SGDHESS.
+    assert factors.table.to_dict("records") == [
+        {"optimizer": "SGDHESS", "rho=0.1": "99.00", "rho=2": "??"},
+        {"optimizer": "SGDHESS (exact)", "rho=0.1": "??", "rho=2": "91.00"},
+    ]
     assert not factors.best.to_numpy().any()
 
 
@@ -102,9 +65,9 @@ def test_a_model_lacks_the_cells_that_another_has(study: Study) -> None:
     study.add(cell(variant("sam", 0.1), model="resnet20"), 90.0)
     study.add(cell(variant("sam", 0.1), model="resnet8"), 90.0)
     study.add(cell(variant("sam", 0.2), model="resnet8"), 90.0)
-    table = accuracy_table(load_runs(study.folder))
-    assert table["model"].tolist() == ["resnet8", "resnet20"]
-    assert table["rho=0.2"].tolist() == ["90.00", "??"]
+    page = accuracy_page("default", load_runs(study.folder))
+    assert [section.heading for section in page.sections[1:]] == ["resnet8", "resnet20"]
+    assert [table["rho=0.2"].tolist() for table in _accuracy(study)] == [["90.00"], ["??"]]
 
 
 @pytest.mark.parametrize(
@@ -131,12 +94,13 @@ def test_seeds_in_one_cell(study: Study, outcomes: list[Any], text: str) -> None
             study.add(config, outcome)
         else:
             study.add(config, status=outcome)
-    assert accuracy_table(load_runs(study.folder))["rho=0.1"].tolist() == [text]
+    [table] = _accuracy(study)
+    assert table["rho=0.1"].tolist() == [text]
 
 
 def test_best_validation_is_another_column(study: Study) -> None:
     study.add(cell(variant("sam", 0.1)), 96.0)
-    table = accuracy_table(load_runs(study.folder), column="best_test_accuracy")
+    [table] = _accuracy(study, "best_test_accuracy")
     assert table["rho=0.1"].tolist() == ["97.00"]
 
 
@@ -153,97 +117,88 @@ def test_different_optimizers_are_different_rows(study: Study) -> None:
     ]
     for choice in reversed(chosen):
         study.add(cell(choice), 90.0)
-    table = accuracy_table(load_runs(study.folder))
-    assert table["rho=0.1"].tolist() == ["90.00"] * len(chosen)
-    assert list(zip(table["optimizer"], table["granularity"], strict=True)) == [
-        ("SGDHESS", ""),
-        ("SGDHESS (exact)", ""),
-        ("SAMDIRECTION", "element"),
-        ("SAMDIRECTION", "tensor"),
-        ("SAMDIRECTION", "global"),
-        ("SAMDIRECTION (adaptive)", "element"),
-        ("ASAM", ""),
-        ("ASAM (eta 0.5)", ""),
+    found = [
+        (row["optimizer"], row.get("granularity", ""), row["rho=0.1"])
+        for table in _accuracy(study)
+        for row in table.to_dict("records")
+    ]
+    assert found == [
+        ("SAMDIRECTION", "element", "90.00"),
+        ("SAMDIRECTION", "tensor", "90.00"),
+        ("SAMDIRECTION", "global", "90.00"),
+        ("SAMDIRECTION (adaptive)", "element", "90.00"),
+        ("ASAM", "", "90.00"),
+        ("ASAM (eta 0.5)", "", "90.00"),
+        ("SGDHESS", "", "90.00"),
+        ("SGDHESS (exact)", "", "90.00"),
     ]
 
 
 def test_rows_follow_the_registry(study: Study) -> None:
     for name in sorted(VARIANTS):
         study.add(cell(variant(name, None if name == "sgd" else 0.1)), 90.0)
-    table = accuracy_table(load_runs(study.folder))
-    assert table["optimizer"].tolist() == [name.upper() for name in VARIANTS]
+    table, _ = _accuracy(study)
+    assert table["optimizer"].tolist() == [n.upper() for n in VARIANTS if n != "sgdhess"]
 
 
-def test_frames_without_rows_give_tables_without_rows(study: Study) -> None:
-    runs, measurements = load_runs(study.folder), load_measurements(study.folder)
-    assert split_by_recipe(runs) == []
-    joined = join_measurements(runs, measurements)
-    for table in (accuracy_table(runs), sharpness_table(joined), sgd_table(runs)):
-        assert table.empty and "model" in table
+def test_a_study_without_rows_has_no_tables(study: Study) -> None:
+    assert _accuracy(study) == []
 
 
 # --------------------------------------------------------------------------- sharpness
 
 
-def test_sharpness_says_which_cells_were_not_measured(small_grid: Study) -> None:
-    table = sharpness_table(_joined(small_grid))
-    assert _row(table, "SGD")["no rho"] == "132.0"
-    assert _row(table, "SAM") | {"rho=0.1": "53.20", "rho=0.2": "diverged"} == _row(table, "SAM")
-    assert _row(table, "SAMDIRECTION", "element")["rho=0.2"] == "??"
-    assert _row(table, "SAMDIRECTION", "global")["rho=0.1"] == "3738"
+def _sharpness(root: Path) -> dict[str, pd.DataFrame]:
+    """The tables of the page of sharpness, by heading."""
+    return {s.heading: s.table for s in _page(root, "sharpness").sections if s.table is not None}
 
 
-def test_different_settings_are_never_averaged(study: Study) -> None:
+def test_different_settings_are_never_averaged(study: Study, root: Path) -> None:
     study.add(
         cell(variant("sgd"), seed=0), 90.0, measurement(100.0), measurement(9.0, weights="best")
     )
     study.add(cell(variant("sgd"), seed=1), 90.0, measurement(102.0))
-    table = sharpness_table(_joined(study))
-    found = dict(zip(table["measurement"], table["no rho"], strict=True))
     tail = "tolerance 1e-4"
-    assert found == {
-        f"lambda_max, 2048 examples, best weights, {tail}": "9.000 (n=1, 1 missing)",
-        f"lambda_max, 2048 examples, last weights, {tail}": "101.0 ± 1.4 (n=2)",
+    assert {heading: table["no rho"].item() for heading, table in _sharpness(root).items()} == {
+        f"resnet8, lambda_max, 2048 examples, best weights, {tail}": "9.000 (n=1, 1 missing)",
+        f"resnet8, lambda_max, 2048 examples, last weights, {tail}": "101.0 ± 1.4 (n=2)",
     }
 
 
-def test_an_eigenvalue_that_did_not_converge_says_so(study: Study) -> None:
+def test_an_eigenvalue_that_did_not_converge_says_so(study: Study, root: Path) -> None:
     unsure = measurement(100.0)
     unsure.result["converged"] = False
     study.add(cell(variant("sgd")), 90.0, unsure)
-    table = sharpness_table(load_measurements(study.folder))
+    [table] = _sharpness(root).values()
     assert table["no rho"].tolist() == ["100.0 (n=1, 1 not converged)"]
 
 
 # --------------------------------------------------------------------------- SGD and SGDHESS
 
 
-def test_sgd_beside_sgdhess(study: Study) -> None:
+def test_sgd_beside_sgdhess(study: Study, root: Path) -> None:
     study.add(cell(variant("sgd")), 77.36, measurement(207.06))
     study.add(cell(variant("sgdhess", 1.0)), 76.75, measurement(151.62))
     study.add(cell(variant("sgdhess", 0.05)), 77.27)
     study.add(cell(variant("sgdhess", 2.0, curvature="exact")), status="diverged")
     study.add(cell(variant("sam", 0.1)), 79.24, measurement(71.04))
-    assert sgd_table(_joined(study)).to_numpy().tolist() == [
-        ["resnet8", "SGD", "", "77.36", "207.1"],
-        ["resnet8", "SGDHESS", "0.05", "77.27", "??"],
-        ["resnet8", "SGDHESS", "1", "76.75", "151.6"],
-        ["resnet8", "SGDHESS (exact)", "2", "diverged", "diverged"],
+    table = _page(root, "sgdhess").sections[1].table
+    assert table is not None and table.to_numpy().tolist() == [
+        ["SGD", "", "77.36", "207.1"],
+        ["SGDHESS", "0.05", "77.27", "??"],
+        ["SGDHESS", "1", "76.75", "151.6"],
+        ["SGDHESS (exact)", "2", "diverged", "diverged"],
     ]
 
 
-def test_sgd_before_anything_was_measured(study: Study) -> None:
+def test_sgd_before_anything_was_measured(study: Study, root: Path) -> None:
     study.add(cell(variant("sgd")), 77.36)
-    table = sgd_table(load_runs(study.folder))
-    assert table.to_numpy().tolist() == [["resnet8", "SGD", "", "77.36", "??"]]
+    _, section = _page(root, "sgdhess").sections
+    assert section.heading == "resnet8, not measured" and section.table is not None
+    assert section.table.to_numpy().tolist() == [["SGD", "", "77.36", "??"]]
 
 
 # --------------------------------------------------------------------------- best of a column
-
-
-def _page(root: Path, name: str) -> Page:
-    [page] = [page for page in study_pages(open_study("default", root)) if page.name == name]
-    return page
 
 
 def _bold(section: Section) -> dict[tuple[str, str], list[str]]:
@@ -255,21 +210,6 @@ def _bold(section: Section) -> dict[tuple[str, str], list[str]]:
             str(n) for n, best in marks.items() if best
         ]
         for row, marks in rows
-    }
-
-
-def test_high_accuracy_and_low_sharpness_are_best(small_grid: Study, root: Path) -> None:
-    assert _bold(_page(root, "accuracy").sections[1]) == {
-        ("SGD", ""): [],  # nothing else stands in its column
-        ("SAM", ""): [],
-        ("SAMDIRECTION", "element"): [],  # the others at this radius have no value
-        ("SAMDIRECTION", "global"): ["rho=0.1"],
-        ("SAMMAGNITUDE", "element"): [],
-    }
-    assert _bold(_page(root, "sharpness").sections[1])["SAM", ""] == ["rho=0.1"]
-    assert _bold(_page(root, "sgdhess").sections[1]) == {
-        ("SGD", ""): ["test accuracy"],
-        ("SGDHESS", ""): ["sharpness"],
     }
 
 
@@ -398,8 +338,6 @@ def test_spectra_and_landscapes_are_in_no_table(study: Study, root: Path) -> Non
     read = open_study("default", root)
     [section] = _page(root, "sharpness").sections
     assert section.text == ("Not measured yet.",)
-    for table in (sharpness_table(_joined(study)), sgd_table(_joined(study))):
-        assert table.empty
     assert len(read.measurements) == 3
 
 

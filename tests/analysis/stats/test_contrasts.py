@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 
 from multirun_analysis.runs.load import load_history, read_frames
-from multirun_analysis.stats.curvature import CURVATURE_COLUMNS, curvature_effects
-from multirun_analysis.stats.matched import MATCHED_COLUMNS, matched_effects
-from multirun_analysis.tables.effects import curvature_page, matched_page
+from multirun_analysis.stats.contrasts import (
+    CURVATURE_COLUMNS,
+    MATCHED_COLUMNS,
+    curvature_effects,
+    matched_effects,
+)
+from multirun_analysis.tables.effects import contrast_page
 from multirun_analysis.wording.labels import recipe_titles
 
-from ..conftest import Study, cell, measurement, variant
+from ..conftest import Study, cell, dtypes, measurement, variant
 
 
 def test_sgdhess_less_sgd_by_hand(study: Study) -> None:
@@ -26,7 +30,7 @@ def test_sgdhess_less_sgd_by_hand(study: Study) -> None:
     study.add(cell(variant("sgdhess", 2.0)), status="diverged")
     read = read_frames(study.folder)
     found = curvature_effects(read.runs, read.measurements)
-    assert {str(n): str(t) for n, t in found.dtypes.items()} == dict(CURVATURE_COLUMNS)
+    assert dtypes(found) == dict(CURVATURE_COLUMNS)
     assert set(found["rho"]) == {1.0} and set(found["n"]) == {3}
     by_outcome = found.set_index("outcome")
     assert by_outcome.loc["test_accuracy", "estimate"] == pytest.approx(2)
@@ -34,7 +38,7 @@ def test_sgdhess_less_sgd_by_hand(study: Study) -> None:
     half = 4.302653 / math.sqrt(3)
     assert by_outcome.loc["log_lambda_max", "t_high"] == pytest.approx(-2 + half, abs=1e-5)
     assert by_outcome.loc["log_lambda_max", "p"] == 0.25
-    page = curvature_page(found, recipe_titles(read.runs))
+    page = contrast_page("sgdhess_effects", found, recipe_titles(read.runs))
     assert page.name == "sgdhess_effects"
     first = page.sections[1].table
     assert first is not None and first.iloc[0]["mean [95 % t]"] == "+2.00 [−0.48, +4.48]"
@@ -60,7 +64,7 @@ def test_hybrids_are_matched_at_the_lowest_loss_that_all_reach(study: Study) -> 
     _histories(study, {"samdirection": [3.0, 2.0, 1.0, 0.5], "sammagnitude": [2.5, 0.9, 0.8, 0.85]})
     runs = read_frames(study.folder).runs
     found = matched_effects(runs, load_history(study.folder))
-    assert {str(n): str(t) for n, t in found.dtypes.items()} == dict(MATCHED_COLUMNS)
+    assert dtypes(found) == dict(MATCHED_COLUMNS)
     # SAMMAGNITUDE comes down to 0.8 in its third epoch; SAMDIRECTION is below that in its fourth.
     assert set(found["level"]) == {0.8} and set(found["n"]) == {2}
     assert set(found["epoch_samdirection"]) == {4.0} and set(found["epoch_sammagnitude"]) == {3.0}
@@ -68,7 +72,7 @@ def test_hybrids_are_matched_at_the_lowest_loss_that_all_reach(study: Study) -> 
     assert estimates == pytest.approx(
         {"val_accuracy": 0.0, "log_directional_curvature": -1.0, "weight_norm": 0.0}
     )
-    page = matched_page(found, recipe_titles(runs))
+    page = contrast_page("matched", found, recipe_titles(runs))
     table = page.sections[1].table
     assert table is not None and table.iloc[0]["training loss"] == "0.800"
 
