@@ -14,7 +14,7 @@ import pandas as pd
 
 from multirun_analysis.runs.columns import SETTINGS_COLUMNS, VALUE_COLUMNS
 from multirun_analysis.wording.labels import Values, ranking, recipe_titles
-from samsweep.config import CONTRASTS, DATASETS, MODELS, OUTCOMES, VARIANTS, Ascent, Granularity
+from samsweep.config import ASCENTS, CONTRASTS, DATASETS, MODELS, OUTCOMES, VARIANTS, Granularity
 
 #: Descriptions that are the same in all seeds of a summary's row.
 _DESCRIPTION = (
@@ -136,7 +136,7 @@ _REGISTRIES: Mapping[str, Iterable[str]] = {
     "dataset": DATASETS,
     "model": MODELS,
     "variant": VARIANTS,
-    "ascent": get_args(Ascent),
+    "ascent": list(ASCENTS),
     "granularity": get_args(Granularity),
     "outcome": OUTCOMES,
     "effect": CONTRASTS,

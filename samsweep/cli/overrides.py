@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from samsweep.config import ConfigError, conf_dir
+from samsweep.config import ConfigError, conf_dir, with_arguments_added
 
 #: Hydra's flags that take the next word.
 _WITH_VALUE = frozenset(
@@ -44,7 +44,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
                 value = words.pop(0)
             problems.append(f"{word}: write {name.removeprefix('--')}={value or 'VALUE'}.")
         elif equals or word.startswith("~"):
-            overrides.append(word)
+            overrides.append(with_arguments_added(word))
         else:
             problems.append(f"{word}: write KEY=VALUE, such as study={word}.")
     if problems:

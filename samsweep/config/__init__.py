@@ -37,7 +37,7 @@ from samsweep.config.registry import (
     TRACKERS,
     VARIANTS,
 )
-from samsweep.config.fields import Count, Frozen, rounded, sibling_keys
+from samsweep.config.fields import Count, Frozen, rounded, sibling_keys, with_arguments_added
 from samsweep.config.cell import (
     AugmentConfig,
     CellConfig,
@@ -98,6 +98,7 @@ __all__ = [
     "described",
     "rounded",
     "sibling_keys",
+    "with_arguments_added",
     "unknown_name",
     "AnalysisOptions",
     "Confirmatory",

@@ -298,7 +298,7 @@ class CellConfig(Frozen):
     dataset: DatasetConfig
     recipe: RecipeConfig
     seed: Seed
-    sources: Mapping[str, str] | None = None
+    sources: Arguments | None = None
 
     def components(self) -> Iterator[tuple[str, Component]]:
         """The components that it names, by their kinds.

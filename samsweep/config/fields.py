@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
@@ -64,8 +66,32 @@ def _plain_json(value: Any) -> Any:
     raise ValueError("must be numbers, texts, lists and mappings")
 
 
-#: Keyword arguments of a component.
-Arguments = Annotated[Mapping[str, Any], BeforeValidator(_plain_json)]
+class _Arguments(dict[str, Any]):
+    """Keyword arguments that a frozen value holds, which has to be hashable."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(json.dumps(self, sort_keys=True))
+
+
+#: Keyword arguments of a component; none of them.
+Arguments = Annotated[Mapping[str, Any], BeforeValidator(_plain_json), AfterValidator(_Arguments)]
+NO_ARGUMENTS: Mapping[str, Any] = _Arguments()
+
+#: Keys under which arguments of components stand, which ``conf/`` cannot list.
+_ARGUMENTS = re.compile(
+    r"(model|opt|dataset|tracking|sharpness)\.args\."
+    r"|(base|lr_schedule|loss|metric)_args\."
+    r"|opt\.(ascent|combination)_args\.|dataset\.augment\.policy_args\."
+)
+
+
+def with_arguments_added(override: str) -> str:
+    """An override of an argument as Hydra sets a key that no option has.
+
+    >>> with_arguments_added("base_args.betas=[0.9,0.99]"), with_arguments_added("lr=0.1")
+    ('++base_args.betas=[0.9,0.99]', 'lr=0.1')
+    """
+    return f"++{override}" if _ARGUMENTS.match(override) else override
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from samsweep.config.cell import (
 )
 from samsweep.config.errors import ConfigError, unknown_name
 from samsweep.config.fields import (
+    NO_ARGUMENTS,
     Arguments,
     AscentName,
     BaseName,
@@ -81,7 +82,7 @@ class ModelOptions(Frozen):
 
     factory: FactoryPath | None = None
     name: str
-    args: Arguments = {}
+    args: Arguments = NO_ARGUMENTS
 
     @field_validator("name")
     @classmethod
@@ -127,9 +128,9 @@ class OptOptions(Frozen):
     eta: NonNegative = 0.01
     scaled: Scaled = "weights"
     curvature: Curvature | None = None
-    args: Arguments = {}
-    combination_args: Arguments = {}
-    ascent_args: Arguments = {}
+    args: Arguments = NO_ARGUMENTS
+    combination_args: Arguments = NO_ARGUMENTS
+    ascent_args: Arguments = NO_ARGUMENTS
 
     @field_validator("name")
     @classmethod
@@ -239,7 +240,7 @@ class DatasetOptions(Frozen):
 
     factory: FactoryPath | None = None
     name: str
-    args: Arguments = {}
+    args: Arguments = NO_ARGUMENTS
     label_noise: Probability = 0.0
     augment: AugmentConfig = AugmentConfig()
     path: str | None = None
@@ -367,13 +368,13 @@ class Options(Frozen):
     batch_size: Annotated[int, Field(ge=2)]
     precision: Precision
 
-    base_args: Arguments = {}
-    lr_schedule_args: Arguments = {}
+    base_args: Arguments = NO_ARGUMENTS
+    lr_schedule_args: Arguments = NO_ARGUMENTS
     warmup_epochs: NonNegative = 0.0
     loss: LossName = "cross_entropy"
-    loss_args: Arguments = {}
+    loss_args: Arguments = NO_ARGUMENTS
     metric: MetricName = "accuracy"
-    metric_args: Arguments = {}
+    metric_args: Arguments = NO_ARGUMENTS
     label_smoothing: Probability = 0.0
     nesterov: bool = False
     clip_norm: Positive | None = None

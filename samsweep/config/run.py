@@ -7,6 +7,7 @@ from typing import Literal
 
 from samsweep.config.cell import CellConfig
 from samsweep.config.fields import (
+    NO_ARGUMENTS,
     Arguments,
     Count,
     DeviceName,
@@ -34,7 +35,7 @@ class TrackingConfig(Frozen):
 
     factory: FactoryPath | None = None
     name: str
-    args: Arguments = {}
+    args: Arguments = NO_ARGUMENTS
     mode: Literal["offline", "online"] = "offline"
     project: str = "samsweep"
     entity: str | None = None

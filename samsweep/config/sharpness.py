@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from samsweep.config.fields import Arguments, Count, Frozen, Positive, Seed
+from samsweep.config.fields import NO_ARGUMENTS, Arguments, Count, Frozen, Positive, Seed
 
 
 class TraceConfig(Frozen):
@@ -154,7 +153,7 @@ class SharpnessConfig(Frozen):
     sam_gap: SamGapConfig
     landscape: LandscapeConfig
     empirical_sam: EmpiricalSamConfig
-    args: Mapping[str, Arguments] = {}
+    args: Arguments = NO_ARGUMENTS
 
     def fitted(self, num_train: int) -> SharpnessConfig:
         """The same, asking for no more images than there are.

@@ -141,7 +141,11 @@ class Composer:
     def _is_plain_value(self, override: Override) -> bool:
         """Whether it only sets a value that every composition has, outside of Hydra's own."""
         key = override.key_or_group
-        if override.type is not OverrideType.CHANGE or override.package or key.startswith("hydra"):
+        if override.package or key.startswith("hydra"):
+            return False
+        if override.type is OverrideType.FORCE_ADD:
+            return True
+        if override.type is not OverrideType.CHANGE:
             return False
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(self._master, parent) if parent else self._master

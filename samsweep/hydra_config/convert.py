@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
@@ -51,9 +52,17 @@ def to_options(cfg: DictConfig) -> Options:
 def _project_folders(cfg: DictConfig) -> Iterator[Path]:
     """Where modules of the user's own may lie: here, and beside the user's own conf/."""
     yield Path.cwd()
-    for source in cfg.hydra.runtime.config_sources if "hydra" in cfg else ():
+    hydra = _hydra(cfg)
+    for source in () if hydra is None else hydra.runtime.config_sources:
         if source.provider not in ("main", "hydra", "schema") and source.schema == "file":
             yield Path(source.path).parent
+
+
+def _hydra(cfg: DictConfig) -> Any:
+    """Hydra's own node, which the configuration of a task comes without; None outside of Hydra."""
+    if "hydra" in cfg:
+        return cfg.hydra
+    return HydraConfig.get() if HydraConfig.initialized() else None
 
 
 #: Groups whose options may leave their name to the file's.
@@ -62,7 +71,8 @@ _GROUPS = ("model", "opt", "dataset", "tracking")
 
 def _named(values: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
     """With the option's name where a component of the user's own has none."""
-    choices = cfg.hydra.runtime.choices if "hydra" in cfg else {}
+    hydra = _hydra(cfg)
+    choices = {} if hydra is None else hydra.runtime.choices
     return {
         key: {"name": choices[key], **value}
         if key in _GROUPS and key in choices and isinstance(value, dict)

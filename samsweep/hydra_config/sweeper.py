@@ -14,7 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from samsweep.config import ConfigError
+from samsweep.config import ConfigError, with_arguments_added
 from samsweep.hydra_config.compose import Composer
 from samsweep.hydra_config.launcher import PlanLauncher
 from samsweep.sweep.estimate import Prepared
@@ -83,7 +83,10 @@ class PlanSweeper(BasicSweeper):
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         for grid in self._grids:
-            preset = [f"{key}={values}" for key, values in (self.params | grid).items()]
+            preset = [
+                with_arguments_added(f"{key}={values}")
+                for key, values in (self.params | grid).items()
+            ]
             overrides = parser.parse_overrides([*preset, *arguments])
             _refuse_several(overrides)
             yield from self.split_arguments(overrides, max_batch_size=None)[0]

@@ -40,7 +40,7 @@ def _augmented_batches(
             for _ in range(-(-num_batches // per_pass))
         ]
     )
-    batches = []
+    batches: list[tuple[Tensor, Tensor]] = []
     for indices in torch.split(order[: num_batches * batch_size], batch_size):
         images, labels = data.train.batch(indices)
         images = apply_policy(images, cell.dataset.augment, settings.seed, len(batches))
