@@ -306,22 +306,31 @@ class CellConfig(Frozen):
         Raises:
             ConfigError: If one is not there any more.
         """
+        for kind, registry, name, factory in self._named():
+            yield kind, registry.find(name, factory)
+
+    def names(self) -> Iterator[str]:
+        """What stands for its components: names, or paths where they are made by those."""
+        yield from (factory or name for _, _, name, factory in self._named())
+
+    def _named(self) -> Iterator[tuple[str, Registry[Any], str, str | None]]:
+        """Kind, registry, name and factory of each component."""
         variant, recipe = self.variant, self.recipe
-        yield "model", MODELS.find(self.model.name, self.model.factory)
-        yield "dataset", DATASETS.find(self.dataset.name, self.dataset.factory)
-        yield "base", BASES.find(recipe.base)
-        yield "lr_schedule", SCHEDULES.find(recipe.lr_schedule)
-        chosen: tuple[tuple[str, Registry[Any], str | None], ...] = (
-            ("loss", LOSSES, recipe.loss),
-            ("metric", METRICS, recipe.metric),
-            ("policy", AUGMENTATIONS, self.dataset.augment.policy),
-            ("optimizer", OPTIMIZERS, variant.optimizer),
-            ("combination", COMBINATIONS, variant.combination),
-            ("ascent", ASCENTS, variant.ascent),
+        named: tuple[tuple[str, Registry[Any], str | None, str | None], ...] = (
+            ("model", MODELS, self.model.name, self.model.factory),
+            ("dataset", DATASETS, self.dataset.name, self.dataset.factory),
+            ("base", BASES, recipe.base, None),
+            ("lr_schedule", SCHEDULES, recipe.lr_schedule, None),
+            ("loss", LOSSES, recipe.loss, None),
+            ("metric", METRICS, recipe.metric, None),
+            ("policy", AUGMENTATIONS, self.dataset.augment.policy, None),
+            ("optimizer", OPTIMIZERS, variant.optimizer, None),
+            ("combination", COMBINATIONS, variant.combination, None),
+            ("ascent", ASCENTS, variant.ascent, None),
         )
-        for kind, registry, name in chosen:
+        for kind, registry, name, factory in named:
             if name is not None:
-                yield kind, registry.find(name)
+                yield kind, registry, name, factory
 
     def sources_now(self) -> dict[str, str]:
         """What :attr:`sources` would be of the components as they are here and now.
