@@ -13,8 +13,9 @@ from hydra.errors import HydraException
 from samsweep.cli.errors import ends_in_sentences
 from samsweep.cli.measure_keys import PATH, SETTINGS, filters, measured_settings
 from samsweep.cli.overrides import config_dir_of, named_factories, options_of, split_overrides
-from samsweep.config import ConfigError, Options, RunConfig, unknown_name
+from samsweep.config import CellConfig, ConfigError, Options, RunConfig, unknown_name
 from samsweep.config.arguments import help_of_keys
+from samsweep.config.cell import MEASURING
 from samsweep.config.factory import is_path
 from samsweep.data.dataset_info import describe
 from samsweep.hydra_config import composition, options_of_grid, plan_launcher, register_resolvers
@@ -25,6 +26,7 @@ from samsweep.sweep.execute import Runner, execute
 from samsweep.sweep.manifest import readable_manifests
 from samsweep.sweep.plan import Point, plan_sweep
 from samsweep.sweep.select import KEYS, select
+from samsweep.system.text import counted
 
 #: Hydra's own that have no effect here.
 _NOT_OURS = ("hydra/sweeper", "hydra.sweeper", "hydra.mode", "hydra.run")
@@ -107,23 +109,25 @@ def _check_components(records: Mapping[CellFolder, Record], factories: Collectio
     Raises:
         ConfigError: With a sentence for every cell that needs a component that is not named here.
     """
-    problems: dict[str, None] = {}
+    problems: dict[str, list[str]] = {}
     for folder, record in records.items():
-        cell, name = record.identity, folder.path.name
-        for path in filter(is_path, cell.names()):
-            if path not in factories:
-                problems[
-                    f"{name} was trained with {path}, which no option names: give --config-dir "
-                    "FOLDER with the option that it was trained by."
-                ] = None
-        try:
-            list(cell.components())
-        except ConfigError as error:
-            problems[
-                f"{name}: {error} If a plugin registers it, install it or name it in plugins."
-            ] = None
+        for problem in _not_named(record.identity, factories):
+            problems.setdefault(problem, []).append(folder.path.name)
     if problems:
-        raise ConfigError(*problems)
+        raise ConfigError(
+            *(f"{counted(len(ids), 'cell')}, {ids[0]} first: {p}" for p, ids in problems.items())
+        )
+
+
+def _not_named(cell: CellConfig, factories: Collection[str]) -> Iterator[str]:
+    """Sentences about what measuring a cell needs and the configuration does not name."""
+    for path in filter(is_path, cell.names(MEASURING)):
+        if path not in factories:
+            yield f"{path} is in no option here: give --config-dir FOLDER with the one that has it."
+    try:
+        list(cell.components(MEASURING))
+    except ConfigError as error:
+        yield str(error)
 
 
 def _runs(

@@ -6,7 +6,7 @@ Two equal :class:`CellConfig` are one network, trained once. Keys that an optimi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -280,6 +280,22 @@ class RecipeConfig(Frozen):
         return not (self.loss or self.loss_args or self.label_smoothing)
 
 
+#: Kinds of components, and those that measuring a trained network needs.
+KINDS = (
+    "model",
+    "dataset",
+    "base",
+    "lr_schedule",
+    "loss",
+    "metric",
+    "policy",
+    "optimizer",
+    "combination",
+    "ascent",
+)
+MEASURING = ("model", "dataset", "loss", "policy")
+
+
 class CellConfig(Frozen):
     """One point of the grid; its identity.
 
@@ -300,18 +316,19 @@ class CellConfig(Frozen):
     seed: Seed
     sources: Arguments | None = None
 
-    def components(self) -> Iterator[tuple[str, Component]]:
-        """The components that it names, by their kinds.
+    def components(self, kinds: Collection[str] = KINDS) -> Iterator[tuple[str, Component]]:
+        """The components of some kinds that it names, by their kinds.
 
         Raises:
             ConfigError: If one is not there any more.
         """
         for kind, registry, name, factory in self._named():
-            yield kind, registry.find(name, factory)
+            if kind in kinds:
+                yield kind, registry.find(name, factory)
 
-    def names(self) -> Iterator[str]:
-        """What stands for its components: names, or paths where they are made by those."""
-        yield from (factory or name for _, _, name, factory in self._named())
+    def names(self, kinds: Collection[str] = KINDS) -> Iterator[str]:
+        """What stands for these components: names, or paths where they are made by those."""
+        yield from (factory or name for kind, _, name, factory in self._named() if kind in kinds)
 
     def _named(self) -> Iterator[tuple[str, Registry[Any], str, str | None]]:
         """Kind, registry, name and factory of each component."""
@@ -332,13 +349,13 @@ class CellConfig(Frozen):
             if name is not None:
                 yield kind, registry, name, factory
 
-    def sources_now(self) -> dict[str, str]:
-        """What :attr:`sources` would be of the components as they are here and now.
+    def sources_now(self, kinds: Collection[str] = KINDS) -> dict[str, str]:
+        """What :attr:`sources` would be of these components as they are here and now.
 
         Raises:
             ConfigError: If one is not there any more.
         """
-        found = ((kind, component.source) for kind, component in self.components())
+        found = ((kind, component.source) for kind, component in self.components(kinds))
         return {kind: source for kind, source in found if source is not None}
 
     def identity(self) -> dict[str, Any]:
