@@ -129,18 +129,19 @@ def test_the_recorded_accuracies_belong_to_the_weights_on_disk(trained):
     from samsweep.data.load import load_dataset
     from samsweep.training.checkpoint import read_weights
     from samsweep.training.evaluate import evaluate
+    from samsweep.training.task import Task
     from samsweep.training.trainer import initial_model
 
     folder, config = trained, compose_run(*QUICK)
     data = load_dataset(config.cell.dataset, data_dir=config.data_dir, path=None)
-    metrics = record_of(folder).metrics
+    metrics, task = record_of(folder).metrics, Task(config.cell.recipe)
     model = initial_model(config.cell, data)
     model.load_state_dict(read_weights(folder.weights_file))
-    assert evaluate(model, data, data.test).accuracy == metrics.test_accuracy
-    assert evaluate(model, data, data.train).loss == metrics.train_loss
+    assert evaluate(model, data, data.test, task).accuracy == metrics.test_accuracy
+    assert evaluate(model, data, data.train, task).loss == metrics.train_loss
     model.load_state_dict(read_weights(folder.best_weights_file))
-    assert evaluate(model, data, data.test).accuracy == metrics.best_test_accuracy
-    assert evaluate(model, data, data.val).accuracy == metrics.best_val_accuracy
+    assert evaluate(model, data, data.test, task).accuracy == metrics.best_test_accuracy
+    assert evaluate(model, data, data.val, task).accuracy == metrics.best_val_accuracy
 
 
 def test_a_finished_cell_is_not_trained_again(finished, monkeypatch, caplog):
@@ -186,8 +187,8 @@ def test_measuring_the_best_weights_uses_those(folder, monkeypatch):
     """Validation accuracy is made to fall, so that the first epoch is the best."""
     original, falling = train_module.evaluate, itertools.count(90, -1)
 
-    def evaluate(model, data, split):
-        score = original(model, data, split)
+    def evaluate(model, data, split, task):
+        score = original(model, data, split, task)
         return score._replace(accuracy=next(falling)) if split is data.val else score
 
     monkeypatch.setattr(train_module, "evaluate", evaluate)
