@@ -272,7 +272,7 @@ class RecipeConfig(Frozen):
     clip_norm: Positive | None = None
     clip: Clip | None = None
     no_decay_on_norm: Literal[True] | None = None
-    ema: Probability | None = None
+    ema: Momentum | None = None
 
     @property
     def uses_plain_loss(self) -> bool:
