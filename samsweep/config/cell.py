@@ -192,7 +192,8 @@ class AugmentConfig(Frozen):
     def used(self) -> AugmentConfig:
         """The same, without the keys that have no effect."""
         unused = {} if self.cutout else {"cutout_prob": None}
-        return self.model_copy(update=unused | {"policy_args": self.policy_args or None})
+        policy_args = (self.policy_args or None) if self.policy else None
+        return self.model_copy(update=unused | {"policy_args": policy_args})
 
     @property
     def changes_images(self) -> bool:
