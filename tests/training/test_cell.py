@@ -77,7 +77,7 @@ def count_steps(monkeypatch):
 def interrupt(monkeypatch):
     """Runs a cell and sends this process a signal during one optimizer step."""
 
-    def run_to(step, folder, signum=signal.SIGTERM):
+    def run_to(step, folder, signum=signal.SIGTERM, overrides=()):
         original = Trainer.take_step
 
         def interrupted(self, indices):
@@ -87,7 +87,7 @@ def interrupt(monkeypatch):
 
         with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
             patch.setattr(Trainer, "take_step", interrupted)
-            run(folder)
+            run(folder, *overrides)
         return caught.value
 
     return run_to
@@ -142,6 +142,27 @@ def test_the_recorded_accuracies_belong_to_the_weights_on_disk(trained):
     model.load_state_dict(read_weights(folder.best_weights_file))
     assert evaluate(model, data, data.test, task).accuracy == metrics.best_test_accuracy
     assert evaluate(model, data, data.val, task).accuracy == metrics.best_val_accuracy
+
+
+def test_the_average_is_what_is_kept_recorded_and_resumed(folder, interrupt):
+    from samsweep.data.load import load_dataset
+    from samsweep.training.checkpoint import read_weights
+
+    config = compose_run(*QUICK, "ema=0.9")
+    data = load_dataset(config.cell.dataset, data_dir=config.data_dir, path=None)
+    trainer = Trainer(config.cell, data, diagnostics_every=5)
+    kept = []
+    for _ in range(2):
+        trainer.run_epoch(lambda: None)
+        kept.append({k: v.clone() for k, v in trainer.judged.state_dict().items()})
+    interrupt(10, folder, overrides=["ema=0.9"])
+    run(folder, "ema=0.9")
+    metrics = record_of(folder).metrics
+    assert metrics.weight_norm == trainer.weight_norm()
+    best = kept[metrics.best_epoch - 1]
+    for file, expected in ((folder.weights_file, kept[-1]), (folder.best_weights_file, best)):
+        found = read_weights(file)
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_a_finished_cell_is_not_trained_again(finished, monkeypatch, caplog):

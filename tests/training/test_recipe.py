@@ -371,16 +371,34 @@ ALL = {
     "ema": ["ema=0.95"],
     "ema_gauss_newton": ["ema=0.95", "opt=sgdhess", "opt.curvature=gauss_newton"],
     "dropout": ["+model.factory=recipe_models.dropout", "model.name=dropout", "opt=samdirection"],
+    "loss_that_draws": ["loss=recipe_models.noisy"],
+    "combination_that_draws": ["opt.name=own", "+opt.combination=recipe_models.rotated"],
+    "base_that_draws": ["base=recipe_models.Noise"],
+    "metric_of_mixed": ["metric=recipe_models.top2", "dataset.augment.mixup=0.2"],
 }
 
 
 @pytest.fixture
 def recipe_models(tmp_path, monkeypatch):
     (tmp_path / "recipe_models.py").write_text(
+        "import torch\n"
         "from torch import nn\n"
         "def dropout(*, in_features, num_classes):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(in_features, 16), nn.ReLU(),\n"
         "        nn.Dropout(0.5), nn.Linear(16, num_classes))\n"
+        "def noisy(outputs, labels):\n"
+        "    noise = torch.randn_like(outputs)\n"
+        "    return nn.functional.cross_entropy(outputs + noise, labels)\n"
+        "def rotated(g, h):\n"
+        "    return [a + 0.1 * torch.randn_like(b) for a, b in zip(g, h)]\n"
+        "class Noise(torch.optim.SGD):\n"
+        "    def step(self):\n"
+        "        super().step()\n"
+        "        for p in self.param_groups[0]['params']:\n"
+        "            p.data += 0.01 * torch.randn_like(p)\n"
+        "def top2(outputs, labels):\n"
+        "    assert labels.dtype == torch.int64\n"
+        "    return (outputs.topk(2).indices == labels[:, None]).any(1).double().mean()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
 

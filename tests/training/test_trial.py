@@ -148,16 +148,16 @@ def changed(tmp_path):
         folder = tmp_path / "study" / "cells" / "cell"
         folder.mkdir(parents=True)
         changes = {"cell": cell, "on_code_change": policy}
-        return SimpleNamespace(
-            config=config.model_copy(update=changes), folder=CellFolder(folder)
-        )
+        return SimpleNamespace(config=config.model_copy(update=changes), folder=CellFolder(folder))
 
     return make
 
 
 def test_a_changed_source_is_refused_if_asked(changed):
     cell = changed("refuse")
-    with pytest.raises(CellFailed, match="source of its model has changed since it was planned, an"):
+    with pytest.raises(
+        CellFailed, match="source of its model has changed since it was planned, an"
+    ):
         run_cell(cell.config, cell.folder)
     assert not cell.folder.weights_file.exists()
 
