@@ -155,9 +155,7 @@ def changed(tmp_path):
 
 def test_a_changed_source_is_refused_if_asked(changed):
     cell = changed("refuse")
-    with pytest.raises(
-        CellFailed, match="source of its model has changed since it was planned, an"
-    ):
+    with pytest.raises(CellFailed, match="source of its model has changed since it was planned"):
         run_cell(cell.config, cell.folder)
     assert not cell.folder.weights_file.exists()
 
