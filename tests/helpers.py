@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 from safetensors.torch import load_file
 
-from samsweep.config import RunConfig, conf_dir
+from samsweep.config import RunConfig, conf_dir, with_arguments_added
 from samsweep.hydra_config import Composer, register_resolvers, to_run_config
 from samsweep.records.identity import cell_id
 from samsweep.records.schema import Record
@@ -30,6 +30,7 @@ from samsweep.sweep.plan import Point
 
 def compose_run(*overrides: str) -> RunConfig:
     """The run that a command line asks for; what was asked before is not composed again."""
+    overrides = tuple(map(with_arguments_added, overrides))
     if any("path" in override or "data_dir" in override for override in overrides):
         return _compose_run(overrides, "")
     return _composed_before(overrides, os.getcwd())

@@ -1,5 +1,6 @@
 """The boundary: what is accepted, what is refused, and in which words."""
 
+import numpy as np
 import pytest
 from helpers import compose_run
 
@@ -46,7 +47,8 @@ def test_defaults_are_the_documented_ones():
 
 def test_cifar100_alone_is_the_studys_setting():
     cell = compose_run("dataset=cifar100").cell
-    assert cell.recipe.model_dump() == {
+    identity = cell.identity()
+    assert identity["recipe"] == {
         "base": "sgd",
         "lr": 0.1,
         "momentum": 0.9,
@@ -56,7 +58,7 @@ def test_cifar100_alone_is_the_studys_setting():
         "batch_size": 256,
         "precision": "float32",
     }
-    assert cell.dataset.augment.model_dump() == {
+    assert identity["dataset"]["augment"] == {
         "crop_padding": 4,
         "flip": True,
         "cutout": 16,
@@ -111,20 +113,20 @@ def test_every_named_variant_can_be_chosen():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("+typo=1", "key 'typo' is unknown: choose one of analysis, base, batch_size"),
+        ("+typo=1", "key 'typo' is unknown: choose one of analysis, base, base_args"),
         ("+dataset.agument=1", "key 'dataset.agument' is unknown: did you mean 'dataset.augment'"),
         ("rho=-1", "rho=-1: should be greater than or equal to 0."),
         ("rho=abc", "rho=abc: should be a valid number."),
         ("rho=.inf", "rho="),
         ("granularity=globl", "granularity=globl: should be 'element', 'tensor' or 'global'."),
-        ("batch_size=1000", "batch_size=1000 is larger than the 898 training images of digits"),
+        ("batch_size=1000", "batch_size=1000 is larger than the 898 training examples of digits"),
         ("batch_size=1", "batch_size=1: should be greater than or equal to 2."),
         ("epochs=0", "epochs=0: should be greater than or equal to 1."),
         ("epochs=2.5", "epochs=2.5: should be a valid integer."),
         ("seed=true", "seed=True: should be a valid integer."),
         ("seed=-1", "seed=-1: should be greater than or equal to 0."),
         ("momentum=1", "momentum=1: should be less than 1."),
-        ("base=lion", "base=lion: base optimizer 'lion' is unknown: choose one of adam, adamw"),
+        ("base=adamv", "base=adamv: base optimizer 'adamv' is unknown: did you mean 'adam"),
         ("study=../elsewhere", "study=../elsewhere: should be a folder name .*, not a path."),
         ("device=gpu", "device=gpu: should be auto, cpu, cuda or cuda:1."),
         ("model.name=resnet9", "did you mean 'resnet8'"),
@@ -180,3 +182,135 @@ def test_options_mirror_the_yaml():
 
 def test_unknown_name_without_a_near_one_gives_no_hint():
     assert unknown_name("opt", "zzz", ["sam"]) == "opt 'zzz' is unknown: choose one of sam."
+
+
+# ------------------------------------------------------------------ keys of a recipe
+
+#: With what it needs; and what stands in the identity because of it.
+KEYS = {
+    "label_smoothing": (["label_smoothing=0.1"], {"label_smoothing": 0.1}),
+    "nesterov": (["nesterov=true"], {"nesterov": True}),
+    "warmup_epochs": (["warmup_epochs=2"], {"warmup_epochs": 2.0}),
+    "clip_norm": (["clip_norm=1"], {"clip_norm": 1.0, "clip": "combined"}),
+    "clip": (["clip_norm=1", "clip=gradient"], {"clip_norm": 1.0, "clip": "gradient"}),
+    "no_decay_on_norm": (["no_decay_on_norm=true"], {"no_decay_on_norm": True}),
+    "ema": (["ema=0.99"], {"ema": 0.99}),
+    "schedule": (
+        ["lr_schedule=step", "lr_schedule_args.gamma=0.2"],
+        {"lr_schedule": "step", "lr_schedule_args": {"gamma": 0.2}},
+    ),
+    "base": (
+        ["base=adamw", "base_args.betas=[0.9,0.3]"],
+        {"base": "adamw", "base_args": {"betas": [0.9, 0.3]}, "momentum": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_is_in_the_identity_when_it_is_used(name):
+    overrides, more = KEYS[name]
+    plain = compose_run().cell.identity()
+    recipe = {**plain["recipe"], **more}
+    recipe = {key: value for key, value in recipe.items() if value is not None}
+    assert compose_run(*overrides).cell.identity() == {**plain, "recipe": recipe}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("label_smoothing=0", "nesterov=false", "warmup_epochs=0", "clip_norm=null"),
+        *("clip=gradient", "no_decay_on_norm=false", "ema=null", "ema=0", "loss=cross_entropy"),
+        *("metric=accuracy", "base_args={}", "lr_schedule_args={}"),
+        *("dataset.augment.policy=null", "dataset.augment.mixup=null", "dataset.train_fraction=1"),
+        "+dataset.augment.policy_args={num_ops: 3}",
+    ],
+)
+def test_what_is_not_used_is_no_identity(override):
+    assert compose_run(override).cell.identity() == compose_run().cell.identity()
+
+
+def test_without_weight_decay_no_layer_is_spared():
+    assert (
+        compose_run("weight_decay=0", "no_decay_on_norm=true").cell
+        == compose_run("weight_decay=0").cell
+    )
+
+
+@pytest.mark.parametrize(
+    "key", ["mixup=0.2", "cutmix=1.0", "policy=randaugment", "policy=trivialaugment"]
+)
+def test_changes_to_batches_are_in_the_identity(key):
+    name, _, value = key.partition("=")
+    plain = compose_run().cell.identity()["dataset"]["augment"]
+    found = compose_run(f"dataset.augment.{key}").cell.identity()["dataset"]["augment"]
+    assert found == plain | {name: value if name == "policy" else float(value)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["warmup_epochs=5", "epochs=5"],
+            "warmup_epochs=5 leaves nothing of epochs=5: choose less",
+        ),
+        (["warmup_epochs=-1"], "warmup_epochs=-1: should be greater than or equal to 0."),
+        (["nesterov=true", "momentum=0"], "nesterov=true needs base=sgd with a momentum, not"),
+        (["nesterov=true", "base=adamw"], "nesterov=true needs base=sgd .* not base=adamw"),
+        (
+            ["label_smoothing=0.1", "loss=torch.nn.functional.nll_loss"],
+            "label_smoothing=0.1 is of loss",
+        ),
+        (["label_smoothing=1.5"], "label_smoothing=1.5: should be less than or equal to 1."),
+        (["loss_args.label_smoothing=0.1"], "set label_smoothing=0.1."),
+        (["loss=mse"], "loss=mse metric=accuracy: digits has classes, not values to regress"),
+        (["metric=r2"], "loss=cross_entropy metric=r2: digits has classes"),
+        (["ema=1"], "ema=1: should be less than 1."),
+        (["ema=-0.1"], "ema=-0.1: should be greater than or equal to 0."),
+        (["clip_norm=0"], "clip_norm=0: should be greater than 0."),
+        (["clip_norm=inf"], "clip_norm=inf: should be a finite number."),
+        (["clip=both"], "clip=both: should be 'combined' or 'gradient'."),
+        (["base_args.momentum=0.5"], "momentum is a key of its own, set momentum=0.5."),
+        (["dataset.augment.mixup=0"], "dataset.augment.mixup=0: should be greater than 0."),
+        (["dataset.augment.policy=autoaugmnt"], "augmentation 'autoaugmnt' is unknown"),
+        (["opt=asam", "opt.ascent_args.power=2"], "ascent_args have no effect on ascent=adaptive"),
+        (["lr_schedule=cosine"], "lr_schedule 'cosine' is unknown: choose one of constant"),
+        (["lr_schedule_args.x=nan"], "must be finite"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        compose_run(*overrides)
+    assert len(caught.value.problems) == 1
+
+
+IDS, NUMBERS = np.arange(40).reshape(20, 2) % 7, np.linspace(0, 1, 40).reshape(20, 2)
+CLASSES = np.arange(20) % 3
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "override", "message"),
+    [
+        (IDS, CLASSES, "dataset.augment.mixup=0.2", "mixup=0.2: arrays has ids, which cannot be"),
+        (IDS, CLASSES, "dataset.augment.cutmix=1.0", "arrays has no raw images .* to change"),
+        (NUMBERS, CLASSES, "dataset.augment.cutmix=1.0", "arrays has no raw images"),
+        (NUMBERS, CLASSES, "dataset.augment.policy=randaugment", "arrays has no raw images"),
+        (NUMBERS, CLASSES, "loss=mse", "arrays has classes, not values to regress"),
+        (NUMBERS, NUMBERS, "metric=r2", "arrays has values to regress, not classes: set loss=mse"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_refused(inputs, labels, override, message, tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, x_train=inputs, y_train=labels, x_test=inputs, y_test=labels)
+    off = ["crop_padding=0", "flip=false", "cutout=0"]
+    data = ["dataset=image_folder", "dataset.name=arrays", f"dataset.path={path}", "batch_size=4"]
+    data += ["dataset.image_size=null", *(f"dataset.augment.{key}" for key in off)]
+    with pytest.raises(ConfigError, match=message):
+        compose_run(*data, override)
+
+
+def test_numbers_of_arguments_are_rounded_in_the_identity():
+    args = "base_args.betas=[0.30000000000000004,0.9]"
+    cell = compose_run("base=adamw", args).cell
+    assert cell == compose_run("base=adamw", "base_args.betas=[0.3,0.9]").cell
+    assert cell.identity()["recipe"]["base_args"] == {"betas": [0.3, 0.9]}
+    assert hash(cell) == hash(compose_run("base=adamw", "base_args.betas=[0.3,0.9]").cell)

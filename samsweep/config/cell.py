@@ -192,7 +192,8 @@ class AugmentConfig(Frozen):
     def used(self) -> AugmentConfig:
         """The same, without the keys that have no effect."""
         unused = {} if self.cutout else {"cutout_prob": None}
-        return self.model_copy(update=unused | {"policy_args": self.policy_args or None})
+        policy_args = (self.policy_args or None) if self.policy else None
+        return self.model_copy(update=unused | {"policy_args": policy_args})
 
     @property
     def changes_images(self) -> bool:
@@ -272,7 +273,7 @@ class RecipeConfig(Frozen):
     clip_norm: Positive | None = None
     clip: Clip | None = None
     no_decay_on_norm: Literal[True] | None = None
-    ema: Probability | None = None
+    ema: Momentum | None = None
 
     @property
     def uses_plain_loss(self) -> bool:

@@ -17,7 +17,14 @@ from pydantic_core import PydanticUndefined
 
 from samsweep.config.fields import PATTERNS, OneOf
 
-_TYPES: Mapping[Any, str] = {int: "integer", float: "number", str: "text", Path: "folder"}
+_TYPES: Mapping[Any, str] = {
+    int: "integer",
+    float: "number",
+    str: "text",
+    Path: "folder",
+    tuple: "list",
+    Mapping: "mapping",
+}
 _BOUNDS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
 
 
@@ -120,7 +127,7 @@ def _kind(kind: Any, attached: Iterable[Any]) -> list[str]:
         for bound, (sign, name) in _BOUNDS.items()
         if isinstance(item, bound)
     ]
-    named = "list" if get_origin(kind) is tuple else _TYPES.get(kind, "")
+    named = _TYPES.get(get_origin(kind) or kind, "")
     return [f"{named} {' and '.join(bounds)}".strip()] if named else []
 
 

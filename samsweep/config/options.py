@@ -146,6 +146,8 @@ class OptOptions(Frozen):
     def _one_transform(self) -> Self:
         if self.name == "sgdhess" and self.curvature is None:
             raise ValueError("sgdhess needs a curvature: hutchinson, gauss_newton or exact")
+        if self.ascent_args and self.ascent in ("plain", "adaptive"):
+            raise ValueError(f"ascent_args have no effect on ascent={self.ascent}: leave them out")
         if self.curvature is not None and (self.direction, self.magnitude) != ("sgd", "sgd"):
             raise ValueError(
                 f"curvature={self.curvature} transforms the plain gradient: "
@@ -380,7 +382,7 @@ class Options(Frozen):
     clip_norm: Positive | None = None
     clip: Clip = "combined"
     no_decay_on_norm: bool = False
-    ema: Probability | None = None
+    ema: Momentum | None = None
 
     plugins: Annotated[tuple[str, ...], Listed] = ()
 
@@ -497,7 +499,7 @@ class Options(Frozen):
             warmup_epochs=self.warmup_epochs or None,
             clip_norm=self.clip_norm,
             clip=self.clip if clips else None,
-            no_decay_on_norm=True if self.no_decay_on_norm else None,
+            no_decay_on_norm=True if self.no_decay_on_norm and self.weight_decay else None,
             ema=self.ema or None,
         )
 
@@ -527,11 +529,23 @@ class Options(Frozen):
                 f"warmup_epochs={self.warmup_epochs:g} leaves nothing of epochs={self.epochs}: "
                 f"choose less than {self.epochs}."
             )
+        for key, value in self.base_args.items():
+            if key in ("lr", "momentum", "weight_decay", "nesterov"):
+                yield f"base_args.{key}={value}: {key} is a key of its own, set {key}={value}."
+        if self.clip_norm is not None and self.clip == "gradient" and self._is_whole_step:
+            yield (
+                f"clip=gradient: the gradients of opt={self.opt.name} are its own, "
+                "choose clip=combined."
+            )
         if self.nesterov and not (self.base == "sgd" and self.momentum > 0):
             yield (
                 f"nesterov=true needs base=sgd with a momentum, not base={self.base} with "
                 f"momentum={self.momentum:g}."
             )
+
+    @property
+    def _is_whole_step(self) -> bool:
+        return self.opt.factory is not None or self.opt.name in OPTIMIZERS
 
     def _misfits_of_task(self, info: DataInfo) -> Iterable[str]:
         name = self.dataset.name
@@ -543,6 +557,17 @@ class Options(Frozen):
                 )
             if self.dataset.label_noise:
                 yield f"dataset.label_noise={self.dataset.label_noise}: {name} has no classes."
+        elif self.loss == "mse" or self.metric in ("r2", "mae"):
+            yield (
+                f"loss={self.loss} metric={self.metric}: {name} has classes, not values to "
+                "regress: set loss=cross_entropy metric=accuracy, or others that fit."
+            )
+        if "label_smoothing" in self.loss_args:
+            value = self.loss_args["label_smoothing"]
+            yield (
+                f"loss_args.label_smoothing={value}: label_smoothing is a key of its own, "
+                f"set label_smoothing={value}."
+            )
         if self.loss != "cross_entropy" and self.label_smoothing:
             yield (
                 f"label_smoothing={self.label_smoothing} is of loss=cross_entropy: "

@@ -6,6 +6,7 @@ the same tables; a name with dots is a factory by its path and needs no table.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -47,7 +48,11 @@ class Component:
         Raises:
             ConfigError: If its module cannot be found.
         """
-        return None if self.ours else self.version or source_of(self.factory)
+        if self.ours or self.version:
+            return None if self.ours else self.version
+        # Arguments stand in the plugin, perhaps another module than the factory's.
+        args = f" {json.dumps(self.args, sort_keys=True, default=str)}" if self.args else ""
+        return source_of(self.factory) + args
 
     def load(self) -> Callable[..., Any]:
         """The callable.
@@ -92,11 +97,19 @@ class Registry(Mapping[str, C], Generic[C]):
         """Register a component.
 
         Raises:
-            ConfigError: If the name has dots or is taken by another one.
+            ConfigError: If the name has dots or is taken by another one, or its factory has no name
+                of its own, such as a partial function.
         """
         there = self._components.get(name)
         if is_path(name):
             raise ConfigError(f"{self.kind} {name!r}: choose a name without dots or colons.")
+        if not isinstance(component.factory, str) and not hasattr(
+            component.factory, "__qualname__"
+        ):
+            raise ConfigError(
+                f"{self.kind} {name!r} is made by a {type(component.factory).__name__}: register a "
+                "function or class, and give its arguments with args={...}."
+            )
         if there is not None and not _same(there, component):
             raise ConfigError(f"{self.kind} {name!r} is registered twice: choose another name.")
         self._components[name] = component

@@ -56,6 +56,7 @@ class Clipping:
 
     def __call__(self, vector: Vector) -> Vector:
         """The vector, or a shorter one of its direction."""
+        # A tensor: nothing waits for a GPU, and a step can be recorded.
         factor = (self.largest / (norm(vector) + EPS)).clamp(max=1.0)
         return torch._foreach_mul(vector, factor)
 

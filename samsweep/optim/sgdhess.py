@@ -94,16 +94,15 @@ class SGDHess(ClosureOptimizer):
         with quick_convolutions(), quick_batch_norms(), sdpa_kernel(SDPBackend.MATH):
             loss = closure()
         params, gradient = differentiate(loss, self.params, create_graph=True)
-        g = self.clipped(gradient)
-        clean = [x.detach() for x in g]
+        clean = self.clipped([x.detach() for x in gradient])
         if self._curvature == "exact":
-            curved: Vector = _hvp(g, params, clean)
+            curved: Vector = _hvp(gradient, params, clean)
         else:
             z = self._rademacher(clean)
             if self._curvature == "gauss_newton" and self._output is not None:
                 product = _gauss_newton_product(loss, self._output.take(), params, z)
             else:
-                product = _hvp(g, params, z)
+                product = _hvp(gradient, params, z)
             curved = torch._foreach_mul([_kernel_mean(x.abs()) for x in product], clean)
         self.num_steps += 1
         update = torch._foreach_add(clean, torch._foreach_mul(curved, self.rho))

@@ -11,15 +11,14 @@ def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         outputs: Shape (N, C).
-        labels: Classes of shape (N,), or shares of the classes (N, C).
+        labels: Classes of shape (N,).
     """
     return 100.0 * num_correct(outputs, labels).double() / len(outputs)
 
 
 def num_correct(outputs: Tensor, labels: Tensor) -> Tensor:
     """Number of examples whose largest output is the label's, int64."""
-    classes = labels.argmax(dim=1) if labels.ndim > 1 else labels
-    return (outputs.argmax(dim=1) == classes).sum()
+    return (outputs.argmax(dim=1) == labels).sum()
 
 
 def r2(outputs: Tensor, labels: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ def learning_rate(recipe: RecipeConfig, *, epoch: int, step: int, steps_per_epoc
     warmup = recipe.warmup_epochs or 0.0
     fine = epoch + step / steps_per_epoch
     if fine < warmup:
-        return recipe.lr * (fine + 1 / steps_per_epoch) / warmup
+        # The last step reaches the peak, also where warm-up ends between two steps.
+        return recipe.lr * min(1.0, (fine + 1 / steps_per_epoch) / warmup)
     done = max(0.0, (fine if schedule.per_step else epoch) - warmup)
     where = {"epoch": done, "epochs": recipe.epochs - warmup}
     args = recipe.lr_schedule_args or {}
@@ -70,4 +71,5 @@ def step(
     >>> step(epoch=5, epochs=10), step(epoch=4, epochs=10)
     (0.1, 1.0)
     """
-    return gamma ** sum(epoch >= share * epochs for share in at)
+    # As a quotient: 0.55 * 100 is more than 55.
+    return gamma ** sum(epoch / epochs >= share for share in at)

@@ -27,7 +27,7 @@ class Task:
     def __init__(self, recipe: RecipeConfig) -> None:
         self._recipe = recipe
         self._higher_is_better = METRICS.find(recipe.metric or "accuracy").higher_is_better
-        #: Whether plain cross-entropy and accuracy are all.
+        #: Whether the score is a count, of examples that are right.
         self._counts = recipe.metric is None
 
     def best(self, history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from samsweep.training.workspace import Workspace
 log = logging.getLogger(__name__)
 
 #: Numbers of an epoch that end a training when one of them is NaN or infinite.
-_FINITE = ("train_loss", "weight_norm", "val_loss")
+_FINITE = ("train_loss", "weight_norm", "val_loss", "val_accuracy")
 
 #: Lines of ``history.jsonl``.
 History = list[dict[str, Any]]

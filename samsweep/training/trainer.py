@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_map_only
 
-from samsweep.config import MODELS, CellConfig
+from samsweep.config import CellConfig
 from samsweep.data.augment import augment, draw
 from samsweep.data.images import ImageData
 from samsweep.data.mix import apply_policy, mix
@@ -28,6 +28,9 @@ from samsweep.training.task import Task
 #: A mini-batch's inputs and labels to its step, and its score before the step, 0-d.
 Compute = Callable[[Tensor, Tensor], tuple[StepResult, Tensor]]
 Diagnose = Callable[[StepResult], dict[str, Tensor]]
+
+#: Kinds of components that a step calls before its update.
+_IN_A_STEP = frozenset({"model", "loss", "metric", "optimizer", "combination", "ascent"})
 
 
 class Trainer:
@@ -63,6 +66,11 @@ class Trainer:
         # Convolutions are faster with channels last, on a CPU as well.
         self.model = initial_model(cell, data).to(self.device)
         self.model.to(memory_format=torch.channels_last)
+        self._average: AveragedModel | None = None
+        if cell.recipe.ema is not None:
+            # Before an optimizer hooks into the model. Statistics of batch norm are averaged too.
+            averages = get_ema_multi_avg_fn(cell.recipe.ema)  # type: ignore[no-untyped-call]
+            self._average = AveragedModel(self.model, multi_avg_fn=averages, use_buffers=True)
         self.task = Task(cell.recipe)
         compiled = compiled and cell.variant.compilable
         self.optimizer = build_optimizer(
@@ -82,8 +90,10 @@ class Trainer:
             # Graphs of other trainers count against a limit, beyond which none is made.
             torch._dynamo.reset()
             self._network = torch.compile(self.model, dynamic=False)
-        # Networks of others may draw random numbers, which a recording would repeat.
-        self._draws = not MODELS.find(cell.model.name, cell.model.factory).ours
+        others = {kind for kind, component in cell.components() if not component.ours}
+        # They may draw random numbers, which a recording would repeat, or wait for the device.
+        self._draws = bool(others & _IN_A_STEP)
+        self._update_draws = "base" in others
         can_record = cell.variant.compilable and not self._draws and self.device.type == "cuda"
         self._records = cuda_graphs and can_record
         self._recorded: tuple[Compute, Diagnose] | None = None
@@ -93,10 +103,6 @@ class Trainer:
         self.step = 0
         self._diagnostics_every = diagnostics_every
         self._meter = _EpochMeter.on(self.device)
-        self._average: AveragedModel | None = None
-        if cell.recipe.ema is not None:
-            averages = get_ema_multi_avg_fn(cell.recipe.ema)  # type: ignore[no-untyped-call]
-            self._average = AveragedModel(self.model, multi_avg_fn=averages)
 
     @property
     def judged(self) -> nn.Module:
@@ -146,6 +152,8 @@ class Trainer:
         inputs, labels = self._batch(indices)
         compute, diagnose = self._step_functions(inputs, labels)
         result, score = compute(inputs, labels)
+        if self._update_draws:
+            torch.manual_seed(derive_seed(self.cell.seed, "update", self.epoch, self.step))
         self.optimizer.apply(result)
         if self._average is not None:
             self._average.update_parameters(self.model)
@@ -158,8 +166,8 @@ class Trainer:
         self.step += 1
 
     def weight_norm(self) -> float:
-        """Euclidean norm of all trainable parameters together."""
-        return norm([p.detach() for p in self.optimizer.params]).item()
+        """Euclidean norm of all trainable parameters of :attr:`judged` together."""
+        return norm([p.detach() for p in self.judged.parameters() if p.requires_grad]).item()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on: tensors and plain values."""
@@ -201,6 +209,9 @@ class Trainer:
         """Everything of a step but the update, and the mini-batch's score before it, 0-d."""
         scores: list[Tensor] = []
         reduced = self.cell.recipe.precision == "bfloat16"
+        # Mixed labels are shares of the classes, which only losses take.
+        mixed = labels.is_floating_point() and not self.data.train.labels.is_floating_point()
+        classes = labels.argmax(dim=1) if mixed else labels
 
         def loss() -> Tensor:
             if self._draws:
@@ -209,7 +220,7 @@ class Trainer:
             with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=reduced):
                 outputs = self._network(inputs).float()
             if not scores:  # of the first pass, at w
-                scores.append(self.task.batch_score(outputs.detach(), labels))
+                scores.append(self.task.batch_score(outputs.detach(), classes))
             return self.task.loss(outputs, labels)
 
         return self.optimizer.compute(loss), scores[0]

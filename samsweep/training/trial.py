@@ -1,11 +1,11 @@
-"""One batch through components that are not samsweep's, before a sweep starts."""
+"""One batch through what may not fit, before a sweep starts: components and arguments of users."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from samsweep.config import MEASURES, ConfigError, RunConfig
+from samsweep.config import BASES, MEASURES, ConfigError, RunConfig
 from samsweep.data.dataset_info import describe
 from samsweep.data.load import load_dataset
 from samsweep.records.identity import short_hash
@@ -26,7 +26,7 @@ def try_out(run: RunConfig) -> None:
     Raises:
         ConfigError: With what does not fit.
     """
-    if run.cell.sources is None and all(MEASURES[name].ours for name in run.sharpness.measures):
+    if _is_known_to_fit(run):
         return
     identity = run.cell.identity()
     identity["variant"].pop("rho", None)
@@ -44,6 +44,18 @@ def try_out(run: RunConfig) -> None:
             f"{' '.join(str(error).split())[:300]}."
         ) from error
     keep(file, "")
+
+
+def _is_known_to_fit(run: RunConfig) -> bool:
+    """Whether everything is samsweep's own, without arguments of the user."""
+    recipe = run.cell.recipe
+    args = (recipe.base_args, recipe.lr_schedule_args, recipe.loss_args, recipe.metric_args)
+    return (
+        run.cell.sources is None
+        and recipe.base in BASES
+        and not any((*args, run.cell.model.args, run.cell.dataset.augment.policy))
+        and all(MEASURES[name].ours for name in run.sharpness.measures)
+    )
 
 
 def _try_out(run: RunConfig) -> None:

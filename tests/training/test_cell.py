@@ -77,7 +77,7 @@ def count_steps(monkeypatch):
 def interrupt(monkeypatch):
     """Runs a cell and sends this process a signal during one optimizer step."""
 
-    def run_to(step, folder, signum=signal.SIGTERM):
+    def run_to(step, folder, signum=signal.SIGTERM, overrides=()):
         original = Trainer.take_step
 
         def interrupted(self, indices):
@@ -87,7 +87,7 @@ def interrupt(monkeypatch):
 
         with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
             patch.setattr(Trainer, "take_step", interrupted)
-            run(folder)
+            run(folder, *overrides)
         return caught.value
 
     return run_to
@@ -129,18 +129,40 @@ def test_the_recorded_accuracies_belong_to_the_weights_on_disk(trained):
     from samsweep.data.load import load_dataset
     from samsweep.training.checkpoint import read_weights
     from samsweep.training.evaluate import evaluate
+    from samsweep.training.task import Task
     from samsweep.training.trainer import initial_model
 
     folder, config = trained, compose_run(*QUICK)
     data = load_dataset(config.cell.dataset, data_dir=config.data_dir, path=None)
-    metrics = record_of(folder).metrics
+    metrics, task = record_of(folder).metrics, Task(config.cell.recipe)
     model = initial_model(config.cell, data)
     model.load_state_dict(read_weights(folder.weights_file))
-    assert evaluate(model, data, data.test).accuracy == metrics.test_accuracy
-    assert evaluate(model, data, data.train).loss == metrics.train_loss
+    assert evaluate(model, data, data.test, task).accuracy == metrics.test_accuracy
+    assert evaluate(model, data, data.train, task).loss == metrics.train_loss
     model.load_state_dict(read_weights(folder.best_weights_file))
-    assert evaluate(model, data, data.test).accuracy == metrics.best_test_accuracy
-    assert evaluate(model, data, data.val).accuracy == metrics.best_val_accuracy
+    assert evaluate(model, data, data.test, task).accuracy == metrics.best_test_accuracy
+    assert evaluate(model, data, data.val, task).accuracy == metrics.best_val_accuracy
+
+
+def test_the_average_is_what_is_kept_recorded_and_resumed(folder, interrupt):
+    from samsweep.data.load import load_dataset
+    from samsweep.training.checkpoint import read_weights
+
+    config = compose_run(*QUICK, "ema=0.9")
+    data = load_dataset(config.cell.dataset, data_dir=config.data_dir, path=None)
+    trainer = Trainer(config.cell, data, diagnostics_every=5)
+    kept = []
+    for _ in range(2):
+        trainer.run_epoch(lambda: None)
+        kept.append({k: v.clone() for k, v in trainer.judged.state_dict().items()})
+    interrupt(10, folder, overrides=["ema=0.9"])
+    run(folder, "ema=0.9")
+    metrics = record_of(folder).metrics
+    assert metrics.weight_norm == trainer.weight_norm()
+    best = kept[metrics.best_epoch - 1]
+    for file, expected in ((folder.weights_file, kept[-1]), (folder.best_weights_file, best)):
+        found = read_weights(file)
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_a_finished_cell_is_not_trained_again(finished, monkeypatch, caplog):
@@ -186,8 +208,8 @@ def test_measuring_the_best_weights_uses_those(folder, monkeypatch):
     """Validation accuracy is made to fall, so that the first epoch is the best."""
     original, falling = train_module.evaluate, itertools.count(90, -1)
 
-    def evaluate(model, data, split):
-        score = original(model, data, split)
+    def evaluate(model, data, split, task):
+        score = original(model, data, split, task)
         return score._replace(accuracy=next(falling)) if split is data.val else score
 
     monkeypatch.setattr(train_module, "evaluate", evaluate)

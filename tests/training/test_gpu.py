@@ -14,7 +14,7 @@ from samsweep.data.load import load_dataset
 from samsweep.sharpness.measures import measure
 from samsweep.training.device import prepare_device
 from samsweep.training.measured_examples import measured_examples
-from samsweep.training.probe import _random_images
+from samsweep.training.probe import random_examples
 from samsweep.training.trainer import Trainer
 
 pytestmark = [
@@ -78,9 +78,9 @@ def test_a_resumed_training_is_bit_identical(data, opt, compiled, cuda_graphs):
 def colour_images(device):
     """Random images of the size of CIFAR's."""
     info = DataInfo(
-        num_classes=10, channels=3, image_size=32, num_train=512, num_val=512, num_test=512
+        num_outputs=10, input_shape=(3, 32, 32), num_train=512, num_val=512, num_test=512
     )
-    return _random_images(info, 512).to(device)
+    return random_examples(info, 512).to(device)
 
 
 @pytest.mark.parametrize("model", ["resnet20", "resnet18", "wrn28_10"])

@@ -14,6 +14,9 @@ from samsweep.optim import SAM, GradientDescent
 from samsweep.training.diagnostics import diagnose
 from samsweep.training.evaluate import evaluate
 from samsweep.training.schedule import learning_rate
+from samsweep.training.task import Task
+
+TASK = Task(compose_run().cell.recipe)
 
 # ------------------------------------------------------------------ schedule
 
@@ -73,7 +76,7 @@ def test_evaluation_equals_a_loop_over_single_images(data):
     torch.manual_seed(0)
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 3))
     model(torch.randn(9, 1, 4, 4))  # running statistics away from their start
-    score = evaluate(model, data, data.test)
+    score = evaluate(model, data, data.test, TASK)
     assert model.training
     model.eval()
     logits = torch.cat([model(data.normalize(x[None])) for x in data.test.images])
@@ -86,7 +89,7 @@ def test_evaluation_equals_a_loop_over_single_images(data):
 def test_evaluation_leaves_the_model_as_it_was(data):
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 3)).eval()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    evaluate(model, data, data.val)
+    evaluate(model, data, data.val, TASK)
     assert not model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 

@@ -226,7 +226,7 @@ def test_compiled_steps_are_one_graph_and_the_same_steps(data):
     for tolerance in (1e-3, 1e-2):
         rows = [trainer.run_epoch(nothing) for trainer in (plain, compiled)]
         for trainer in (plain, compiled):
-            evaluate(trainer.model, data, data.val)
+            evaluate(trainer.model, data, data.val, trainer.task)
         assert rows[1]["train_loss"] == pytest.approx(rows[0]["train_loss"], rel=tolerance)
     assert counters["stats"]["unique_graphs"] == 1
     for name in ("bn1.running_mean", "bn1.num_batches_tracked"):

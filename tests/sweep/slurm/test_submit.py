@@ -301,16 +301,19 @@ def test_what_sbatch_refuses_is_one_sentence(cluster, tmp_path):
             {"per_model": {"resnet8": {"timeout_mn": 5}}},
             ".per_model.resnet8 'timeout_mn' is unknown: did you mean 'timeout_min'?",
         ),
-        (
-            {"per_model": {"resnet_8": {"timeout_min": 5}}},
-            ".per_model 'resnet_8' is unknown: did you mean 'resnet8'?",
-        ),
         ({"cpu_per_task": 5}, " 'cpu_per_task' is unknown: did you mean 'cpus_per_task'?"),
     ],
 )
 def test_what_cannot_be_is_refused(changes, problem):
     with pytest.raises(ConfigError, match=re.escape(f"hydra.launcher{problem}")):
         runner(**changes)
+
+
+def test_resources_are_of_a_model_that_is_registered_or_planned(tmp_path):
+    wrong = runner(per_model={"resnet_8": {"timeout_min": 5}})
+    message = r"hydra\.launcher\.per_model 'resnet_8' is unknown: did you mean 'resnet8'\?"
+    with pytest.raises(ConfigError, match=message):
+        wrong.prepare(plan(tmp_path, 1))
 
 
 def test_every_key_of_the_option_has_a_meaning_and_its_default():

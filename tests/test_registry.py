@@ -1,0 +1,369 @@
+"""Components of one's own: registering, finding, importing and telling them apart."""
+
+import importlib
+import subprocess
+import sys
+import textwrap
+from functools import partial
+from importlib.metadata import EntryPoint, version
+from pathlib import Path
+
+import pytest
+from helpers import compose_run
+
+from samsweep import register
+from samsweep.config import BASES, COMBINATIONS, LOSSES, MODELS, ConfigError, plugins
+from samsweep.config.factory import (
+    add_search_path,
+    bound,
+    load_factory,
+    make,
+    search_path,
+    source_of,
+)
+from samsweep.config.plugins import load_plugins
+from samsweep.config.registry import REGISTRIES
+from samsweep.records.identity import cell_id
+
+pytestmark = pytest.mark.usefixtures("own_modules")
+
+
+def write(folder, files=(), **more):
+    """Modules, by their paths without .py."""
+    for name, text in {**dict(files), **more}.items():
+        path = folder / f"{name}.py"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(textwrap.dedent(text))
+    importlib.invalidate_caches()
+    source_of.cache_clear()
+
+
+# ------------------------------------------------------------------ registering
+
+
+def test_by_decorator_and_by_path():
+    @register.combination("mean")
+    def mean(g, h):
+        return g
+
+    register.model("net", "somewhere.net", version="net 3")
+    assert COMBINATIONS.find("mean").load() is mean
+    assert MODELS.find("net").factory == "somewhere.net"
+    assert MODELS.find("net").source == "net 3"
+    assert not MODELS.find("net").ours
+
+
+def test_every_kind_can_be_registered():
+    names = {"schedule": "lr_schedule"}
+    for kind, registry in REGISTRIES.items():
+        getattr(register, names.get(kind, kind))("mine", "mylab.mine")
+        assert registry.find("mine").factory == "mylab.mine"
+
+
+def test_a_name_is_taken_once():
+    register.loss("focal", "mylab.focal")
+    register.loss("focal", "mylab.focal")  # the same again, as a module that is imported twice
+    with pytest.raises(ConfigError, match=r"^loss 'focal' is registered twice: choose another"):
+        register.loss("focal", "mylab.other")
+    with pytest.raises(ConfigError, match="model 'resnet8' is registered twice"):
+        register.model("resnet8", "mylab.resnet8")
+    with pytest.raises(ConfigError, match=r"loss 'my\.loss': choose a name without dots"):
+        register.loss("my.loss", "mylab.loss")
+
+
+def test_a_partial_function_would_hide_its_arguments():
+    with pytest.raises(ConfigError, match=r"is made by a partial: register a function or class"):
+        register.loss("focal", partial(print, sep=""))
+
+
+def test_an_unknown_name_is_met_with_the_nearest():
+    register.combination("geometric_mean", "mylab.geometric_mean")
+    with pytest.raises(ConfigError, match="did you mean 'geometric_mean'"):
+        COMBINATIONS.find("geometric_maen")
+    with pytest.raises(ConfigError, match=r"plugins=\[MODULE\]"):
+        LOSSES.find("focal")
+
+
+def test_optimizers_of_torch_by_their_names():
+    assert BASES.find("nadam").ours
+    assert load_factory(BASES.find("nadam").factory).__name__ == "NAdam"
+    lion = BASES.find("lion")
+    assert lion.source == f"pytorch_optimizer {version('pytorch_optimizer')}"
+
+
+# ------------------------------------------------------------------ importing
+
+
+def test_a_factory_by_its_path(own_modules):
+    write(own_modules, nets="class Net:\n    @classmethod\n    def tiny(cls): return 'tiny'\n")
+    assert load_factory("nets.Net").__name__ == "Net"
+    assert load_factory("nets:Net.tiny")() == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere.net", r"^nowhere\.net: there is no module nowhere here; install its package"),
+        ("nets.nothing", r"nets\.nothing: module nets has no callable nothing"),
+        ("nets.SIZE", r"nets\.SIZE: module nets has no callable SIZE; name a function"),
+        ("raises.net", r"raises\.net cannot be imported: ValueError: on purpose\.$"),
+        ("lacks.net", r"lacks\.net cannot be imported: ModuleNotFoundError: No module named 'gone"),
+    ],
+)
+def test_a_factory_that_cannot_be_had(own_modules, path, message):
+    write(
+        own_modules, nets="SIZE = 3", raises="raise ValueError('on purpose')", lacks="import gone"
+    )
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_factory(path)
+    assert len(caught.value.problems) == 1
+
+
+def net(*, in_channels, width=3, **_):
+    return in_channels, width
+
+
+def strict(*, in_channels, width=3):
+    return in_channels, width
+
+
+def test_a_factory_is_given_what_it_has_parameters_for():
+    assert make("model=net", strict, {}, in_channels=1, num_classes=10) == (1, 3)
+    assert make("model=net", net, {"depth": 2}, in_channels=1) == (1, 3)
+    with pytest.raises(
+        ConfigError, match=r"strict takes no argument depth: choose among in_channels, width\.$"
+    ):
+        make("model=net", strict, {"depth": 2}, in_channels=1)
+    with pytest.raises(ConfigError, match=r"model=net: .*strict needs a value for in_channels"):
+        make("model=net", strict, {"width": 2})
+
+
+def test_a_function_with_arguments_or_an_object():
+    def half(g, h, alpha=0.5):
+        return alpha * g + (1 - alpha) * h
+
+    class Half:
+        def __init__(self, alpha=0.5):
+            self.alpha = alpha
+
+        def __call__(self, g, h):
+            return half(g, h, self.alpha)
+
+    assert bound("opt", half, {}) is half
+    assert bound("opt", half, {"alpha": 1.0})(2, 4) == 2
+    assert bound("opt", Half, {"alpha": 0.0})(2, 4) == 4
+    for factory in (half, Half):
+        with pytest.raises(ConfigError, match="takes no argument beta: choose among"):
+            bound("opt", factory, {"beta": 1.0})
+
+
+def test_folders_that_are_added_come_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr("samsweep.config.factory._added", [])
+    add_search_path([tmp_path, sys.path[0]])
+    add_search_path([tmp_path])
+    assert sys.path[-1] == str(tmp_path)
+    assert search_path() == (str(tmp_path),)
+
+
+# ------------------------------------------------------------------ telling sources apart
+
+FILES = {
+    "lab/__init__": "",
+    "lab/nets": "from . import parts\nfrom .blocks import Block\n\ndef net(): ...\n",
+    "lab/parts": "import lab.deep.inner\n",
+    "lab/deep/__init__": "",
+    "lab/deep/inner": "SIZE = 3\n",
+    "lab/blocks": "import torch\nimport helping\n\nclass Block: ...\n",
+    "lab/unrelated": "",
+    "helping": "",
+    "unrelated": "",
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *("lab/nets", "lab/parts", "lab/blocks", "lab/deep/inner", "helping"),
+        *("lab/__init__", "lab/deep/__init__"),
+    ],
+)
+def test_a_module_that_is_imported_from_the_same_folder_counts(own_modules, changed):
+    write(own_modules, FILES)
+    before = source_of("lab.nets.net")
+    assert len(before) == 16
+    assert int(before, 16) >= 0
+    assert source_of("lab.nets:other") == before
+    write(own_modules, {changed: FILES[changed] + "# changed\n"})
+    assert source_of("lab.nets.net") != before
+    write(own_modules, FILES)
+    assert source_of("lab.nets.net") == before
+
+
+@pytest.mark.parametrize("changed", ["lab/unrelated", "unrelated", "lab/new"])
+def test_another_module_does_not_count(own_modules, changed):
+    write(own_modules, FILES)
+    before = source_of("lab.nets.net")
+    write(own_modules, {changed: "# changed\n"})
+    assert source_of("lab.nets.net") == before
+
+
+def test_modules_of_a_folder_without_init_count(own_modules):
+    write(own_modules, {"space/nets": "from space import parts", "space/parts": ""})
+    before = source_of("space.nets.net")
+    write(own_modules, {"space/parts": "# changed"})
+    assert source_of("space.nets.net") != before
+
+
+def test_a_function_and_its_path_are_one_source(own_modules):
+    write(own_modules, {**FILES, "lab/blocks": "class Block: ..."})
+    assert source_of(load_factory("lab.nets.net")) == source_of("lab.nets.net")
+
+
+def test_an_installed_distribution_is_its_version():
+    assert source_of("yaml.safe_load") == f"PyYAML {version('PyYAML')}"
+    assert source_of("torch.optim.NAdam") == f"torch {version('torch')}"
+
+
+def test_a_module_that_is_no_python_is_named(own_modules):
+    write(own_modules, broken="def net(:\n")
+    with pytest.raises(ConfigError, match=r"broken\.py, line 1: "):
+        source_of("broken.net")
+
+
+def test_arguments_of_a_registration_count_as_its_source():
+    for width in (16, 32):
+        register.model(f"net{width}", "yaml.net", args={"width": width})
+    sources = [MODELS.find(f"net{width}").source for width in (16, 32)]
+    assert sources == [f'PyYAML {version("PyYAML")} {{"width": {w}}}' for w in (16, 32)]
+
+
+# ------------------------------------------------------------------ identity
+
+NET = ["+model.factory=lab.nets.net", "model.name=tiny"]
+
+
+def test_sources_are_in_the_identity_of_ones_own_alone(own_modules):
+    write(own_modules, FILES)
+    assert "sources" not in compose_run().cell.identity()
+    cell = compose_run(*NET).cell
+    assert cell.identity()["sources"] == {"model": source_of("lab.nets.net")}
+    assert cell.identity()["model"] == {"name": "tiny", "factory": "lab.nets.net"}
+
+
+def test_a_changed_source_is_another_cell(own_modules, monkeypatch):
+    from helpers import _compose_run
+
+    write(own_modules, FILES)
+    before = cell_id(_compose_run(tuple(NET), "").cell)
+    write(own_modules, unrelated="# changed")
+    assert cell_id(_compose_run(tuple(NET), "").cell) == before
+    write(own_modules, {"lab/blocks": "# changed"})
+    assert cell_id(_compose_run(tuple(NET), "").cell) != before
+
+
+def test_arguments_are_in_the_identity_only_when_given(own_modules):
+    write(own_modules, FILES)
+    plain = compose_run(*NET).cell.identity()
+    assert compose_run(*NET, "++model.args={}").cell.identity() == plain
+    for width in ("0.3", "0.30000000000000004"):
+        found = compose_run(*NET, f"++model.args.width={width}").cell.identity()
+        assert found["model"] == {**plain["model"], "args": {"width": 0.3}}
+    assert compose_run(*NET, "++model.args.a=-0.0").cell == (
+        compose_run(*NET, "++model.args.a=0.0").cell
+    )
+
+
+def test_planning_imports_neither_torch_nor_a_factorys_module(own_modules):
+    write(own_modules, explosive="raise SystemExit('imported')")
+    script = """
+        import sys
+        from pathlib import Path
+        from hydra import compose, initialize_config_dir
+        from samsweep.config import conf_dir
+        from samsweep.hydra_config import register_resolvers, to_run_config
+        from samsweep.records.identity import cell_id
+        from samsweep.records.store import CellFolder
+        from samsweep.sweep.plan import Point, plan_sweep
+
+        register_resolvers()
+        points = []
+        for seed in "01":
+            own = ["+model.factory=explosive.net", "model.name=own", "base=explosive.Base"]
+            own += ["loss=explosive.loss", "+opt.combination=explosive.mean", "++base_args={x: 1}"]
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                run = to_run_config(compose("config", overrides=[*own, f"seed={seed}"]))
+            folder = CellFolder(Path("multirun", cell_id(run.cell)))
+            points.append(Point(run=run, folder=folder, overrides=(f"seed={seed}",)))
+        assert len(plan_sweep(points).cells) == 2
+        print([name for name in ("torch", "explosive", "torchvision") if name in sys.modules])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": f"{Path(__file__).parents[1]}:{own_modules}", "PATH": ""},
+    )
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+# ------------------------------------------------------------------ plugins
+
+PLUGIN = """
+from samsweep import register
+
+@register.combination("plugged")
+def plugged(g, h):
+    return g
+"""
+
+
+def test_a_plugin_by_its_name(own_modules):
+    write(own_modules, mine=PLUGIN)
+    load_plugins(["mine"])
+    assert COMBINATIONS.find("plugged").source == source_of("mine.plugged")
+
+
+def test_plugins_of_the_environment(own_modules, monkeypatch):
+    write(own_modules, mine=PLUGIN, more="")
+    monkeypatch.setenv("SAMSWEEP_PLUGINS", "mine, more")
+    load_plugins()
+    assert "plugged" in COMBINATIONS
+    assert "more" in sys.modules
+
+
+def test_plugins_of_installed_packages(own_modules, monkeypatch):
+    write(own_modules, mine=PLUGIN)
+
+    def entry_points(*, group):
+        assert group == "samsweep.plugins"
+        return [EntryPoint("any", "mine", group)]
+
+    monkeypatch.setattr(plugins.metadata, "entry_points", entry_points)
+    load_plugins()
+    assert "plugged" in COMBINATIONS
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("entry", r"RuntimeError: on purpose\), which an installed package lists in samsweep\.pl"),
+        ("environment", r"RuntimeError: on purpose\), which SAMSWEEP_PLUGINS names: correct it"),
+        ("argument", r"RuntimeError: on purpose\), which plugins names: install its package"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported(own_modules, monkeypatch, where, message):
+    write(own_modules, fails="raise RuntimeError('on purpose')")
+    if where == "entry":
+        points = [EntryPoint("any", "fails", "samsweep.plugins")]
+        monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: points)
+    if where == "environment":
+        monkeypatch.setenv("SAMSWEEP_PLUGINS", "fails")
+    with pytest.raises(ConfigError, match=rf"^plugin fails cannot be imported \({message}"):
+        load_plugins(["fails"] if where == "argument" else [])
+
+
+def test_a_plugin_that_takes_a_name_of_ours(own_modules):
+    write(own_modules, mine="from samsweep import register\nregister.model('resnet8', 'a.b')\n")
+    with pytest.raises(ConfigError, match="^plugin mine: model 'resnet8' is registered twice"):
+        load_plugins(["mine"])
