@@ -77,11 +77,12 @@ class _Arguments(dict[str, Any]):
 Arguments = Annotated[Mapping[str, Any], BeforeValidator(_plain_json), AfterValidator(_Arguments)]
 NO_ARGUMENTS: Mapping[str, Any] = _Arguments()
 
-#: Keys under which arguments of components stand, which ``conf/`` cannot list.
+#: Keys under which arguments of components, or keys of a grid, stand, which ``conf/`` cannot list.
 _ARGUMENTS = re.compile(
     r"(model|opt|dataset|tracking|sharpness)\.args\."
     r"|(base|lr_schedule|loss|metric)_args\."
     r"|opt\.(ascent|combination)_args\.|dataset\.augment\.policy_args\."
+    r"|hydra\.sweeper\.zip[.=]"
 )
 
 
