@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torchvision.datasets import CIFAR10, CIFAR100, utils
 
-from samsweep.config import ConfigError, DataInfo
+from samsweep.config import ConfigError, DataInfo, DatasetComponent
 from samsweep.data import cifar, load
 
 NUM_TRAIN, NUM_VAL, NUM_TEST = 40, 10, 12
 INFO = DataInfo(
-    num_classes=100,
-    channels=3,
-    image_size=32,
+    num_outputs=100,
+    input_shape=(3, 32, 32),
     num_train=NUM_TRAIN,
     num_val=NUM_VAL,
     num_test=NUM_TEST,
@@ -67,7 +66,7 @@ def archive(monkeypatch):
     monkeypatch.setattr(CIFAR100, "train_list", [["train", md5(files["train"])]])
     monkeypatch.setattr(CIFAR100, "test_list", [["test", md5(files["test"])]])
     monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": md5(files["meta"])})
-    monkeypatch.setattr(cifar, "DATASETS", {"cifar100": INFO})
+    monkeypatch.setattr(cifar, "DATASETS", {"cifar100": DatasetComponent(info=INFO)})
     return stream.getvalue()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn import datasets
 
-from samsweep.config import DATASETS, AugmentConfig, DatasetConfig
+from samsweep.config import DATASETS, AugmentConfig, DataInfo, DatasetConfig
 from samsweep.data.digits import load_digits
 from samsweep.data.load import load_dataset
 
@@ -15,8 +15,8 @@ def digits():
 
 
 def test_sizes_are_those_of_the_registry(digits):
-    info = DATASETS["digits"]
-    assert info is not None
+    info = DATASETS["digits"].info
+    assert isinstance(info, DataInfo)
     splits = (digits.train, digits.val, digits.test)
     assert [len(s) for s in splits] == [info.num_train, info.num_val, info.num_test]
     assert sum(len(s) for s in splits) == 1797
@@ -25,7 +25,7 @@ def test_sizes_are_those_of_the_registry(digits):
         assert split.images.dtype == torch.uint8
         assert split.labels.dtype == torch.int64
         assert split.labels.unique().tolist() == list(range(10))
-    assert digits.num_classes == info.num_classes
+    assert digits.num_classes == info.num_outputs
 
 
 def test_splits_together_are_the_packaged_data(digits):

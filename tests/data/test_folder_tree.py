@@ -16,9 +16,8 @@ def fingerprint(path):
 def test_describes_a_tree(tree):
     info = describe_folder(tree, None)
     assert info == DataInfo(
-        num_classes=2,
-        channels=3,
-        image_size=6,
+        num_outputs=2,
+        input_shape=(3, 6, 6),
         num_train=22,
         num_val=2,
         num_test=4,

@@ -200,7 +200,7 @@ def test_sixteen_bits(tree, tmp_path):
 
 def test_real_images(cifar100_mini, tmp_path):
     info = describe_folder(cifar100_mini, None)
-    assert (info.num_classes, info.channels, info.image_size) == (100, 3, 32)
+    assert (info.num_outputs, info.input_shape) == (100, (3, 32, 32))
     assert (info.num_train, info.num_val, info.num_test) == (9_000, 1_000, 2_000)
     data = load_folder(cifar100_mini, image_size=None, data_dir=tmp_path)
     assert [len(s) for s in splits(data)] == [9_000, 1_000, 2_000]

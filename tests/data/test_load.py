@@ -16,8 +16,8 @@ def config(name, **values):
 def test_cifar(name, tmp_path, monkeypatch):
     asked = []
 
-    def fake(*arguments):
-        asked.append(arguments)
+    def fake(name, data_dir):
+        asked.append((name, data_dir))
         return load_digits()
 
     monkeypatch.setattr(cifar, "load_cifar", fake)
