@@ -75,7 +75,7 @@ class Grids:
         #: Points that were left out so far.
         self.num_excluded = 0
 
-    def points(self, arguments: Sequence[str]) -> list[list[str]]:
+    def points(self, arguments: list[str]) -> list[list[str]]:
         """The overrides of every point; those of the command line go before all others.
 
         Raises:
@@ -99,11 +99,11 @@ class Grids:
             raise ConfigError(*problems)
         return points
 
-    def _product(self, grid: Mapping[str, Any], arguments: Sequence[str]) -> Iterator[list[str]]:
+    def _product(self, grid: Mapping[str, Any], arguments: list[str]) -> Iterator[list[str]]:
         together = _mapping(grid["zip"], "zip")
         apart = {
             key: values
-            for key, values in (self._params | grid).items()
+            for key, values in {**self._params, **grid}.items()
             if key not in ("zip", "exclude", *together)
         }
         preset = [_override(key, values) for key, values in apart.items()]
