@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from hydra.errors import HydraException
 
 from samsweep.cli.errors import ends_in_sentences
 from samsweep.cli.measure_keys import PATH, SETTINGS, filters, measured_settings
-from samsweep.cli.overrides import config_dir_of, options_of, split_overrides
-from samsweep.config import ConfigError, Options, RunConfig, unknown_name
+from samsweep.cli.overrides import config_dir_of, named_factories, options_of, split_overrides
+from samsweep.config import CellConfig, ConfigError, Options, RunConfig, unknown_name
 from samsweep.config.arguments import help_of_keys
+from samsweep.config.cell import MEASURING
+from samsweep.config.factory import is_path
 from samsweep.data.dataset_info import describe
 from samsweep.hydra_config import composition, options_of_grid, plan_launcher, register_resolvers
 from samsweep.records.identity import wanted_measurements
@@ -24,6 +26,7 @@ from samsweep.sweep.execute import Runner, execute
 from samsweep.sweep.manifest import readable_manifests
 from samsweep.sweep.plan import Point, plan_sweep
 from samsweep.sweep.select import KEYS, select
+from samsweep.system.text import counted
 
 #: Hydra's own that have no effect here.
 _NOT_OURS = ("hydra/sweeper", "hydra.sweeper", "hydra.mode", "hydra.run")
@@ -63,8 +66,9 @@ def main(arguments: Sequence[str]) -> None:
                 names = ", ".join(name for name in options_of("sharpness") if name != "none")
                 raise ConfigError(f"sharpness=none measures nothing: choose one of {names}.")
             runner = plan_launcher(loader, master).runner
+            factories = named_factories(config_dir_of(flags))
             study = find_study(Path(master.hydra.sweep.dir).absolute(), options[0].study)
-            _measure(study, chosen, path, options, runner)
+            _measure(study, chosen, path, options, runner, factories)
 
 
 def _measure(
@@ -73,6 +77,7 @@ def _measure(
     data_path: Path | None,
     options: Sequence[Options],
     runner: Runner,
+    factories: Collection[str],
 ) -> None:
     """Select the cells, plan and launch.
 
@@ -82,6 +87,7 @@ def _measure(
     selection = select(study, filters)
     if str(selection):
         print(selection)
+    _check_components(selection.complete, factories)
     runs = _runs(study, selection.complete, data_path, options)
     points = [Point(run=run, folder=f) for f, some in runs.items() for run in some]
     if points:
@@ -95,6 +101,33 @@ def _measure(
         print(f"There is nothing to measure in study {study.name}.")
     if selection.unreadable:
         raise SystemExit(1)
+
+
+def _check_components(records: Mapping[CellFolder, Record], factories: Collection[str]) -> None:
+    """What stands in a run folder is imported only if the user's configuration names it too.
+
+    Raises:
+        ConfigError: With a sentence for every cell that needs a component that is not named here.
+    """
+    problems: dict[str, list[str]] = {}
+    for folder, record in records.items():
+        for problem in _not_named(record.identity, factories):
+            problems.setdefault(problem, []).append(folder.path.name)
+    if problems:
+        raise ConfigError(
+            *(f"{counted(len(ids), 'cell')}, {ids[0]} first: {p}" for p, ids in problems.items())
+        )
+
+
+def _not_named(cell: CellConfig, factories: Collection[str]) -> Iterator[str]:
+    """Sentences about what measuring a cell needs and the configuration does not name."""
+    for path in filter(is_path, cell.names(MEASURING)):
+        if path not in factories:
+            yield f"{path} is in no option here: give --config-dir FOLDER with the one that has it."
+    try:
+        list(cell.components(MEASURING))
+    except ConfigError as error:
+        yield str(error)
 
 
 def _runs(

@@ -15,7 +15,7 @@ PATH = "dataset.path"
 #: Keys of Options that are overrides here; of sharpness, several values may be given.
 SETTINGS = (
     *("sharpness", "tracking", "study", "device", "num_threads", "data_dir", "dry_run"),
-    *("fail_fast", "detach", "on_code_change"),
+    *("fail_fast", "detach", "on_code_change", "plugins"),
 )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from samsweep.config import ConfigError, conf_dir, with_arguments_added
+from samsweep.config.factory import is_path, normal_path
 
 #: Hydra's flags that take the next word.
 _WITH_VALUE = frozenset(
@@ -65,3 +69,23 @@ def options_of(group: str, config_dir: str | None = None) -> list[str]:
     """The options of a group, such as ``opt`` or ``hydra/launcher``; none if it is no group."""
     folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
+
+
+def named_factories(config_dir: str | None) -> set[str]:
+    """Every path, of factories above all, that an option of the user's conf/ has as a value."""
+    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    found: set[str] = set()
+    for file in (file for folder in folders for file in folder.rglob("*.yaml")):
+        found |= {normal_path(text) for text in _texts(yaml.safe_load(file.read_text()))}
+    return {text for text in found if is_path(text)}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)

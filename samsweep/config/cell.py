@@ -6,7 +6,7 @@ Two equal :class:`CellConfig` are one network, trained once. Keys that an optimi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -280,6 +280,22 @@ class RecipeConfig(Frozen):
         return not (self.loss or self.loss_args or self.label_smoothing)
 
 
+#: Kinds of components, and those that measuring a trained network needs.
+KINDS = (
+    "model",
+    "dataset",
+    "base",
+    "lr_schedule",
+    "loss",
+    "metric",
+    "policy",
+    "optimizer",
+    "combination",
+    "ascent",
+)
+MEASURING = ("model", "dataset", "loss", "policy")
+
+
 class CellConfig(Frozen):
     """One point of the grid; its identity.
 
@@ -300,36 +316,46 @@ class CellConfig(Frozen):
     seed: Seed
     sources: Arguments | None = None
 
-    def components(self) -> Iterator[tuple[str, Component]]:
-        """The components that it names, by their kinds.
+    def components(self, kinds: Collection[str] = KINDS) -> Iterator[tuple[str, Component]]:
+        """The components of some kinds that it names, by their kinds.
 
         Raises:
             ConfigError: If one is not there any more.
         """
+        for kind, registry, name, factory in self._named():
+            if kind in kinds:
+                yield kind, registry.find(name, factory)
+
+    def names(self, kinds: Collection[str] = KINDS) -> Iterator[str]:
+        """What stands for these components: names, or paths where they are made by those."""
+        yield from (factory or name for kind, _, name, factory in self._named() if kind in kinds)
+
+    def _named(self) -> Iterator[tuple[str, Registry[Any], str, str | None]]:
+        """Kind, registry, name and factory of each component."""
         variant, recipe = self.variant, self.recipe
-        yield "model", MODELS.find(self.model.name, self.model.factory)
-        yield "dataset", DATASETS.find(self.dataset.name, self.dataset.factory)
-        yield "base", BASES.find(recipe.base)
-        yield "lr_schedule", SCHEDULES.find(recipe.lr_schedule)
-        chosen: tuple[tuple[str, Registry[Any], str | None], ...] = (
-            ("loss", LOSSES, recipe.loss),
-            ("metric", METRICS, recipe.metric),
-            ("policy", AUGMENTATIONS, self.dataset.augment.policy),
-            ("optimizer", OPTIMIZERS, variant.optimizer),
-            ("combination", COMBINATIONS, variant.combination),
-            ("ascent", ASCENTS, variant.ascent),
+        named: tuple[tuple[str, Registry[Any], str | None, str | None], ...] = (
+            ("model", MODELS, self.model.name, self.model.factory),
+            ("dataset", DATASETS, self.dataset.name, self.dataset.factory),
+            ("base", BASES, recipe.base, None),
+            ("lr_schedule", SCHEDULES, recipe.lr_schedule, None),
+            ("loss", LOSSES, recipe.loss, None),
+            ("metric", METRICS, recipe.metric, None),
+            ("policy", AUGMENTATIONS, self.dataset.augment.policy, None),
+            ("optimizer", OPTIMIZERS, variant.optimizer, None),
+            ("combination", COMBINATIONS, variant.combination, None),
+            ("ascent", ASCENTS, variant.ascent, None),
         )
-        for kind, registry, name in chosen:
+        for kind, registry, name, factory in named:
             if name is not None:
-                yield kind, registry.find(name)
+                yield kind, registry, name, factory
 
-    def sources_now(self) -> dict[str, str]:
-        """What :attr:`sources` would be of the components as they are here and now.
+    def sources_now(self, kinds: Collection[str] = KINDS) -> dict[str, str]:
+        """What :attr:`sources` would be of these components as they are here and now.
 
         Raises:
             ConfigError: If one is not there any more.
         """
-        found = ((kind, component.source) for kind, component in self.components())
+        found = ((kind, component.source) for kind, component in self.components(kinds))
         return {kind: source for kind, source in found if source is not None}
 
     def identity(self) -> dict[str, Any]:

@@ -114,8 +114,13 @@ class Registry(Mapping[str, C], Generic[C]):
         if factory is not None or is_path(name):
             return self.component(factory=normal_path(factory or name))
         if name not in self:
-            raise ConfigError(unknown_name(self.kind, name, self))
+            raise ConfigError(self.unknown(name))
         return self[name]
+
+    def unknown(self, name: str) -> str:
+        """The sentence about a name that nothing answers to."""
+        own = "One of your own needs its plugin, plugins=[MODULE], or its path, MODULE.NAME."
+        return f"{unknown_name(self.kind, name, self)} {own}"
 
 
 def _same(there: Component, component: Component) -> bool:
@@ -336,7 +341,7 @@ class _Bases(Registry[BaseComponent]):
             if path is not None:
                 # What torch ships is as little told apart by torch's version as all else is.
                 return BaseComponent(factory=path, ours=package == "torch")
-        raise ConfigError(unknown_name(self.kind, name, self))
+        raise ConfigError(self.unknown(name))
 
 
 BASES = _Bases(

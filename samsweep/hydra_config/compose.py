@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samsweep.config import ConfigError, Options, conf_dir
-from samsweep.hydra_config.convert import to_options, to_run_config
+from samsweep.hydra_config.convert import cell_folder, to_options, to_run_config
 from samsweep.hydra_config.explain import explain
 from samsweep.records.store import CellFolder
 from samsweep.sweep.plan import Point
@@ -98,11 +98,9 @@ class Composer:
 
     def _point(self, overrides: Sequence[str]) -> Point:
         config = self.config(overrides)
-        sweep = config.hydra.sweep
+        run = to_run_config(config)
         return Point(
-            run=to_run_config(config),
-            overrides=tuple(overrides),
-            folder=CellFolder(Path(sweep.dir).absolute() / sweep.subdir),
+            run=run, overrides=tuple(overrides), folder=CellFolder(cell_folder(config, run))
         )
 
     def config(self, overrides: Sequence[str]) -> DictConfig:

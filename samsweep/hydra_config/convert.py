@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,21 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("cell_id", _resolve_cell_id, replace=True)
 
 
+#: The id of the cell whose folder is being named, where it is known already.
+_known_id: ContextVar[str | None] = ContextVar("cell_id", default=None)
+
+
 def _resolve_cell_id(*, _root_: DictConfig) -> str:
-    return cell_id(to_run_config(_root_).cell)
+    return _known_id.get() or cell_id(to_run_config(_root_).cell)
+
+
+def cell_folder(cfg: DictConfig, run: RunConfig) -> Path:
+    """Where a sweep puts the cell of a configuration, whose run this is."""
+    token = _known_id.set(cell_id(run.cell))
+    try:
+        return Path(cfg.hydra.sweep.dir).absolute() / cfg.hydra.sweep.subdir
+    finally:
+        _known_id.reset(token)
 
 
 def to_run_config(cfg: DictConfig) -> RunConfig:
@@ -83,10 +97,14 @@ def _named(values: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain values, without Hydra's own node."""
-    masked = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     try:
-        plain = OmegaConf.to_container(masked, resolve=True, throw_on_missing=True)
+        plain = {
+            str(key): OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+            if OmegaConf.is_config(value := cfg[key])
+            else value
+            for key in cfg
+            if key != "hydra"
+        }
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key} is missing: set {error.full_key}=VALUE.") from None
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return plain

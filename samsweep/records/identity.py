@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from samsweep.config import MEASURES, CellConfig, SharpnessConfig
@@ -40,14 +41,42 @@ def cell_id(cell: CellConfig) -> str:
 def slug(cell: CellConfig) -> str:
     """The readable part: model, variant, data set and seed."""
     variant = cell.variant
-    parts = [cell.model.name, variant.name]
+    parts = [cell.model.name, *_named(cell.model.args), variant.name]
+    for args in (variant.optimizer_args, variant.combination_args, variant.ascent_args):
+        parts += _named(args)
     if variant.granularity is not None:
         parts.append(variant.granularity)
     if variant.curvature not in (None, "hutchinson"):
         parts.append(str(variant.curvature))
     if variant.rho is not None:
         parts.append(f"rho{variant.rho:g}")
-    return "-".join([*parts, cell.dataset.name, f"seed{cell.seed}"])
+    parts += [cell.dataset.name, *_named(cell.dataset.args), f"seed{cell.seed}"]
+    return "-".join(parts)
+
+
+def _named(args: Mapping[str, Any] | None) -> list[str]:
+    """Arguments that are short enough to be part of a folder's name."""
+    words = [f"{key}{value}" for key, value in sorted((args or {}).items())]
+    return [word for word in words if re.fullmatch(r"[A-Za-z0-9._]{1,24}", word)]
+
+
+def flat(identity: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of an identity by their dotted keys; lists are values."""
+    found: dict[str, Any] = {}
+    for key, value in identity.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def varying(cells: Sequence[CellConfig]) -> list[dict[str, Any]]:
+    """For each cell the values of the keys in which the cells differ, None where it has none."""
+    identities = [flat(cell.identity()) for cell in cells]
+    keys = dict.fromkeys(key for identity in identities for key in identity)
+    differ = [k for k in keys if len({canonical_json({"": i.get(k)}) for i in identities}) > 1]
+    return [{key: identity.get(key) for key in differ} for identity in identities]
 
 
 def measurement_settings(config: SharpnessConfig, name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samsweep.config import CellConfig, RunConfig, Variant
-from samsweep.records.identity import CellKey
+from samsweep.records.identity import CellKey, canonical_json
 from samsweep.records.remaining_work import missing_measurements
 from samsweep.records.schema import Attempt, Provenance, Record
 from samsweep.records.store import CellFolder, RecordError
@@ -244,6 +244,7 @@ def _kind(cell: CellConfig) -> Kind:
     dataset = cell.dataset
     return (
         cell.model.name,
+        canonical_json(cell.model.args or {}),
         dataset.name,
         dataset.image_size,
         dataset.fingerprint,

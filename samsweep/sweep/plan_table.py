@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from rich.table import Table
 
+from samsweep.records.identity import varying
 from samsweep.sweep.estimate import Cost, Prepared
 from samsweep.sweep.plan import ACTIONS, Action, Plan, PlannedCell
 from samsweep.system.text import console, duration
@@ -35,28 +36,49 @@ def plan_table(plan: Plan, cost: Cost | None) -> Table:
     counts = Counter(cell.action for cell in plan.cells)
     actions = [action for action in ACTIONS if counts[action]]
     table = Table(title=f"study {', '.join(_distinct(c.run.study for c in plan.cells))}")
-    for header in ("data set", "model", "optimizer", "rho", "seed"):
+    groups = _groups(plan.cells)
+    has_more = any(more for *_, more in groups)
+    headers = ["data set", "model", "optimizer", *(["also"] if has_more else []), "rho", "seed"]
+    for header in headers:
         table.add_column(header)
     for action in actions:
         table.add_column(ACTIONS[action], justify="right")
     if cost is not None:
         table.add_column("work", justify="right")
-    groups = _groups(plan.cells)
     for key, members in groups.items():
-        table.add_row(*key, *_details(members, actions, cost))
+        table.add_row(*key[: 4 if has_more else 3], *_details(members, actions, cost))
     if len(groups) > 1:
         table.add_section()
-        table.add_row("all", "", "", *_details(plan.cells, actions, cost, listed=False))
+        table.add_row(
+            "all",
+            *[""] * (3 if has_more else 2),
+            *_details(plan.cells, actions, cost, listed=False),
+        )
     return table
 
 
-def _groups(cells: Iterable[PlannedCell]) -> dict[tuple[str, str, str], list[PlannedCell]]:
-    groups: dict[tuple[str, str, str], list[PlannedCell]] = {}
-    for cell in cells:
+#: Keys in which cells differ and that have columns of their own.
+_SHOWN = frozenset(
+    "model.name model.factory dataset.name dataset.factory dataset.fingerprint seed variant.name "
+    "variant.direction variant.magnitude variant.granularity variant.rho variant.ascent "
+    "variant.eta variant.scaled variant.curvature".split()
+)
+
+
+def _groups(cells: Sequence[PlannedCell]) -> dict[tuple[str, ...], list[PlannedCell]]:
+    """Cells by data set, model, optimizer, and what else tells them apart."""
+    groups: dict[tuple[str, ...], list[PlannedCell]] = {}
+    for cell, values in zip(cells, varying([c.run.cell for c in cells]), strict=True):
         config = cell.run.cell
         variant = config.variant
         optimizer = f"{variant.name} {variant.granularity or ''}".strip()
-        groups.setdefault((config.dataset.name, config.model.name, optimizer), []).append(cell)
+        more = " ".join(
+            f"{key.rpartition('.')[2]}={value}"
+            for key, value in values.items()
+            if value is not None and key not in _SHOWN and not key.startswith("sources.")
+        )
+        key = (config.dataset.name, config.model.name, optimizer, more)
+        groups.setdefault(key, []).append(cell)
     return groups
 
 

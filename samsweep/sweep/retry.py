@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from samsweep.config import RunConfig
+from samsweep.config.factory import is_path
 from samsweep.records.store import CellFolder
 from samsweep.sweep.execute import Runner
 from samsweep.sweep.local.runner import LocalRunner
@@ -43,6 +44,13 @@ def plan_retries(
                 f"the command that launched it resumes it, {manifest.command}"
             )
             continue
+        if any(_names_modules(run) for run in manifest.cells[cell_id].runs):
+            # What stands in a run folder is not imported on its own word.
+            problems.append(
+                f"{cell_id} has components that conf/ or plugins of its command name: "
+                f"give that command again, {manifest.command}"
+            )
+            continue
         _, points = groups.setdefault(launcher.model_dump_json(), (launcher, []))
         points += _points(folder, manifest)
     retries = [(launcher, plan_sweep(points)) for launcher, points in groups.values()]
@@ -76,6 +84,12 @@ def _runner(launcher: LauncherSettings) -> Runner:
         return LocalRunner(settings=PoolSettings(workers=workers))
     settings = {k: v for k, v in launcher.settings.items() if k in PoolSettings.model_fields}
     return LocalRunner(settings=PoolSettings.model_validate(settings, strict=False))
+
+
+def _names_modules(run: RunConfig) -> bool:
+    """Whether a run names modules to import, beside those of installed plugins."""
+    names = [name for name in run.cell.names() if is_path(name)]
+    return bool(run.plugins or names or run.tracking.factory)
 
 
 def _points(folder: CellFolder, manifest: Manifest) -> list[Point]:

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from samsweep.config import TrackingConfig
+from samsweep.config import TRACKERS, TrackingConfig
+from samsweep.config.factory import make
 from samsweep.records.schema import Record
 
 log = logging.getLogger(__name__)
@@ -74,9 +75,10 @@ def start_tracker(config: TrackingConfig, record: Record, folder: Path) -> Track
         return NoTracker()
 
     def start() -> Tracker:
-        from samsweep.tracking.wandb_tracker import WandbTracker
-
-        return WandbTracker(config, record, folder)
+        component = TRACKERS.find(config.name, config.factory)
+        beside = {"config": config, "record": record, "folder": folder}
+        made: Tracker = make(f"tracking={config.name}", component.factory, config.args, **beside)
+        return made
 
     return DispensableTracker(start)
 

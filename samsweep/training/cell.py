@@ -6,10 +6,12 @@ import logging
 import math
 import time
 import traceback
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from typing import Any
 
 from samsweep.config import RunConfig
+from samsweep.config.cell import KINDS, MEASURING
 from samsweep.config.plugins import load_plugins
 from samsweep.records.lock import FolderBusy, FolderLock, LockLost
 from samsweep.records.provenance import now
@@ -60,7 +62,6 @@ def run_cell(
     """
     name = folder.path.name
     load_plugins(config.plugins)
-    _check_sources(config, name)
     try:
         with FolderLock(folder.path) as lock:
             _check_not_failed_since(folder, num_attempts)
@@ -68,6 +69,7 @@ def run_cell(
             writer = RecordWriter(folder, lock, folder.read() or Record.planned(config))
             work = work_left(config, writer.record)
             if work != "nothing":
+                _check_sources(config, name, MEASURING if work == "measure" else KINDS)
                 _train_and_measure(config, writer, progress or TrainingProgress(name))
             already = " already" if work == "nothing" else ""
             log.info("%s:%s %s", name, already, writer.record.summary)
@@ -81,7 +83,7 @@ def run_cell(
     return math.nan
 
 
-def _check_sources(config: RunConfig, name: str) -> None:
+def _check_sources(config: RunConfig, name: str, kinds: Collection[str]) -> None:
     """Whether the user's own components are still those of the cell's identity.
 
     Raises:
@@ -89,11 +91,11 @@ def _check_sources(config: RunConfig, name: str) -> None:
         ConfigError: If one cannot be found any more.
     """
     before = config.cell.sources or {}
-    changed = sorted(set(before.items()) ^ set(config.cell.sources_now().items()))
+    now = config.cell.sources_now(kinds)
+    changed = [kind for kind in kinds if before.get(kind) != now.get(kind)]
     if not changed:
         return
-    kinds = ", ".join(dict.fromkeys(kind for kind, _ in changed))
-    sentence = f"{name}: the source of its {kinds} has changed since it was planned"
+    sentence = f"{name}: the source of its {', '.join(changed)} has changed since it was planned"
     if config.on_code_change == "refuse":
         raise CellFailed(f"{sentence}, and on_code_change=refuse: give the command again")
     log.warning("%s: it runs on the source as it is now", sentence)

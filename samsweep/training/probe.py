@@ -8,6 +8,7 @@ import time
 import torch
 
 from samsweep.config import DataInfo, RunConfig
+from samsweep.config.plugins import load_plugins
 from samsweep.data.dataset_info import describe
 from samsweep.data.images import ImageData, Split
 from samsweep.training.device import num_threads, prepare_device
@@ -28,6 +29,8 @@ def seconds_per_epoch(runs: tuple[RunConfig, ...], threads: int) -> list[float]:
     batch is extrapolated by the line through the last two steps. Evaluation is not counted, and
     nothing is written.
     """
+    for run in runs:
+        load_plugins(run.plugins)
     with num_threads(threads):
         return [_seconds_per_epoch(run) for run in runs]
 

@@ -70,7 +70,7 @@ def _check_outputs(run: RunConfig, outputs: object, labels: Tensor, num_outputs:
     model = f"model={run.cell.model.name}"
     if not isinstance(outputs, Tensor):
         raise ConfigError(f"{model} gives {type(outputs).__name__}: return a tensor of outputs.")
-    expected = {(len(labels), num_outputs)}
+    expected: set[tuple[int, ...]] = {(len(labels), num_outputs)}
     if labels.is_floating_point():
         expected = {tuple(labels.shape), (len(labels), num_outputs)}
     if run.cell.recipe.loss in (None, "mse") and tuple(outputs.shape) not in expected:

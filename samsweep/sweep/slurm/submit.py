@@ -77,6 +77,11 @@ class SlurmRunner:
 
     def prepare(self, plan: Plan, *, download: bool = True, estimate: bool = True) -> Prepared:
         """Download data sets; the cost comes from records alone, of whatever machine."""
+        models = {*MODELS, *(cell.run.cell.model.name for cell in plan.cells)}
+        unknown = sorted(self.arrays.per_model.keys() - models)
+        if unknown:
+            where = "hydra.launcher.per_model"
+            raise ConfigError(*(unknown_name(where, name, models) for name in unknown))
         runs = preload_for(plan)
         if download:
             call("samsweep.training.worker:prepare_runs", runs)
@@ -228,7 +233,7 @@ def _check(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, Any]]
     valid -= set(_SBATCH_NAMES.values())
     ours = {"max_num_timeout", "submitit_folder"}
     where = "hydra.launcher.per_model"
-    problems = [unknown_name(where, model, MODELS) for model in per_model if model not in MODELS]
+    problems: list[str] = []
     places = {f"{where}.{model}": values for model, values in per_model.items()}
     for place, values in {"hydra.launcher": params, **places}.items():
         unknown = values.keys() - valid - (ours if values is params else set())
