@@ -39,13 +39,36 @@ def images(tmp_path_factory):
             folder.mkdir(parents=True)
             for i in range(number):
                 Image.new("RGB", (16, 16), (i, 0, 0)).save(folder / f"{i}.png")
-    return [f"dataset.path={root}", "batch_size=4"]
+    return f"dataset.path={root}"
+
+
+@pytest.fixture(scope="session")
+def own(images, tmp_path_factory):
+    """What options for data of one's own need beside themselves."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    root = tmp_path_factory.mktemp("own")
+    x, y = np.zeros((8, 3), dtype=np.float32), np.arange(8) % 2
+    np.savez(root / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    image = next(Path(images.partition("=")[2]).rglob("*.png")).read_bytes()
+    for split in ("train", "test"):
+        pq.write_table(pa.table({"image": [image] * 8, "label": y}), root / f"{split}.parquet")
+    few = "batch_size=4"
+    return {
+        "image_folder": [images, few],
+        "arrays": [f"dataset.path={root}/data.npz", few],
+        "parquet": [f"dataset.path={root}", few],
+        # A base of other options.
+        "own": ["+dataset.name=digits"],
+    }
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
-def test_an_option_composes(group, name, images):
-    overrides = [f"{group}={name}"]
-    assert compose_run(*overrides, *(images if name == "image_folder" else []))
+def test_an_option_composes(group, name, own):
+    beside = own.get(name, []) if group == "dataset" else []
+    assert compose_run(f"{group}={name}", *beside)
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)

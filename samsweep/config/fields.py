@@ -77,13 +77,14 @@ class _Arguments(dict[str, Any]):
 Arguments = Annotated[Mapping[str, Any], BeforeValidator(_plain_json), AfterValidator(_Arguments)]
 NO_ARGUMENTS: Mapping[str, Any] = _Arguments()
 
-#: Keys under which arguments of components stand, which ``conf/`` cannot list, and those that
-#: options of the ``dataset`` group leave out.
+#: Keys under which arguments of components stand, which ``conf/`` cannot list, keys of
+#: a grid, and those that options of the ``dataset`` group leave out.
 _ARGUMENTS = re.compile(
     r"(model|opt|dataset|tracking|sharpness)\.args[.=]"
     r"|(base|lr_schedule|loss|metric)_args[.=]"
     r"|opt\.(ascent|combination)_args[.=]|dataset\.augment\.policy_args[.=]"
     r"|dataset\.(train_fraction|augment\.(policy|mixup|cutmix))="
+    r"|hydra\.sweeper\.zip[.=]"
 )
 
 

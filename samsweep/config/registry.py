@@ -270,6 +270,27 @@ def _cifar(num_classes: int) -> DatasetComponent:
     )
 
 
+def _torchvision(
+    name: str, input_shape: tuple[int, int, int], num_published: int, num_test: int
+) -> DatasetComponent:
+    """Of ten classes; a tenth of the training images is set aside for validation."""
+    num_val = round(num_published / 10)
+    return DatasetComponent(
+        factory="samsweep.data.torchvision_sets.load",
+        args={"name": name},
+        info=DataInfo(
+            num_outputs=10,
+            input_shape=input_shape,
+            num_train=num_published - num_val,
+            num_val=num_val,
+            num_test=num_test,
+        ),
+        download="samsweep.data.torchvision_sets.download",
+        splits=True,
+        ours=True,
+    )
+
+
 DATASETS = Registry(
     "dataset",
     DatasetComponent,
@@ -284,10 +305,19 @@ DATASETS = Registry(
         ),
         "cifar10": _cifar(10),
         "cifar100": _cifar(100),
+        "svhn": _torchvision("svhn", (3, 32, 32), 73_257, 26_032),
+        "fashion_mnist": _torchvision("fashion_mnist", (1, 28, 28), 60_000, 10_000),
+        "stl10": _torchvision("stl10", (3, 96, 96), 5_000, 8_000),
         "image_folder": DatasetComponent(
             factory="samsweep.data.image_folder.load_folder",
             splits=True,
             info="samsweep.data.folder_tree.describe_folder",
+            ours=True,
+        ),
+        "parquet": DatasetComponent(
+            factory="samsweep.data.parquet.load_parquet",
+            splits=True,
+            info="samsweep.data.parquet.describe_parquet",
             ours=True,
         ),
         "arrays": DatasetComponent(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,17 @@ def load_arrays(path: Path) -> Arrays:
         ConfigError: If it is none, or its arrays are no data set.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return checked({name: file[name] for name in file.files}, f"dataset.path={path}")
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, ConfigError):
-            raise
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array")
+            raw = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(
             f"dataset.path={path} is not a readable .npz file ({error}): write it with "
             f"numpy.savez(path, {', '.join(f'{name}=...' for name in _REQUIRED)})."
         ) from error
+    return checked(raw, f"dataset.path={path}")
 
 
 def describe_arrays(path: Path) -> DataInfo:
@@ -145,7 +148,7 @@ def _converted(name: str, values: Array) -> Array:
         if values.ndim == 4:
             return np.ascontiguousarray(values)
         return values.astype(np.float32)
-    if values.dtype.kind in "iu":
+    if values.dtype.kind in "iu" or (values.dtype.kind == "b" and name.startswith("y_")):
         return values.astype(np.int64)
     if values.dtype.kind in "fb":
         return values.astype(np.float32)
@@ -157,6 +160,11 @@ def _problems(arrays: Arrays) -> list[str]:
         f"{name} has the type {values.dtype}: give integers or floats."
         for name, values in arrays.items()
         if values.dtype.kind not in "iuf"
+    ]
+    problems += [
+        f"{name} has the shape {values.shape}: give an example in each row."
+        for name, values in arrays.items()
+        if values.ndim < (2 if name.startswith("x_") else 1)
     ]
     if problems:
         return problems

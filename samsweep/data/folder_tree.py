@@ -8,10 +8,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from samsweep.config import ConfigError, DataInfo
 
@@ -70,16 +71,10 @@ def describe_folder(path: Path, image_size: int | None = None) -> DataInfo:
             not square and ``image_size`` is None.
     """
     tree = read_tree(path)
-    mode, (width, height) = _header(tree.root / tree.train[0])
-    if image_size is None and width != height:
-        raise ConfigError(
-            f"{tree.root / tree.train[0]} is {width}x{height} pixels, and images must be square: "
-            "set dataset.image_size=32 (or another side) to resize all of them."
-        )
-    size = image_size or height
+    first = tree.root / tree.train[0]
     return DataInfo(
         num_outputs=len(tree.classes),
-        input_shape=(1 if mode in GRAY_MODES else 3, size, size),
+        input_shape=input_shape(first, str(first), image_size),
         num_train=len(tree.train) - tree.num_val,
         num_val=tree.num_val,
         num_test=len(tree.test),
@@ -96,7 +91,54 @@ def read_tree(path: Path) -> FolderTree:
     return _read_tree(path.expanduser().resolve())
 
 
-def damaged(path: Path, error: Exception) -> ConfigError:
+def input_shape(
+    file: Path | BinaryIO, name: str, image_size: int | None = None
+) -> tuple[int, int, int]:
+    """Channels, height and width of the first image of a data set, which is not decoded.
+
+    Args:
+        file: Its file, or its bytes.
+        name: For messages.
+        image_size: Side that it will be resized to, in pixels; None keeps its own.
+
+    Raises:
+        ConfigError: If it is damaged, or is not square and is to keep its size.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            mode, (width, height) = image.mode, image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise damaged(name, error) from error
+    if image_size is None and width != height:
+        raise ConfigError(
+            f"{name} is {width}x{height} pixels, and images must be square: "
+            "set dataset.image_size=32 (or another side) to resize all of them."
+        )
+    size = image_size or height
+    return (1 if mode in GRAY_MODES else 3, size, size)
+
+
+def fingerprint(root: Path, files: Iterable[str]) -> str:
+    """16 hex digits over the sorted (relative path, content hash) pairs.
+
+    Raises:
+        ConfigError: If a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        try:
+            with (root / file).open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").digest()
+        except OSError as error:
+            raise damaged(root / file, error) from error
+        # A path cannot hold a zero byte and a digest has a fixed length: no two lists collide.
+        digest.update(os.fsencode(file) + b"\0" + content)
+    return digest.hexdigest()[:16]
+
+
+def damaged(path: Path | str, error: Exception) -> ConfigError:
     """The error about a file that Pillow cannot read."""
     return ConfigError(f"{path} is not a readable image ({error}): replace or delete it.")
 
@@ -127,7 +169,7 @@ def _read_tree(root: Path) -> FolderTree:
         classes=tuple(sorted(train)),
         train=train_files,
         test=test_files,
-        fingerprint=_fingerprint(root, train_files + test_files),
+        fingerprint=fingerprint(root, train_files + test_files),
     )
 
 
@@ -161,27 +203,3 @@ def _visible(folder: Path | str) -> Iterator[os.DirEntry[str]]:
     """Entries of a folder without hidden ones, such as macOS's ``._image.png``."""
     with os.scandir(folder) as entries:
         yield from (entry for entry in entries if not entry.name.startswith("."))
-
-
-def _fingerprint(root: Path, files: tuple[str, ...]) -> str:
-    """16 hex digits over the sorted (relative path, content hash) pairs."""
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        try:
-            content = hashlib.sha256((root / file).read_bytes()).digest()
-        except OSError as error:
-            raise damaged(root / file, error) from error
-        # A path cannot hold a zero byte and a digest has a fixed length: no two lists collide.
-        digest.update(os.fsencode(file) + b"\0" + content)
-    return digest.hexdigest()[:16]
-
-
-def _header(path: Path) -> tuple[str, tuple[int, int]]:
-    """Pillow's mode and the (width, height) of an image, without decoding it."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.mode, image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise damaged(path, error) from error

@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
@@ -58,25 +58,56 @@ def load_folder(
     info = describe_folder(path, image_size)
     order = fixed_permutation(len(tree.train)).tolist()
     files = tuple(tree.train[i] for i in order) + tree.test
-    shape = (len(files), *info.input_shape)
-    resize = image_size is not None
-    arrays = (_array(tree.root / file, tree.train[0], info, resize=resize) for file in files)
+    first, resize = f"the first training image {tree.train[0]}", image_size is not None
+    pixels = (
+        decoded(tree.root / file, str(tree.root / file), first, info, resize=resize)
+        for file in files
+    )
+    return stored(
+        enumerate(pixels),
+        torch.tensor(tree.labels(files)),
+        info,
+        file=data_dir / f"image_folder-{tree.fingerprint}",
+        root=tree.root,
+        max_bytes=max_bytes,
+    )
+
+
+def stored(
+    pixels: Iterator[tuple[int, NDArray[np.uint8]]],
+    labels: Tensor,
+    info: DataInfo,
+    *,
+    file: Path,
+    root: Path,
+    max_bytes: int,
+) -> ImageData:
+    """Images in memory, or in a file where they are too large, cut to splits.
+
+    Args:
+        pixels: Index and raw pixels, uint8, shape (C, H, W), of each image in any order.
+        labels: int64, shape (N,): those of training, validation and test in this order.
+        info: Numbers and shape.
+        file: Of the raw pixels, without its end, which is the shape.
+        root: Where they come from, for messages.
+        max_bytes: Largest data set that is kept in memory.
+
+    Raises:
+        ConfigError: If the file has no room.
+    """
+    shape = (len(labels), *info.input_shape)
     in_memory = math.prod(shape) <= max_bytes
     if in_memory:
         images = torch.empty(shape, dtype=torch.uint8)
-        for row, array in zip(images.numpy(), arrays, strict=True):
-            row[...] = array
+        rows = images.numpy()
+        for index, array in pixels:
+            rows[index] = array
     else:
-        file = data_dir / f"image_folder-{tree.fingerprint}-{'x'.join(map(str, shape[1:]))}.uint8"
-        _write_once(file, arrays, shape, tree.root)
+        file = file.with_name(f"{file.name}-{'x'.join(map(str, shape[1:]))}.uint8")
+        _write_once(file, pixels, shape, root)
         # Writing to the tensor would not reach the file.
         flat = torch.from_file(str(file), shared=False, size=math.prod(shape), dtype=torch.uint8)
         images = flat.view(shape)
-    return _split(images, torch.tensor(tree.labels(files)), info, in_memory)
-
-
-def _split(images: Tensor, labels: Tensor, info: DataInfo, in_memory: bool) -> ImageData:
-    """Cut tensors that hold training, validation and test images in this order."""
     sizes = [info.num_train, info.num_val, info.num_test]
     parts = zip(torch.split(images, sizes), torch.split(labels, sizes), strict=True)
     train, val, test = (Split(images=x, labels=y, in_memory=in_memory) for x, y in parts)
@@ -89,31 +120,36 @@ def _split(images: Tensor, labels: Tensor, info: DataInfo, in_memory: bool) -> I
 # --------------------------------------------------------------------------- decoding
 
 
-def _array(path: Path, first: str, info: DataInfo, *, resize: bool) -> NDArray[np.uint8]:
-    """Raw pixels of a file, uint8, shape (C, H, W).
+def decoded(
+    file: Path | BinaryIO, name: str, first: str, info: DataInfo, *, resize: bool
+) -> NDArray[np.uint8]:
+    """Raw pixels of an image, uint8, shape (C, H, W).
 
     Args:
-        path: The file.
-        first: The training image that decided channels and size.
+        file: Its file, or its bytes.
+        name: Of the image, for messages.
+        first: The one that decided channels and size, for messages.
         info: Channels and size.
         resize: Whether other sizes are resized rather than refused.
+
+    Raises:
+        ConfigError: If it is damaged, or unlike the first.
     """
-    image, (channels, side, _) = _open(path), info.input_shape
+    image, (channels, side, _) = _open(file, name), info.input_shape
     if image.mode.startswith(_DEEP_MODES):
         raise ConfigError(
-            f"{path} has more than 8 bits per pixel (mode {image.mode}): convert it to "
+            f"{name} has more than 8 bits per pixel (mode {image.mode}): convert it to "
             "8-bit grayscale or RGB."
         )
     if channels == 1 and image.mode not in GRAY_MODES:
         raise ConfigError(
-            f"{path} is in colour (mode {image.mode}) but the first training image "
-            f"{first} is grayscale: convert all images to one of the two."
+            f"{name} is in colour (mode {image.mode}) but {first} is grayscale: convert all "
+            "images to one of the two."
         )
     if not resize and image.size != (side, side):
         raise ConfigError(
-            f"{path} is {image.width}x{image.height} pixels but the first training image "
-            f"{first} is {side}x{side}: set dataset.image_size=32 (or another side) to resize "
-            "all of them."
+            f"{name} is {image.width}x{image.height} pixels but {first} is {side}x{side}: set "
+            "dataset.image_size=32 (or another side) to resize all of them."
         )
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (side, side):
@@ -125,24 +161,27 @@ def _array(path: Path, first: str, info: DataInfo, *, resize: bool) -> NDArray[n
     return pixels.reshape(side, side, channels).transpose(2, 0, 1)
 
 
-def _open(path: Path) -> Image:
+def _open(file: Path | BinaryIO, name: str) -> Image:
     """A decoded image, its file closed."""
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             image.load()
             return image
     # Pillow's decoders raise all of these for damaged files.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise damaged(path, error) from error
+        raise damaged(name, error) from error
 
 
 # --------------------------------------------------------------------------- file of raw pixels
 
 
 def _write_once(
-    path: Path, arrays: Iterator[NDArray[np.uint8]], shape: tuple[int, ...], root: Path
+    path: Path,
+    pixels: Iterator[tuple[int, NDArray[np.uint8]]],
+    shape: tuple[int, ...],
+    root: Path,
 ) -> None:
     """Write the file of raw pixels, unless another process has."""
     try:
@@ -150,7 +189,7 @@ def _write_once(
         if not _is_complete(path, shape):
             with FileLock(path.with_name(f".{path.name}.lock")):
                 if not _is_complete(path, shape):
-                    _write(path, arrays)
+                    _write(path, pixels)
     except OSError as error:
         raise ConfigError(
             f"data_dir={path.parent} cannot hold the {math.prod(shape) / 2**30:.1f} GiB of pixels "
@@ -163,13 +202,14 @@ def _is_complete(path: Path, shape: tuple[int, ...]) -> bool:
     return path.is_file() and path.stat().st_size == math.prod(shape)
 
 
-def _write(path: Path, arrays: Iterator[NDArray[np.uint8]]) -> None:
-    """Write pixels one image after the other, and show the file only when it is whole."""
+def _write(path: Path, pixels: Iterator[tuple[int, NDArray[np.uint8]]]) -> None:
+    """Write pixels image by image, each to its place, and show the file only when it is whole."""
     part = path.with_name(f".{path.name}.part")
     try:
         # Plain writes: on a full disk they raise, where a memory map would be killed by SIGBUS.
         with part.open("wb") as stream:
-            for array in arrays:
+            for index, array in pixels:
+                stream.seek(index * array.nbytes)
                 stream.write(array.tobytes())
         os.replace(part, path)
     finally:

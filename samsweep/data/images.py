@@ -50,7 +50,7 @@ class Split:
         return Split(images=images, labels=self.labels.to(device), in_memory=self.in_memory)
 
     def share(self, fraction: float) -> Split:
-        """The first examples, a fraction of all and at least two."""
+        """The first examples, a fraction of all and at least two: each share holds the smaller."""
         number = max(2, round(len(self) * fraction))
         return Split(
             images=self.images[:number], labels=self.labels[:number], in_memory=self.in_memory
@@ -127,11 +127,10 @@ def from_arrays(arrays: Arrays) -> ImageData:
         images, labels = (torch.from_numpy(arrays[f"{axis}_{name}"]) for axis in "xy")
         return Split(images=images, labels=labels)
 
-    info, train = info_of(arrays), split("train")
-    if "x_val" in arrays:
-        val = split("val")
-    else:
-        train, val = partition(train, [info.num_train, info.num_val])
+    info, given = info_of(arrays), "x_val" in arrays
+    # In a random order also where nothing is set aside: the first examples are a sample.
+    parts = partition(split("train"), [info.num_train] + [info.num_val] * (not given))
+    train, val = (parts[0], split("val")) if given else parts
     is_image = train.images.dtype == torch.uint8
     mean, std = channel_moments(train.images) if is_image else (None, None)
     return ImageData(

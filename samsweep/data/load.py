@@ -35,9 +35,12 @@ def load_dataset(config: DatasetConfig, *, data_dir: Path, path: Path | None) ->
             made for.
     """
     data = _load_clean(config, data_dir, path)
+    if config.label_noise > 0:
+        data = _with_label_noise(data, config.label_noise)
+    # Last, so that every fraction has the same wrong labels.
     if config.train_fraction is not None:
         data = replace(data, train=data.train.share(config.train_fraction))
-    return _with_label_noise(data, config.label_noise) if config.label_noise > 0 else data
+    return data
 
 
 def download_dataset(name: str, data_dir: Path) -> None:

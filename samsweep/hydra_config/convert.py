@@ -35,7 +35,7 @@ def cell_folder(cfg: DictConfig, run: RunConfig) -> Path:
     """Where a sweep puts the cell of a configuration, whose run this is."""
     token = _known_id.set(cell_id(run.cell))
     try:
-        return Path(cfg.hydra.sweep.dir).absolute() / cfg.hydra.sweep.subdir
+        return Path(cfg.hydra.sweep.dir).absolute() / str(cfg.hydra.sweep.subdir)
     finally:
         _known_id.reset(token)
 

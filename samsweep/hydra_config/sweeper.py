@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from samsweep.config import ConfigError, with_arguments_added
+from samsweep.config import ConfigError
 from samsweep.hydra_config.compose import Composer
+from samsweep.hydra_config.grid import Grids
 from samsweep.hydra_config.launcher import PlanLauncher
 from samsweep.sweep.estimate import Prepared
 from samsweep.sweep.execute import Runner, execute
@@ -25,15 +24,6 @@ from samsweep.sweep.plan import Plan, plan_sweep
 
 log = logging.getLogger(__name__)
 
-#: Keys of the sweep itself, with what to do instead of giving several values.
-_SINGLE = {
-    "experiment": "each preset brings a grid of its own; run one after the other.",
-    **dict.fromkeys(
-        ("dry_run", "fail_fast", "detach", "on_code_change", "hydra.sweep.dir"),
-        "give one value for the whole sweep.",
-    ),
-}
-
 
 class PlanSweeper(BasicSweeper):
     """Refuses a grid as a whole, or runs its unfinished cells with the launcher.
@@ -41,7 +31,10 @@ class PlanSweeper(BasicSweeper):
     Args:
         params: Grid of a preset, as ``key: "value,value"``; the command line goes before it.
         grids: Further grids of the same form, each completed by ``params``; the sweep is their
-            union. Empty is ``params`` alone.
+            union. Empty is ``params`` alone. Each may have a ``zip`` and an ``exclude``.
+        zip: Keys of every grid that vary together, of the same form, with as many values each.
+        exclude: Points that are left out: those that have, of every key of an entry, one of its
+            values.
         dry_run: Whether to end with the plan.
         fail_fast: Whether the first failure ends the sweep.
     """
@@ -49,12 +42,16 @@ class PlanSweeper(BasicSweeper):
     def __init__(
         self,
         params: Mapping[str, str] | None = None,
-        grids: Sequence[Mapping[str, str]] = (),
+        grids: Sequence[Mapping[str, Any]] = (),
+        zip: Mapping[str, Any] | None = None,
+        exclude: Sequence[Mapping[str, Any]] | None = None,
         dry_run: bool = False,
         fail_fast: bool = False,
     ) -> None:
         super().__init__(max_batch_size=None, params=dict(params or {}))
-        self._grids = [dict(grid) for grid in grids] or [{}]
+        self._grids = [_plain(grid) for grid in grids]
+        self._zip = _plain(zip) or {}
+        self._exclude = _plain(exclude) or ()
         self._dry_run = dry_run
         self._fail_fast = fail_fast
 
@@ -67,9 +64,15 @@ class PlanSweeper(BasicSweeper):
         """
         assert self.hydra_context is not None and self.config is not None
         composer = Composer(self.hydra_context.config_loader, self.config)
-        plan = plan_sweep(composer.points(self._grid(arguments)))
+        grids = self._all_grids(composer)
+        points = composer.points(grids.points(arguments))
+        plan = plan_sweep(points, num_excluded=grids.num_excluded)
         if not plan.cells:
-            raise ConfigError("This grid is empty: one of its ranges or lists has no values.")
+            raise ConfigError(
+                "This grid is empty: every point is excluded."
+                if plan.num_excluded
+                else "This grid is empty: one of its ranges or lists has no values."
+            )
         execute(
             plan,
             self._runner(),
@@ -78,18 +81,18 @@ class PlanSweeper(BasicSweeper):
         )
         return []
 
-    def _grid(self, arguments: list[str]) -> Iterator[list[str]]:
-        """The overrides of every point; what the command line says goes before a preset's grid."""
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        for grid in self._grids:
-            preset = [
-                with_arguments_added(f"{key}={values}")
-                for key, values in (self.params | grid).items()
-            ]
-            overrides = parser.parse_overrides([*preset, *arguments])
-            _refuse_several(overrides)
-            yield from self.split_arguments(overrides, max_batch_size=None)[0]
+    def _all_grids(self, composer: Composer) -> Grids:
+        assert self.hydra_context is not None and self.config is not None
+        typed = self.config.hydra.overrides.hydra
+        return Grids(
+            params=_plain(self.params),
+            grids=self._grids,
+            zip=self._zip,
+            exclude=self._exclude,
+            loader=self.hydra_context.config_loader,
+            compose=composer.config,
+            strict=any("hydra.sweeper.exclude" in override for override in typed),
+        )
 
     def _runner(self) -> Runner:
         assert self.launcher is not None and self.config is not None
@@ -147,19 +150,8 @@ class _OverridesRunner:
                 yield batch
 
 
-def _refuse_several(overrides: Sequence[Override]) -> None:
-    """Refuse several values of a key that a sweep has only once.
-
-    Raises:
-        ConfigError: With a sentence for each.
-    """
-    problems = [
-        f"{override.input_line}: {_SINGLE[override.key_or_group]}"
-        for override in overrides
-        if override.is_sweep_override() and override.key_or_group in _SINGLE
-    ]
-    if problems:
-        raise ConfigError(*problems)
+def _plain(values: Any) -> Any:
+    return OmegaConf.to_container(values, resolve=True) if OmegaConf.is_config(values) else values
 
 
 def _log_failure(result: JobReturn) -> None:

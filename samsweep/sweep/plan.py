@@ -103,10 +103,17 @@ class PlannedCell:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The distinct cells of a sweep, in the order of the grid, whose points may be more."""
+    """The distinct cells of a sweep, in the order of the grid, whose points may be more.
+
+    Args:
+        cells: Those that are asked for.
+        num_points: Points of the grid, without those that are excluded.
+        num_excluded: Points that an exclusion left out.
+    """
 
     cells: tuple[PlannedCell, ...]
     num_points: int
+    num_excluded: int = 0
 
     @property
     def studies(self) -> tuple[Path, ...]:
@@ -129,7 +136,8 @@ class Plan:
         parts = [f"{counts[action]} {words}" for action, words in ACTIONS.items() if counts[action]]
         num_cells = len(self.cells)
         points = f" of {self.num_points} points" if self.num_points > num_cells else ""
-        return f"{counted(num_cells, 'cell')}{points}: {', '.join(parts)}"
+        left_out = f" ({counted(self.num_excluded, 'point')} excluded)" if self.num_excluded else ""
+        return f"{counted(num_cells, 'cell')}{points}{left_out}: {', '.join(parts)}"
 
 
 def describe_states(cells: Iterable[PlannedCell]) -> str:
@@ -138,8 +146,12 @@ def describe_states(cells: Iterable[PlannedCell]) -> str:
     return ", ".join(f"{number} {state}" for state, number in counts.most_common())
 
 
-def plan_sweep(points: Iterable[Point]) -> Plan:
+def plan_sweep(points: Iterable[Point], *, num_excluded: int = 0) -> Plan:
     """Drop duplicates of a grid, whose studies lie in one folder, and read what is on disk.
+
+    Args:
+        points: Of the grid.
+        num_excluded: Points of it that were left out before.
 
     Raises:
         RecordError: If a record cannot be read.
@@ -150,7 +162,7 @@ def plan_sweep(points: Iterable[Point]) -> Plan:
         num_points += 1
         by_cell.setdefault(point.folder.key, []).append(point)
     cells = tuple(_plan_cell(asked[0].folder, asked) for asked in by_cell.values())
-    return Plan(cells=cells, num_points=num_points)
+    return Plan(cells=cells, num_points=num_points, num_excluded=num_excluded)
 
 
 def _plan_cell(folder: CellFolder, asked: list[Point]) -> PlannedCell:

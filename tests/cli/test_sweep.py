@@ -47,6 +47,32 @@ def test_a_dry_run_prints_the_plan_and_its_cost_and_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_plan_counts_what_is_zipped_and_what_is_left_out(tmp_path):
+    zipped = "hydra.sweeper.zip={lr:[0.1,0.05],batch_size:[128,64]}"
+    exclude = "hydra.sweeper.exclude=[{opt:sam,lr:0.05}]"
+    sweep = ("-m", *QUICK, "opt=sgd,sam", zipped, exclude)
+    assert "3 cells (1 point excluded): 3 to train." in run(tmp_path, *sweep, "dry_run=true").stdout
+    assert os.listdir(tmp_path) == []
+    run(tmp_path, *sweep)
+    trained = [r["identity"] for r in records(tmp_path)]
+    keys = ("lr", "batch_size")
+    assert sorted((t["variant"]["name"], *(t["recipe"][k] for k in keys)) for t in trained) == [
+        ("sam", 0.1, 128),
+        ("sgd", 0.05, 64),
+        ("sgd", 0.1, 128),
+    ]
+
+
+def test_a_grid_without_points_is_refused(tmp_path):
+    done = run(tmp_path, "-m", "opt=sgd", "hydra.sweeper.exclude=[{opt:sgd}]", check=False)
+    assert done.returncode == 2
+    assert "This grid is empty: every point is excluded." in done.stderr
+    wrong = ("hydra.sweeper.zip=[1]", "hydra.sweeper.exclude={opt:sgd}")
+    for override, sentence in zip(wrong, ("zip=1: write keys", "write a list"), strict=True):
+        done = run(tmp_path, "-m", "opt=sgd", override, check=False)
+        assert sentence in done.stderr
+
+
 def test_the_whole_study_is_planned_without_its_data(tmp_path):
     """On a network that a probe can time quickly."""
     done = run(tmp_path, "+experiment=empirical_sam", "dry_run=true", "model=resnet8")

@@ -87,6 +87,10 @@ def fetches(monkeypatch, archive):
     return asked
 
 
+def is_available(name, folder):
+    return cifar._CIFAR[name].release.is_available(folder)
+
+
 def no_network(error):
     def fail(*args, **kwargs):
         raise error
@@ -120,7 +124,7 @@ def test_mean_and_sd_are_in_the_scale_of_raw_pixels(fetches, tmp_path):
 
 
 def test_downloads_once(fetches, tmp_path):
-    assert not cifar.is_available("cifar100", tmp_path)
+    assert not is_available("cifar100", tmp_path)
     threads = [
         threading.Thread(target=cifar.download, args=("cifar100", tmp_path)) for _ in range(4)
     ]
@@ -129,14 +133,14 @@ def test_downloads_once(fetches, tmp_path):
     for thread in threads:
         thread.join()
     assert len(fetches) == 1
-    assert cifar.is_available("cifar100", tmp_path)
+    assert is_available("cifar100", tmp_path)
     load.download_dataset("cifar100", tmp_path)
     assert len(fetches) == 1
 
 
 def test_download_dataset_downloads(fetches, tmp_path):
     load.download_dataset("cifar100", tmp_path)
-    assert cifar.is_available("cifar100", tmp_path)
+    assert is_available("cifar100", tmp_path)
     leftovers = {entry.name for entry in tmp_path.iterdir()} - {".cifar100.lock"}
     assert leftovers == {"cifar-100-python", "cifar-100-python.tar.gz"}
 
@@ -176,7 +180,7 @@ def test_failed_download_names_the_remedies(name, error, tmp_path, monkeypatch):
     assert "dataset=image_folder dataset.path=" in message
     assert "dataset=digits" in message
     assert "\n" not in message
-    assert not cifar.is_available(name, tmp_path)
+    assert not is_available(name, tmp_path)
 
 
 def test_data_dir_that_cannot_be_made(tmp_path):
@@ -188,14 +192,14 @@ def test_data_dir_that_cannot_be_made(tmp_path):
 def test_damaged_files_are_named(fetches, tmp_path):
     cifar.download("cifar100", tmp_path)
     (tmp_path / "cifar-100-python" / "test").write_bytes(b"damaged")
-    with pytest.raises(ConfigError, match="published checksums: delete that folder"):
+    with pytest.raises(ConfigError, match="published checksums: delete cifar-100-python there"):
         cifar.load_cifar("cifar100", tmp_path)
 
 
 @pytest.mark.parametrize(("name", "source"), [("cifar10", CIFAR10), ("cifar100", CIFAR100)])
 def test_file_names_are_those_of_torchvision(name, source):
-    release = cifar._RELEASES[name]
-    listed = [file for file, _ in source.train_list + source.test_list]
-    assert release.archive == source.filename
-    assert release.folder == source.base_folder
-    assert set(release.files) == {*listed, source.meta["filename"]}
+    release = cifar._CIFAR[name].release
+    listed = [file for file, _ in source.train_list + source.test_list] + [source.meta["filename"]]
+    assert release.archives == (source.filename,)
+    assert set(release.files) == {f"{source.base_folder}/{file}" for file in listed}
+    assert release.sources() == [(source.url, source.tgz_md5)]

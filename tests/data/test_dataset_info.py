@@ -52,7 +52,7 @@ def test_planning_needs_no_torch(tree):
         "folder = DatasetConfig(name='image_folder', augment=AugmentConfig())\n"
         f"describe(folder, Path({str(tree)!r}))\n"
         "load.download_dataset('digits', Path('unused'))\n"
-        "cifar.is_available('cifar100', Path('unused'))\n"
+        "cifar._CIFAR['cifar100'].release.is_available(Path('unused'))\n"
         "print([m for m in ('torch', 'torchvision', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run(

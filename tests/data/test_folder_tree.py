@@ -179,9 +179,9 @@ def test_oblong_images(tree, save_image):
 
 
 def test_unreadable_file(tree, monkeypatch):
-    def refuse(path):
+    def refuse(path, mode):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ConfigError, match=r"\.png is not a readable image.*Permission denied"):
         describe_folder(tree, None)

@@ -113,8 +113,8 @@ def test_large_data_is_mapped_from_a_file(tree, tmp_path):
 def test_the_file_is_written_once(tree, tmp_path, monkeypatch):
     first = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
 
-    def refuse(path):
-        raise AssertionError(f"{path} was decoded again")
+    def refuse(file, name):
+        raise AssertionError(f"{name} was decoded again")
 
     monkeypatch.setattr(image_folder, "_open", refuse)
     again = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
