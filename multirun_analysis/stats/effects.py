@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from multirun_analysis.runs.keys import recipe_keys
 from multirun_analysis.stats.families import with_families
 from multirun_analysis.stats.outcomes import Outcome, adjusted_for_fit, outcomes_of
 from multirun_analysis.stats.paired import ALPHA, Array, describe_groups
@@ -180,7 +181,9 @@ def _quads(cells: pd.DataFrame) -> pd.DataFrame:
         A row per point and seed: the keys, ``point`` (a number), and for each corner the row of its
         cell in ``cells``, -1 where there is none.
     """
-    placed = cells[list(_POINT) + ["seed"]].assign(corner=_corners(cells), row=cells.index)
+    placed = cells[list(_POINT) + ["seed"]].assign(corner=corners_of(cells), row=cells.index)
+    # Two names of one's own for one ascent are one training.
+    placed = placed.drop_duplicates([*_POINT, "seed", "corner"])
     hybrids = placed[placed["corner"].isin(HYBRIDS)]
     quads = hybrids[[*_POINT, "seed"]].drop_duplicates()
     for corner, shared in _SHARED.items():
@@ -192,10 +195,10 @@ def _quads(cells: pd.DataFrame) -> pd.DataFrame:
     return quads.assign(point=quads.groupby(list(_POINT), dropna=False, sort=False).ngroup())
 
 
-def _corners(cells: pd.DataFrame) -> pd.Series[str]:
-    """Each cell's corner by what it computed, whatever its name; NA for SGDHESS."""
+def corners_of(cells: pd.DataFrame) -> pd.Series[str]:
+    """Each cell's corner by what it computed, whatever its name; NA for SGDHESS and one's own."""
     sources = zip(cells["direction"], cells["magnitude"], strict=True)
-    corners = pd.Series([CORNERS[pair] for pair in sources], index=cells.index, dtype="string")
+    corners = pd.Series([CORNERS.get(pair) for pair in sources], index=cells.index, dtype="string")
     return corners.mask(cells["curvature"].notna())
 
 
@@ -310,7 +313,7 @@ def _described(effects: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     recipes = cells.drop_duplicates("recipe_key").set_index("recipe_key")
     keys = effects["recipe_key"]
     return effects.assign(
-        recipe=keys.map(recipe_titles(cells)),
+        recipe=keys.map(recipe_titles(cells, recipe_keys(cells))),
         dataset=keys.map(recipes["dataset"]),
         epochs=keys.map(recipes["epochs"]),
     ).astype(dict(EFFECT_COLUMNS))

@@ -192,6 +192,8 @@ def _with_shares(study: Study) -> pd.DataFrame:
     """The cells that take a second gradient, with their shares of amplified elements in percent."""
     runs = study.runs
     perturbs = (runs["direction"] == "sam") | (runs["magnitude"] == "sam")
+    perturbs |= runs["ascent"].notna()
+    perturbs = perturbs.fillna(False)
     cells = runs.loc[perturbs, [*NEEDED, "epochs"]]
     shares = study.history.drop_duplicates(["cell_id", "epoch"]).set_index(["cell_id", "epoch"])
     for name, epoch in _epochs(cells["epochs"]).items():
