@@ -191,6 +191,21 @@ def varying_keys(keys: pd.DataFrame) -> list[str]:
     return [name for name in keys.columns if keys[name].nunique(dropna=False) > 1]
 
 
+def separating_keys(cells: pd.DataFrame, named: Collection[str] = ()) -> list[str]:
+    """The fewest keys that, with the named ones, no two different cells have equal."""
+    codes = cells.apply(lambda column: pd.factorize(column)[0])
+    others = [key for key in varying_keys(cells) if key not in named and key != "seed"]
+
+    def parted(keys: list[str]) -> int:
+        return codes.groupby(keys).ngroups if keys else 1
+
+    target = parted([*named, *others])
+    for key in reversed(list(others)):
+        if parted([*named, *(other for other in others if other != key)]) == target:
+            others.remove(key)
+    return others
+
+
 def resolve_key(option: str, typed: str, keys: pd.DataFrame, study: str) -> str:
     """The key that a user means by its name, or by parts of it: ``opt.alpha``, ``width``.
 

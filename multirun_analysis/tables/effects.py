@@ -111,11 +111,18 @@ def _table(effects: pd.DataFrame) -> pd.DataFrame:
 
 def table_row(row: Row) -> dict[str, str]:
     """An effect's row of a table; ``??`` where no seed has all values."""
-    found = row["n"] > 0
     return {
         "effect": EFFECT_LABELS[row["effect"]],
         "model": row["model"],
         "rho": number(row["rho"]),
+        **statistics_row(row),
+    }
+
+
+def statistics_row(row: Row) -> dict[str, str]:
+    """A contrast's numbers; ``??`` where no seed has all values."""
+    found = row["n"] > 0
+    return {
         "mean [95 % t]": interval_text(row) if found else MISSING,
         "[95 % BCa]": _bca_text(row),
         "median": signed(row["median"], decimals_of(row)) if found else MISSING,

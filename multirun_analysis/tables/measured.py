@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from multirun_analysis.runs.measurements import LARGEST, MEANINGS, gives_largest_eigenvalue
+from multirun_analysis.runs.measurements import (
+    LARGEST,
+    MEANINGS,
+    gives_largest_eigenvalue,
+    own_measures,
+)
 from multirun_analysis.stats.summary import NEEDED, by_recipe, ordered_recipes, summarize
 from multirun_analysis.study import Study
 from multirun_analysis.tables.entries import significant, two_decimals, with_texts
@@ -65,11 +71,12 @@ def sharpness_page(
 ) -> Page:
     """Page of the measurements of one quantity, and of those of which too little is known."""
     summaries = _measured_summaries(joined)
-    label = MEASURES[name].label if name in MEASURES else "Sharpness"
+    label = MEASURES[name].label if name in MEASURES else name
+    meaning = MEANINGS.get(LARGEST if name == "sharpness" else name)
     return Page(
-        name=name,
-        title=f"{label[0].upper()}{label[1:]}: study {study}",
-        legend=f"{LEGEND} {MEANINGS[name if name in MEASURES else LARGEST]} {LOWEST}",
+        name=name if name in (*MEANINGS, "sharpness") else file_name(name),
+        title=f"{label[:1].upper()}{label[1:]}: study {study}",
+        legend=" ".join(filter(None, [LEGEND, meaning, LOWEST])),
         sections=tuple(_sharpness_sections(recipes, summaries)),
         data=long_form(recipes, *(summaries.values() or [summarize(joined, "value")])),
     )
@@ -77,10 +84,16 @@ def sharpness_page(
 
 def measure_pages(study: str, recipes: Recipes, joined: pd.DataFrame) -> Iterator[Page]:
     """A page of each quantity that was measured but the largest eigenvalue."""
-    for name in MEASURES:
+    own = own_measures(joined)
+    for name in [*MEASURES, *own]:
         rows = joined[joined["name"] == name]
-        if len(rows) and not gives_largest_eigenvalue(name):
+        if len(rows) and (name in own or not gives_largest_eigenvalue(name)):
             yield sharpness_page(study, recipes, rows, name)
+
+
+def file_name(measure: str) -> str:
+    """The page of a measure of one's own: no other page's name, and no path."""
+    return f"measure_{re.sub('[^A-Za-z0-9_-]+', '_', measure)[:60]}"
 
 
 def _sharpness_sections(
