@@ -8,6 +8,7 @@ looked up or imported: a component that is not installed any more is as readable
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
@@ -22,7 +23,6 @@ from samsweep.config import (
     Options,
     RecipeConfig,
     Variant,
-    unknown_name,
 )
 
 #: Parts of a variant that stand elsewhere in the configuration.
@@ -226,7 +226,15 @@ def resolve_key(option: str, typed: str, keys: pd.DataFrame, study: str) -> str:
         return found[0]
     if found:
         raise ConfigError(f"{option}: {typed} may be {' or '.join(found)}: write one of them.")
-    raise ConfigError(unknown_name(f"{option}: of the keys that vary in study {study},", typed, vary))
+    ends = {key.rpartition(".")[2]: key for key in reversed(vary)} | {key: key for key in vary}
+    near = difflib.get_close_matches(typed, ends, n=1) or difflib.get_close_matches(
+        typed.rpartition(".")[2], ends, n=1
+    )
+    hint = f"did you mean {ends[near[0]]!r}? " if near else ""
+    raise ConfigError(
+        f"{option}: {typed!r} is no key of study {study}'s cells: {hint}those that vary are "
+        f"{', '.join(vary)}."
+    )
 
 
 def _means(typed: list[str], parts: list[str]) -> bool:

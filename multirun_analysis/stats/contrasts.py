@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from multirun_analysis.stats.effects import DESIGN, HYBRIDS, corners_of
-from multirun_analysis.stats.outcomes import Outcome, outcomes_of
+from multirun_analysis.stats.outcomes import Outcome, outcomes_of, with_metric
 from multirun_analysis.stats.paired import describe_groups
 from samsweep.config import OUTCOMES
 
@@ -86,7 +86,8 @@ def curvature_effects(runs: pd.DataFrame, measurements: pd.DataFrame) -> pd.Data
     found = _frame(parts, CURVATURE_COLUMNS)
     ranked = found.assign(outcome=pd.Categorical(found["outcome"], list(OUTCOMES)))
     by = ["recipe_key", "outcome", "settings_key", "model", "curvature", "rho"]
-    return found.loc[ranked.sort_values(by, kind="stable").index].reset_index(drop=True)
+    ordered = found.loc[ranked.sort_values(by, kind="stable").index].reset_index(drop=True)
+    return with_metric(ordered, cells)
 
 
 def _pairs(cells: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +139,7 @@ def matched_effects(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     rows = history.merge(hybrids[["cell_id", "variant", "seed", *_POINT]], on="cell_id")
     rows = rows[np.isfinite(rows["train_loss"])].sort_values(["cell_id", "epoch"])
     parts = [part for _, point in rows.groupby(_POINT, dropna=False) for part in _matched(point)]
-    return _frame(parts, MATCHED_COLUMNS)
+    return with_metric(_frame(parts, MATCHED_COLUMNS), runs)
 
 
 def _matched(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:

@@ -28,7 +28,7 @@ import pandas as pd
 
 from multirun_analysis.runs.keys import recipe_keys
 from multirun_analysis.stats.families import with_families
-from multirun_analysis.stats.outcomes import Outcome, adjusted_for_fit, outcomes_of
+from multirun_analysis.stats.outcomes import Outcome, adjusted_for_fit, outcomes_of, with_metric
 from multirun_analysis.stats.paired import ALPHA, Array, describe_groups
 from multirun_analysis.stats.summary import in_order
 from multirun_analysis.wording.labels import recipe_titles
@@ -148,6 +148,7 @@ def estimate_effects(
     Returns:
         :data:`EFFECT_COLUMNS`, a row per design, outcome (and its measurement), radius and effect,
         wherever each of the effect's corners has a cell of whatever status. Empty without hybrids.
+        Then ``metric``, where a recipe has another than the accuracy.
     """
     cells = runs.reset_index(drop=True)
     quads = _quads(cells)
@@ -155,6 +156,7 @@ def estimate_effects(
     effects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     effects = _described(effects.reindex(columns=list(EFFECT_COLUMNS)), cells)
     effects = with_families(effects, plan).astype(dict(EFFECT_COLUMNS))
+    effects = with_metric(effects, cells)
     return in_order(effects.assign(interaction_large=_large_interactions(effects)), _ORDER)
 
 

@@ -24,9 +24,13 @@ from multirun_analysis.runs.keys import (
     separating_keys,
     varying_keys,
 )
-from multirun_analysis.stats.effects import EFFECT_COLUMNS, Design, plain_and_adjusted
+from multirun_analysis.stats.effects import (
+    EFFECT_COLUMNS,
+    Design,
+    plain_and_adjusted,
+)
 from multirun_analysis.stats.families import with_families
-from multirun_analysis.stats.outcomes import outcomes_of
+from multirun_analysis.stats.outcomes import outcomes_of, with_metric
 from multirun_analysis.wording.labels import natural_order, setting_text
 from samsweep.config import OUTCOMES, ConfigError, unknown_name
 
@@ -83,6 +87,8 @@ def parse_factor(text: str, runs: pd.DataFrame, study: str) -> Factor:
         )
     keys = keys_frame(runs)
     key = resolve_key("effects", typed.strip(), keys, study)
+    if key == "seed":
+        raise ConfigError("effects: pairs have one seed: choose another key than seed.")
     first, second = (_level(key, part, keys[key], study) for part in parts)
     return Factor(key, (first, second))
 
@@ -101,7 +107,7 @@ def _level(key: str, typed: str, column: pd.Series[Any], study: str) -> Any:
     none = "none" if typed == "null" else typed
     if none in texts:
         return texts[none]
-    raise ConfigError(unknown_name(f"effects: of the values of {key} in study {study},", typed, texts))
+    raise ConfigError(unknown_name(f"effects: {key} in study {study} has other values:", typed, texts))
 
 
 def _parsed(typed: str) -> Any:
@@ -158,6 +164,7 @@ def factor_effects(runs: pd.DataFrame, measurements: pd.DataFrame, factor: Facto
             f"{', '.join([*(key for key in varying_keys(keys) if key in shared), 'seed'])}: run "
             "both levels with equal values of these, or choose another factor."
         )
+    found = with_metric(found, cells)
     found = with_families(found.assign(recipe_key="one family"), None)
     places = pairs.drop_duplicates("place").set_index("place")
     told = {}
@@ -168,6 +175,7 @@ def factor_effects(runs: pd.DataFrame, measurements: pd.DataFrame, factor: Facto
         told[key] = keys[key].take(row.to_numpy()).reset_index(drop=True)
     shown = separating_keys(pd.DataFrame(told, index=found.index))
     columns = ["outcome", "settings_key", "settings_label", *_STATISTICS]
+    columns += [name for name in found if name == "metric" and name not in shown]
     described = pd.concat(
         [pd.DataFrame({key: told[key] for key in shown}), found.reindex(columns=columns)], axis=1
     )

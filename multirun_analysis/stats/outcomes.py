@@ -74,6 +74,14 @@ def outcomes_of(cells: pd.DataFrame, measurements: pd.DataFrame) -> Iterator[Out
         yield Outcome("log_lambda_max", _finite(logs), unconverged, settings, str(recipe_key))
 
 
+def with_metric(effects: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Effects with each recipe's metric, in a column that is there if it is not the accuracy."""
+    if (cells["metric"] == "accuracy").all():
+        return effects
+    metrics = cells.groupby("recipe_key")["metric"].unique().map(", ".join)
+    return effects.assign(metric=effects["recipe_key"].map(metrics).astype("string"))
+
+
 def adjusted_for_fit(
     outcome: Outcome, cells: pd.DataFrame
 ) -> tuple[Outcome, dict[tuple[str, str], float]]:

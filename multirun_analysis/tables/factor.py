@@ -6,7 +6,7 @@ import pandas as pd
 
 from multirun_analysis.stats.factor import Factor, factor_effects
 from multirun_analysis.study import Study
-from multirun_analysis.tables.effects import OUTCOME_LABELS, statistics_row
+from multirun_analysis.tables.effects import outcome_label, statistics_row
 from multirun_analysis.tables.entries import MISSING
 from multirun_analysis.tables.pages import Page, Section
 from multirun_analysis.wording.labels import setting_text, short_names
@@ -33,8 +33,8 @@ def factor_page(study: Study, factor: Factor) -> Page:
     short = short_names(found.keys)
     sections = [_confounded(found.confounded)] if found.confounded else []
     outcomes = found.effects.groupby(["outcome", "settings_label"], sort=False, dropna=False)
-    for (outcome, measured), rows in outcomes:
-        heading = OUTCOME_LABELS[outcome]
+    for (_, measured), rows in outcomes:
+        heading = outcome_label(rows.iloc[0])
         table = pd.DataFrame(
             [
                 {**{short[key]: _text(row[key]) for key in found.keys}, **statistics_row(row)}
