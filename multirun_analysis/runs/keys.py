@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -57,7 +57,8 @@ COLUMNS: Mapping[str, str] = {
     "dataset": "dataset",
     **{f"dataset.{name}": name for name in ("label_noise", "image_size", "fingerprint")},
     **{
-        f"dataset.augment.{name}": name for name in ("crop_padding", "flip", "cutout", "cutout_prob")
+        f"dataset.augment.{name}": name
+        for name in ("crop_padding", "flip", "cutout", "cutout_prob")
     },
     **{name: name for name, field in RecipeConfig.model_fields.items() if field.is_required()},
     "metric": "metric",

@@ -36,7 +36,9 @@ from samsweep.config import OUTCOMES, ConfigError, unknown_name
 
 _LEVELS = ("level_a", "level_b")
 #: The second level less the first.
-_DESIGN = Design({"factor": {"level_b": 1, "level_a": -1}}, ("recipe_key", "model", "place"), _LEVELS)
+_DESIGN = Design(
+    {"factor": {"level_b": 1, "level_a": -1}}, ("recipe_key", "model", "place"), _LEVELS
+)
 
 #: Statistics of :func:`estimate_effects` that a factor's contrasts have too.
 _STATISTICS = tuple(
@@ -107,7 +109,9 @@ def _level(key: str, typed: str, column: pd.Series[Any], study: str) -> Any:
     none = "none" if typed == "null" else typed
     if none in texts:
         return texts[none]
-    raise ConfigError(unknown_name(f"effects: {key} in study {study} has other values:", typed, texts))
+    raise ConfigError(
+        unknown_name(f"effects: {key} in study {study} has other values:", typed, texts)
+    )
 
 
 def _parsed(typed: str) -> Any:

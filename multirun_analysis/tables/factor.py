@@ -54,7 +54,9 @@ def factor_page(study: Study, factor: Factor) -> Page:
 
 
 def _confounded(others: tuple[str, ...]) -> Section:
-    text = f"These differ between the levels too, so that each number is of all: {'; '.join(others)}."
+    text = (
+        f"These differ between the levels too, so that each number is of all: {'; '.join(others)}."
+    )
     return Section(heading="", text=(text,))
 
 

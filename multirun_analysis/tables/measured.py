@@ -150,6 +150,7 @@ def _is_ratio(summary: pd.DataFrame) -> bool:
 
 # --------------------------------------------------------------------------- SGD and SGDHESS
 
+
 def sgdhess_page(study: str, recipes: Recipes, runs: pd.DataFrame, joined: pd.DataFrame) -> Page:
     """SGD beside SGDHESS: a table per recipe, model and measurement of the sharpness."""
     accuracy = summarize(_sgd_rows(runs), "test_accuracy")

@@ -187,7 +187,9 @@ def _section(
     }
     texts = tables["text"].fillna("")
     names = [
-        ", ".join(_equation(name, firsts["cols"].at[column, key]) for key, name in axes["cols"].items())
+        ", ".join(
+            _equation(name, firsts["cols"].at[column, key]) for key, name in axes["cols"].items()
+        )
         or chosen.label
         for column in texts.columns
     ]

@@ -255,6 +255,7 @@ def setting_text(value: Any) -> str:
 
 # --------------------------------------------------------------------------- recipes
 
+
 def _base_name(base: str) -> str:
     """A base optimizer's name; of a path its end, in its own letters."""
     return call_text(base, None) if "." in base else base.upper()
