@@ -40,7 +40,8 @@ def write_tables(
 ) -> int:
     """Write the tables of a study, and what else is asked for.
 
-    Where keys or a factor are asked for, their tables alone are printed. The arguments are the options of :class:`samsweep.cli.tables.TablesOptions`.
+    Where keys or a factor are asked for, their tables alone are printed. The arguments are the
+    options of :class:`samsweep.cli.tables.TablesOptions`.
 
     Returns:
         Exit status: 1 for a study without a record that can be read, or where W&B refused.

@@ -27,9 +27,7 @@ CELL: Mapping[str, Column] = {
     "status": Column(
         "string", "planned, running, complete, diverged, failed or interrupted; see the records"
     ),
-    "model": Column(
-        "string", "the network, with those of its keys that vary, such as mlp (width 32)"
-    ),
+    "model": Column("string", "the network, with what varies of it, such as mlp (width 32)"),
     "model_name": Column("string", "its name alone"),
     "optimizer": Column("string", "label of the table row, such as SAMDIRECTION (adaptive)"),
     "variant": Column(

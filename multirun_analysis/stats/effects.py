@@ -231,7 +231,7 @@ def plain_and_adjusted(
         cells: Frame of :func:`.load_runs`, numbered from 0.
         design: Its contrasts.
     """
-    residuals, explained = adjusted_for_fit(outcome, cells)
+    residuals, explained = adjusted_for_fit(outcome, cells, all_optimizers=design is not FACTORIAL)
     plain = _outcome_effects(quads, outcome, cells, design)
     # Both are rows of the same points and effects, in one order.
     adjusted = _outcome_effects(quads, residuals, cells, design, bootstrap=False)

@@ -1,9 +1,9 @@
 """The effect of any factor of the configuration: one level less another, paired by seed.
 
-Two cells are a pair if their seed and everything else that varies is equal. What only one level has,
-as SAM has a radius and SGD none, makes a contrast for each of its values, all with the same cell of
-the other level. What has one value at one level and another at the other changes with the factor:
-it is named beside the contrast, which is of both.
+Two cells are a pair if their seed and everything else that varies is equal. What only one level
+has, as SAM has a radius and SGD none, makes a contrast for each of its values, all with the same
+cell of the other level. What has one value at one level and another at the other changes with the
+factor: it is named beside the contrast, which is of both.
 """
 
 from __future__ import annotations

@@ -83,9 +83,14 @@ def with_metric(effects: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def adjusted_for_fit(
-    outcome: Outcome, cells: pd.DataFrame
+    outcome: Outcome, cells: pd.DataFrame, *, all_optimizers: bool = False
 ) -> tuple[Outcome, dict[tuple[str, str], float]]:
     """An outcome without what the training loss explains, in the cells of SGD, SAM and hybrids.
+
+    Args:
+        outcome: A number of each cell.
+        cells: Frame of :func:`.load_runs`.
+        all_optimizers: Whether it is over the cells of every optimizer instead.
 
     Returns:
         Residuals, NaN where the outcome or the loss is, and where fewer than :data:`MIN_FREEDOM`
@@ -96,7 +101,8 @@ def adjusted_for_fit(
     loss = cells[COVARIATE].to_numpy(dtype=float)
     # The training loss itself has nothing left to adjust.
     usable = np.isfinite(outcome.values) & np.isfinite(loss) & (outcome.name != COVARIATE)
-    usable &= cells["curvature"].isna().to_numpy()
+    if not all_optimizers:
+        usable &= (cells["curvature"].isna() & cells["direction"].notna()).to_numpy()
     for (recipe_key, model), rows in cells[usable].groupby(["recipe_key", "model"], sort=False):
         found = rows.index.to_numpy()
         residuals[found], shares[str(recipe_key), str(model)] = _regression(

@@ -52,7 +52,7 @@ class _Value(NamedTuple):
 
 
 def swept_page(study: Study, rows: Sequence[str], cols: Sequence[str], value: str) -> Page:
-    """A table with a row for each combination of some keys' values and a column for each of others'.
+    """A row for each combination of some keys' values and a column for each of others'.
 
     Args:
         study: The study.
@@ -155,7 +155,8 @@ def _sections(
     settings = rows["settings_label"] if "settings_label" in rows else pd.Series("", rows.index)
     ranks = pd.DataFrame({key: _ranks(key, keys[key]) for key in keys})
     ranks["settings"] = pd.factorize(settings)[0]
-    for _, places in ranks.groupby(["settings", *others]).groups.items():
+    number = ranks.groupby(["settings", *others]).ngroup()
+    for _, places in number.groupby(number).groups.items():
         first = keys.loc[places[0]]
         parts = [_phrase(short[key].replace("_", " "), first[key]) for key in others]
         heading = ", ".join(filter(None, [str(settings[places[0]]), *parts]))
