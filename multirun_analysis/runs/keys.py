@@ -159,7 +159,8 @@ def column_of(key: str, items: Mapping[str, Mapping[str, Any]], rows: pd.Series[
     if dtype is None:
         dtype, values = "string", {name: text_of(value) for name, value in values.items()}
     filled = [values.get(row) for row in rows]
-    return pd.Series(filled, index=rows.index, dtype="object").astype(dtype)
+    column: Any = pd.Series(filled, index=rows.index, dtype="object")
+    return column.astype(dtype)
 
 
 def _dtype(values: Collection[Any]) -> str | None:

@@ -260,8 +260,8 @@ def _with_other_keys(runs: pd.DataFrame, others: Mapping[str, Mapping[str, Any]]
     ):
         of_label = [name for name in names if is_of(name)]
         items = {
-            str(key): (base, {name: others[key][name] for name in of_label if name in others[key]})
-            for key, base in first[label].dropna().items()
+            key: (base, {name: others[key][name] for name in of_label if name in others[key]})
+            for key, base in {str(key): base for key, base in first[label].dropna().items()}.items()
         }
         if label == "optimizer":
             # In capitals two names may be one.

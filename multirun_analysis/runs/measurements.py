@@ -101,5 +101,5 @@ def of_largest_eigenvalue(measurements: pd.DataFrame) -> pd.DataFrame:
 def own_measures(measurements: pd.DataFrame) -> list[str]:
     """Names that are not registered here, of measurements that found no largest eigenvalue."""
     unknown = measurements[~measurements["name"].isin(list(MEASURES))]
-    of_another = unknown.groupby("name")["quantity"].agg(lambda found: (found != LARGEST).all())
-    return sorted(str(name) for name in of_another.index[of_another.astype(bool)])
+    of_largest = unknown.loc[unknown["quantity"] == LARGEST, "name"]
+    return sorted({str(name) for name in unknown["name"]}.difference(of_largest))

@@ -236,7 +236,7 @@ def _pairs(
     keys = [*shared, *own[0], *own[1]]
     place = pairs.groupby(keys, dropna=False, sort=False).ngroup() if keys else 0
     row = pairs[list(_LEVELS)].max(axis="columns")
-    recipe_key = cells["recipe_key"].take(row).to_numpy()
+    recipe_key = cells["recipe_key"].take(row.to_numpy()).to_numpy()
     return pairs[list(_LEVELS)].assign(place=place, point=place, recipe_key=recipe_key, model="")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from multirun_analysis.stats.factor import Factor, factor_effects
@@ -33,7 +35,8 @@ def factor_page(study: Study, factor: Factor) -> Page:
     short = short_names(found.keys)
     sections = [_confounded(found.confounded)] if found.confounded else []
     outcomes = found.effects.groupby(["outcome", "settings_label"], sort=False, dropna=False)
-    for (_, measured), rows in outcomes:
+    for _, rows in outcomes:
+        measured = rows["settings_label"].iloc[0]
         heading = outcome_label(rows.iloc[0])
         table = pd.DataFrame(
             [
@@ -60,5 +63,5 @@ def _confounded(others: tuple[str, ...]) -> Section:
     return Section(heading="", text=(text,))
 
 
-def _text(value: object) -> str:
+def _text(value: Any) -> str:
     return "" if pd.isna(value) else setting_text(value)

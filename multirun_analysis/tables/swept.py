@@ -153,7 +153,7 @@ def _sections(
     short = short_names(keys.columns)
     rows = summary.reset_index(drop=True)
     settings = rows["settings_label"] if "settings_label" in rows else pd.Series("", rows.index)
-    ranks = pd.DataFrame({key: _ranks(key, keys[key]) for key in keys})
+    ranks = pd.DataFrame({key: _ranks(str(key), keys[key]) for key in keys})
     ranks["settings"] = pd.factorize(settings)[0]
     number = ranks.groupby(["settings", *others]).ngroup()
     for _, places in number.groupby(number).groups.items():
@@ -211,15 +211,15 @@ def _section(
     )
 
 
-def _shown(value: object) -> str:
+def _shown(value: Any) -> str:
     return "" if pd.isna(value) else setting_text(value)
 
 
-def _phrase(name: str, value: object) -> str:
+def _phrase(name: str, value: Any) -> str:
     return f"no {name}" if pd.isna(value) else f"{name} {setting_text(value)}"
 
 
-def _equation(name: str, value: object) -> str:
+def _equation(name: str, value: Any) -> str:
     return f"no {name}" if pd.isna(value) else f"{name}={setting_text(value)}"
 
 
