@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,12 @@ from threadpoolctl import threadpool_limits
 from multirun_analysis.study import StudyError, open_study
 from multirun_analysis.tables.export import export_frames
 from multirun_analysis.tables.render import terminal_text, write_pages
-from multirun_analysis.tables.study_pages import effect_pages, reference_pages, study_pages
+from multirun_analysis.tables.study_pages import (
+    asked_pages,
+    effect_pages,
+    reference_pages,
+    study_pages,
+)
 from samsweep.records.store import write_text
 
 
@@ -25,18 +31,24 @@ def write_tables(
     export: Path | None = None,
     wandb: Literal["offline", "online"] | None = None,
     wandb_project: str = "samsweep",
+    rows: Sequence[str] = (),
+    cols: Sequence[str] = (),
+    value: str = "test_accuracy",
+    effects: str | None = None,
     quiet: bool = False,
     config_dir: Path | None = None,
 ) -> int:
     """Write the tables of a study, and what else is asked for.
 
-    The arguments are the options of :class:`samsweep.cli.tables.TablesOptions`.
+    Where keys or a factor are asked for, their tables alone are printed. The arguments are the
+    options of :class:`samsweep.cli.tables.TablesOptions`.
 
     Returns:
         Exit status: 1 for a study without a record that can be read, or where W&B refused.
 
     Raises:
-        ConfigError: If there is no such study, or its preset cannot be read.
+        ConfigError: If there is no such study, or no such key, value or level in it, or if its
+            preset cannot be read.
     """
     # The products of the tests are small: a second thread of BLAS takes more time in waiting for
     # the first than it saves, and several times as much where others compute as well.
@@ -45,12 +57,13 @@ def write_tables(
             read = open_study(study, root, config_dir)
         except StudyError as error:
             return _fail(error)
+        asked = asked_pages(read, rows, cols, value, effects)
         shown = study_pages(read)
         compared = [] if reference is None else reference_pages(read, reference)
-        pages = [*shown, *effect_pages(read), *compared]
+        pages = [*shown, *effect_pages(read), *compared, *asked]
         folder = out / read.name
         write_pages(pages, folder)
-        printed = [] if quiet else [*shown, *compared]
+        printed = [] if quiet else asked or [*shown, *compared]
         print(terminal_text(read, printed, pages, folder), end="")
         if report or wandb is not None:
             # matplotlib takes a second to import, and is needed by two options alone.

@@ -27,16 +27,23 @@ CELL: Mapping[str, Column] = {
     "status": Column(
         "string", "planned, running, complete, diverged, failed or interrupted; see the records"
     ),
-    "model": Column("string", "the network"),
+    "model": Column("string", "the network, with what varies of it, such as mlp (width 32)"),
+    "model_name": Column("string", "its name alone"),
     "optimizer": Column("string", "label of the table row, such as SAMDIRECTION (adaptive)"),
-    "variant": Column("string", "sgd, sgdhess, sam, samdirection, sammagnitude or asam"),
-    "direction": Column("string", "whose direction the update takes: sgd or sam"),
-    "magnitude": Column("string", "whose magnitude the update takes: sgd or sam"),
+    "variant": Column(
+        "string", "sgd, sgdhess, sam, samdirection, sammagnitude, asam, or the name of one's own"
+    ),
+    "direction": Column(
+        "string", "whose direction the update takes: sgd or sam; missing for one's own"
+    ),
+    "magnitude": Column(
+        "string", "whose magnitude the update takes: sgd or sam; missing for one's own"
+    ),
     "granularity": Column("string", "element, tensor or global; missing where unused"),
     "rho": Column(
         "float64", "radius of the perturbation; SGDHESS's curvature factor; missing for SGD"
     ),
-    "ascent": Column("string", "plain or adaptive; missing where unused"),
+    "ascent": Column("string", "plain, adaptive or one's own; missing where unused"),
     "eta": Column("float64", "added to abs(w) in the adaptive ascent; missing where unused"),
     "scaled": Column(
         "string", "weights where the adaptive ascent scales norm layers too; missing otherwise"
@@ -59,6 +66,7 @@ CELL: Mapping[str, Column] = {
     "epochs": Column("Int64", "length of the training", "epochs"),
     "batch_size": Column("Int64", "images per step", "images"),
     "precision": Column("string", "of the passes: float32 or bfloat16"),
+    "metric": Column("string", "what a network is judged by: accuracy or another"),
     "results_version": Column("Int64", "version of the training code's results"),
     "seed": Column("Int64", "of initialisation, batch order and augmentation"),
     "identity_without_seed": Column("string", "hash of all but the seed: cells to average over"),
@@ -69,7 +77,7 @@ CELL: Mapping[str, Column] = {
 }
 
 _METRICS: Mapping[str, Column] = {
-    "test_accuracy": Column("float64", "test accuracy after the last epoch", "%"),
+    "test_accuracy": Column("float64", "test accuracy, or `metric`, after the last epoch", "%"),
     "test_loss": Column("float64", "test cross-entropy after the last epoch", "nats"),
     "val_accuracy": Column("float64", "validation accuracy after the last epoch", "%"),
     "val_loss": Column("float64", "validation cross-entropy after the last epoch", "nats"),

@@ -2,7 +2,8 @@
 
 :func:`load_runs` gives a row per cell, :func:`load_measurements` a row per cell and measurement,
 :func:`load_history` a row per cell and epoch. ``cell_id`` joins them. Their columns are in
-:mod:`multirun_analysis.runs.columns`.
+:mod:`multirun_analysis.runs.columns`; runs have a further one for every other key of the
+configuration that varies (:mod:`multirun_analysis.runs.keys`).
 
 Files that cannot be read are skipped with a warning that names the file and the reason; they are
 also listed in ``frame.attrs["skipped"]``.
@@ -25,6 +26,15 @@ from multirun_analysis.runs.columns import (
     RUN_COLUMNS,
     VALUE_COLUMNS,
 )
+from multirun_analysis.runs.keys import (
+    DEFAULTS,
+    column_of,
+    is_of_ascent,
+    is_of_model,
+    is_of_optimizer,
+    other_keys,
+    sources_of,
+)
 from multirun_analysis.runs.measurements import LARGEST, settings_key
 from multirun_analysis.runs.reading import (
     Skipped,
@@ -34,8 +44,14 @@ from multirun_analysis.runs.reading import (
     read_records,
     skip,
 )
-from multirun_analysis.wording.labels import optimizer_label, settings_labels
-from samsweep.config import MEASURES, DatasetConfig, ModelConfig, RecipeConfig, Variant
+from multirun_analysis.wording.labels import (
+    labels_with_differences,
+    optimizer_label,
+    settings_labels,
+    short_names,
+    varying,
+)
+from samsweep.config import MEASURES, CellConfig, DatasetConfig, ModelConfig, RecipeConfig, Variant
 from samsweep.records.identity import short_hash
 from samsweep.records.schema import Measurement, Record
 
@@ -64,7 +80,12 @@ class Frames(NamedTuple):
 
 
 def load_runs(study_folder: Path | str) -> pd.DataFrame:
-    """A row per cell record of a study: :data:`RUN_COLUMNS`, of these dtypes without rows too."""
+    """A row per cell record of a study.
+
+    Returns:
+        :data:`RUN_COLUMNS`, of these dtypes without rows too; then a column for every other key of
+        the configuration that varies, by its name: ``model.args.width``.
+    """
     runs, _, skipped = read_frames(study_folder)
     return _with_skipped(runs, skipped)
 
@@ -97,29 +118,36 @@ def read_frames(study_folder: Path | str) -> Frames:
     """Runs and measurements of a study, each record read once."""
     skipped: list[Skipped] = []
     settings: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    others: dict[str, dict[str, Any]] = {}
     # No record is kept: spectra and landscapes make it large.
     rows = (
         (row, list(_measured_rows(record, settings, skipped)))
-        for record, row in _once_each(Path(study_folder), skipped)
+        for record, row in _once_each(Path(study_folder), skipped, others)
     )
     runs, found = [_typed([], RUN_COLUMNS)], [_typed([], _FOUND)]
     for chunk in _chunks(rows):
         runs.append(_typed([row for row, _ in chunk], RUN_COLUMNS))
         found.append(_typed([row for _, of_cell in chunk for row in of_cell], _FOUND))
-    frame = pd.concat(runs, ignore_index=True)
+    frame = _with_other_keys(pd.concat(runs, ignore_index=True), others)
     return Frames(frame, _with_cells(pd.concat(found, ignore_index=True), frame, settings), skipped)
 
 
 # --------------------------------------------------------------------------- records to rows
 
 
-def _once_each(study_folder: Path, skipped: list[Skipped]) -> Iterator[tuple[Record, Row]]:
-    """Every record with its row, those aside that repeat another's cell."""
+def _once_each(
+    study_folder: Path, skipped: list[Skipped], others: dict[str, dict[str, Any]]
+) -> Iterator[tuple[Record, Row]]:
+    """Every record with its row, those aside that repeat another's cell.
+
+    Keys without a column of their own go to ``others``, by ``identity_without_seed``.
+    """
     seen: dict[tuple[str, int], str] = {}
     for record in read_records(study_folder, skipped):
         file = study_folder / "cells" / record.cell_id / "record.json"
         try:
             row = _run_row(record)
+            keys = _other_keys(*_parts(record.identity))
         except ValueError as error:
             skip(skipped, file, str(error))
             continue
@@ -128,6 +156,7 @@ def _once_each(study_folder: Path, skipped: list[Skipped]) -> Iterator[tuple[Rec
             skip(skipped, file, f"the same cell as {seen[cell]}, whose seed would count twice")
             continue
         seen[cell] = record.cell_id
+        others[row["identity_without_seed"]] = keys
         yield record, row
 
 
@@ -157,26 +186,36 @@ _INTEGERS = [name for name, dtype in RUN_COLUMNS.items() if dtype == "Int64"]
 def _cell_row(record: Record) -> Row:
     cell = record.identity
     # The fields of a model are all that its __dict__ has; iterating over a model is much slower.
-    variant, dataset = {**vars(cell.variant)}, {**vars(cell.dataset)}
-    label = optimizer_label(variant)
-    name = variant.pop("name")
-    dataset.update(vars(dataset.pop("augment")))
+    variant, recipe = vars(cell.variant), vars(cell.recipe)
+    is_own = variant["combination"] is not None or variant["optimizer"] is not None
     return {
+        **variant,
+        **dict.fromkeys(("direction", "magnitude") if is_own else ()),
         "cell_id": record.cell_id,
         "study": record.study,
         "status": record.status,
         "model": cell.model.name,
-        "optimizer": label,
-        "variant": name,
-        **variant,
+        "model_name": cell.model.name,
+        "optimizer": optimizer_label(variant),
+        "variant": variant["name"],
         "formula": record.formula,
-        "dataset": dataset.pop("name"),
-        **dataset,
-        **vars(cell.recipe),
+        **vars(cell.dataset),
+        **vars(cell.dataset.augment),
+        "dataset": cell.dataset.name,
+        **recipe,
+        "metric": recipe["metric"] or DEFAULTS["metric"],
         "results_version": record.results_version,
         "seed": cell.seed,
-        **_keys(cell.model, cell.variant, cell.dataset, cell.recipe, record.results_version),
+        **_keys(*_parts(cell), record.results_version),
     }
+
+
+def _parts(cell: CellConfig) -> tuple[Any, ...]:
+    """All of a cell but its seed."""
+    return cell.model, cell.variant, cell.dataset, cell.recipe, cell.sources
+
+
+_other_keys = lru_cache(maxsize=4096)(other_keys)
 
 
 @lru_cache(maxsize=4096)
@@ -185,22 +224,55 @@ def _keys(
     variant: Variant,
     dataset: DatasetConfig,
     recipe: RecipeConfig,
+    sources: Mapping[str, Any] | None,
     results_version: int,
 ) -> dict[str, str]:
     """Hashes that say which cells belong together; those of another results version never do."""
+    of_recipe, of_row = (sources_of(sources, of_recipe=which) for which in (True, False))
     shared = {
         "dataset": dataset.model_dump(mode="json", exclude_none=True),
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "results_version": results_version,
+        **({"sources": of_recipe} if of_recipe else {}),
     }
     described = variant.model_dump(mode="json", exclude_none=True)
-    identity = {"model": model.model_dump(mode="json"), "variant": described, **shared}
+    described_model = model.model_dump(mode="json", exclude_none=True)
+    identity = {"model": described_model, "variant": described, **shared}
+    identity |= {"row_sources": of_row} if of_row else {}
     row = {key: value for key, value in described.items() if key != "rho"}
     return {
         "identity_without_seed": short_hash(identity),
         "row_key": short_hash({**identity, "variant": row}),
         "recipe_key": short_hash(shared),
     }
+
+
+def _with_other_keys(runs: pd.DataFrame, others: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """With a column for every key that varies, and the labels with what such keys change."""
+    names = varying(others.values())
+    shown = {"opt": "opt", **short_names(names)}
+    hashes = runs["identity_without_seed"]
+    first = runs.drop_duplicates("identity_without_seed").set_index("identity_without_seed")
+    for label, is_of in (
+        ("model", is_of_model),
+        ("optimizer", is_of_optimizer),
+        ("ascent", is_of_ascent),
+    ):
+        of_label = [name for name in names if is_of(name)]
+        items = {
+            key: (base, {name: others[key][name] for name in of_label if name in others[key]})
+            for key, base in {str(key): base for key, base in first[label].dropna().items()}.items()
+        }
+        if label == "optimizer":
+            # In capitals two names may be one.
+            items = {
+                key: (base, {"opt": str(first.at[key, "variant"]), **values})
+                for key, (base, values) in items.items()
+            }
+        labels = labels_with_differences(items, shown)
+        runs[label] = hashes.map(labels).astype("string")
+    columns = {name: column_of(name, others, hashes) for name in names}
+    return pd.concat([runs, pd.DataFrame(columns, index=runs.index)], axis="columns")
 
 
 # --------------------------------------------------------------------------- measurements

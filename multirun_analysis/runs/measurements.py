@@ -94,4 +94,12 @@ def with_numbers(measurements: pd.DataFrame) -> pd.DataFrame:
 def of_largest_eigenvalue(measurements: pd.DataFrame) -> pd.DataFrame:
     """The measurements that are not known to be of another quantity than lambda_max."""
     others = [name for name in MEASURES if not gives_largest_eigenvalue(name)]
+    others += own_measures(measurements)
     return measurements[~measurements["name"].isin(others)]
+
+
+def own_measures(measurements: pd.DataFrame) -> list[str]:
+    """Names that are not registered here, of measurements that found no largest eigenvalue."""
+    unknown = measurements[~measurements["name"].isin(list(MEASURES))]
+    of_largest = unknown.loc[unknown["quantity"] == LARGEST, "name"]
+    return sorted({str(name) for name in unknown["name"]}.difference(of_largest))

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from multirun_analysis.stats.effects import DESIGN, HYBRIDS
-from multirun_analysis.stats.outcomes import Outcome, outcomes_of
+from multirun_analysis.stats.effects import DESIGN, HYBRIDS, corners_of
+from multirun_analysis.stats.outcomes import Outcome, outcomes_of, with_metric
 from multirun_analysis.stats.paired import describe_groups
 from samsweep.config import OUTCOMES
 
@@ -86,15 +86,17 @@ def curvature_effects(runs: pd.DataFrame, measurements: pd.DataFrame) -> pd.Data
     found = _frame(parts, CURVATURE_COLUMNS)
     ranked = found.assign(outcome=pd.Categorical(found["outcome"], list(OUTCOMES)))
     by = ["recipe_key", "outcome", "settings_key", "model", "curvature", "rho"]
-    return found.loc[ranked.sort_values(by, kind="stable").index].reset_index(drop=True)
+    ordered = found.loc[ranked.sort_values(by, kind="stable").index].reset_index(drop=True)
+    return with_metric(ordered, cells)
 
 
 def _pairs(cells: pd.DataFrame) -> pd.DataFrame:
     """The rows of SGDHESS and of SGD in ``cells``, of one recipe, model and seed."""
-    placed = cells[[*_FACTOR, "variant", "seed"]].assign(row=cells.index)
+    placed = cells[[*_FACTOR, "seed"]].assign(row=cells.index)
     keys = ["recipe_key", "model", "seed"]
-    sgd = placed.loc[placed["variant"] == "sgd", [*keys, "row"]].rename(columns={"row": "sgd"})
-    return placed[placed["variant"] == "sgdhess"].merge(sgd, on=keys)
+    is_sgd = corners_of(cells) == "sgd"
+    sgd = placed.loc[is_sgd.fillna(False), [*keys, "row"]].rename(columns={"row": "sgd"})
+    return placed[placed["curvature"].notna()].merge(sgd.drop_duplicates(keys), on=keys)
 
 
 def _differences(pairs: pd.DataFrame, outcome: Outcome) -> pd.DataFrame:
@@ -131,11 +133,13 @@ def matched_effects(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     Returns:
         :data:`MATCHED_COLUMNS`, a row per point and outcome of which some seed has both values.
     """
+    runs = runs.assign(variant=corners_of(runs))
     hybrids = runs[runs["variant"].isin(HYBRIDS) & (runs["status"] == "complete")]
+    hybrids = hybrids.drop_duplicates(["variant", "seed", *_POINT])
     rows = history.merge(hybrids[["cell_id", "variant", "seed", *_POINT]], on="cell_id")
     rows = rows[np.isfinite(rows["train_loss"])].sort_values(["cell_id", "epoch"])
     parts = [part for _, point in rows.groupby(_POINT, dropna=False) for part in _matched(point)]
-    return _frame(parts, MATCHED_COLUMNS)
+    return with_metric(_frame(parts, MATCHED_COLUMNS), runs)
 
 
 def _matched(rows: pd.DataFrame) -> Iterator[pd.DataFrame]:

@@ -20,13 +20,15 @@ Each contrast is given plain and, where there are cells enough, adjusted for the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from multirun_analysis.runs.keys import recipe_keys
 from multirun_analysis.stats.families import with_families
-from multirun_analysis.stats.outcomes import Outcome, adjusted_for_fit, outcomes_of
+from multirun_analysis.stats.outcomes import Outcome, adjusted_for_fit, outcomes_of, with_metric
 from multirun_analysis.stats.paired import ALPHA, Array, describe_groups
 from multirun_analysis.stats.summary import in_order
 from multirun_analysis.wording.labels import recipe_titles
@@ -55,6 +57,17 @@ LARGE_INTERACTION = 0.5
 #: What one 2x2 design is about; radii are its points.
 DESIGN = ("recipe_key", "model", "ascent", "eta", "scaled", "granularity")
 _POINT = (*DESIGN, "rho")
+
+
+class Design(NamedTuple):
+    """Contrasts of cells that are paired by seed."""
+
+    effects: Mapping[str, Mapping[str, float]]  # weights of the corners' outcomes
+    keys: tuple[str, ...]  # what is the same in all corners of a point
+    leads: tuple[str, ...]  # corners one of which a seed needs to count
+
+
+FACTORIAL = Design(EFFECTS, _POINT, HYBRIDS)
 
 #: Columns of :func:`estimate_effects`.
 EFFECT_COLUMNS: Mapping[str, str] = {
@@ -135,13 +148,15 @@ def estimate_effects(
     Returns:
         :data:`EFFECT_COLUMNS`, a row per design, outcome (and its measurement), radius and effect,
         wherever each of the effect's corners has a cell of whatever status. Empty without hybrids.
+        Then ``metric``, where a recipe has another than the accuracy.
     """
     cells = runs.reset_index(drop=True)
     quads = _quads(cells)
-    parts = [_plain_and_adjusted(quads, one, cells) for one in outcomes_of(cells, measurements)]
+    parts = [plain_and_adjusted(quads, one, cells) for one in outcomes_of(cells, measurements)]
     effects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     effects = _described(effects.reindex(columns=list(EFFECT_COLUMNS)), cells)
     effects = with_families(effects, plan).astype(dict(EFFECT_COLUMNS))
+    effects = with_metric(effects, cells)
     return in_order(effects.assign(interaction_large=_large_interactions(effects)), _ORDER)
 
 
@@ -180,7 +195,9 @@ def _quads(cells: pd.DataFrame) -> pd.DataFrame:
         A row per point and seed: the keys, ``point`` (a number), and for each corner the row of its
         cell in ``cells``, -1 where there is none.
     """
-    placed = cells[list(_POINT) + ["seed"]].assign(corner=_corners(cells), row=cells.index)
+    placed = cells[list(_POINT) + ["seed"]].assign(corner=corners_of(cells), row=cells.index)
+    # Two names of one's own for one ascent are one training.
+    placed = placed.drop_duplicates([*_POINT, "seed", "corner"])
     hybrids = placed[placed["corner"].isin(HYBRIDS)]
     quads = hybrids[[*_POINT, "seed"]].drop_duplicates()
     for corner, shared in _SHARED.items():
@@ -192,22 +209,32 @@ def _quads(cells: pd.DataFrame) -> pd.DataFrame:
     return quads.assign(point=quads.groupby(list(_POINT), dropna=False, sort=False).ngroup())
 
 
-def _corners(cells: pd.DataFrame) -> pd.Series[str]:
-    """Each cell's corner by what it computed, whatever its name; NA for SGDHESS."""
+def corners_of(cells: pd.DataFrame) -> pd.Series[str]:
+    """Each cell's corner by what it computed, whatever its name; NA for SGDHESS and one's own."""
     sources = zip(cells["direction"], cells["magnitude"], strict=True)
-    corners = pd.Series([CORNERS[pair] for pair in sources], index=cells.index, dtype="string")
+    corners = pd.Series([CORNERS.get(pair) for pair in sources], index=cells.index, dtype="string")
     return corners.mask(cells["curvature"].notna())
 
 
 # --------------------------------------------------------------------------- contrasts
 
 
-def _plain_and_adjusted(quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFrame) -> pd.DataFrame:
-    """Rows of one outcome, with the same contrasts of what the training loss leaves of it."""
-    residuals, explained = adjusted_for_fit(outcome, cells)
-    plain = _outcome_effects(quads, outcome, cells)
+def plain_and_adjusted(
+    quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFrame, design: Design = FACTORIAL
+) -> pd.DataFrame:
+    """Rows of one outcome, with the same contrasts of what the training loss leaves of it.
+
+    Args:
+        quads: A row per point and seed: the design's keys, ``point`` (a number), and for each
+            corner the row of its cell in ``cells``, -1 where there is none.
+        outcome: A number of each cell.
+        cells: Frame of :func:`.load_runs`, numbered from 0.
+        design: Its contrasts.
+    """
+    residuals, explained = adjusted_for_fit(outcome, cells, all_optimizers=design is not FACTORIAL)
+    plain = _outcome_effects(quads, outcome, cells, design)
     # Both are rows of the same points and effects, in one order.
-    adjusted = _outcome_effects(quads, residuals, cells, bootstrap=False)
+    adjusted = _outcome_effects(quads, residuals, cells, design, bootstrap=False)
     return plain.assign(
         **{ours: adjusted[theirs] for ours, theirs in _ADJUSTED.items()},
         fit_r2=[
@@ -221,15 +248,21 @@ _ADJUSTED = {"fit_estimate": "estimate", "fit_low": "t_low", "fit_high": "t_high
 
 
 def _outcome_effects(
-    quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFrame, *, bootstrap: bool = True
+    quads: pd.DataFrame,
+    outcome: Outcome,
+    cells: pd.DataFrame,
+    design: Design = FACTORIAL,
+    *,
+    bootstrap: bool = True,
 ) -> pd.DataFrame:
     """Rows of one outcome: all effects at all points where they are planned."""
     if outcome.recipe_key is not None:
         quads = quads[quads["recipe_key"] == outcome.recipe_key]
     quads = quads.assign(point=pd.factorize(quads["point"])[0])
-    points = quads.drop_duplicates("point")[list(_POINT)].reset_index(drop=True)
+    points = quads.drop_duplicates("point")[list(design.keys)].reset_index(drop=True)
     seeds = pd.concat(
-        [_contrast(quads, outcome, cells, effect) for effect in EFFECTS], ignore_index=True
+        [_contrast(quads, outcome, cells, design, effect) for effect in design.effects],
+        ignore_index=True,
     )
     tests = seeds.drop_duplicates(["effect", "point"])[["effect", "point"]].reset_index(drop=True)
     numbers = seeds.groupby(["effect", "point"], sort=False).ngroup().to_numpy()
@@ -253,16 +286,16 @@ _COUNTS = ("n_diverged", "n_failed", "n_missing", "n_unconverged")
 
 
 def _contrast(
-    quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFrame, effect: str
+    quads: pd.DataFrame, outcome: Outcome, cells: pd.DataFrame, design: Design, effect: str
 ) -> pd.DataFrame:
     """One effect on one outcome, a row per point and seed, where the effect is planned.
 
     A seed belongs to it once one of its hybrids has a cell: SGD and SAM alone may have more seeds.
     """
-    weights = EFFECTS[effect]
+    weights = design.effects[effect]
     rows = quads[list(weights)].to_numpy()
     there = rows >= 0
-    hybrid = there[:, [corner in HYBRIDS for corner in weights]].any(axis=1)
+    hybrid = there[:, [corner in design.leads for corner in weights]].any(axis=1)
     seeds = hybrid & _planned(quads["point"].to_numpy(), there)
     rows, there = rows[seeds], there[seeds]
     value = _combined(_taken(outcome.values, rows, np.nan), np.array(list(weights.values())))
@@ -310,7 +343,7 @@ def _described(effects: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     recipes = cells.drop_duplicates("recipe_key").set_index("recipe_key")
     keys = effects["recipe_key"]
     return effects.assign(
-        recipe=keys.map(recipe_titles(cells)),
+        recipe=keys.map(recipe_titles(cells, recipe_keys(cells))),
         dataset=keys.map(recipes["dataset"]),
         epochs=keys.map(recipes["epochs"]),
     ).astype(dict(EFFECT_COLUMNS))

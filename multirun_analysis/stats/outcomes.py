@@ -74,10 +74,23 @@ def outcomes_of(cells: pd.DataFrame, measurements: pd.DataFrame) -> Iterator[Out
         yield Outcome("log_lambda_max", _finite(logs), unconverged, settings, str(recipe_key))
 
 
+def with_metric(effects: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Effects with each recipe's metric, in a column that is there if it is not the accuracy."""
+    if (cells["metric"] == "accuracy").all():
+        return effects
+    metrics = cells.groupby("recipe_key")["metric"].unique().map(", ".join)
+    return effects.assign(metric=effects["recipe_key"].map(metrics).astype("string"))
+
+
 def adjusted_for_fit(
-    outcome: Outcome, cells: pd.DataFrame
+    outcome: Outcome, cells: pd.DataFrame, *, all_optimizers: bool = False
 ) -> tuple[Outcome, dict[tuple[str, str], float]]:
     """An outcome without what the training loss explains, in the cells of SGD, SAM and hybrids.
+
+    Args:
+        outcome: A number of each cell.
+        cells: Frame of :func:`.load_runs`.
+        all_optimizers: Whether it is over the cells of every optimizer instead.
 
     Returns:
         Residuals, NaN where the outcome or the loss is, and where fewer than :data:`MIN_FREEDOM`
@@ -88,7 +101,8 @@ def adjusted_for_fit(
     loss = cells[COVARIATE].to_numpy(dtype=float)
     # The training loss itself has nothing left to adjust.
     usable = np.isfinite(outcome.values) & np.isfinite(loss) & (outcome.name != COVARIATE)
-    usable &= cells["curvature"].isna().to_numpy()
+    if not all_optimizers:
+        usable &= (cells["curvature"].isna() & cells["direction"].notna()).to_numpy()
     for (recipe_key, model), rows in cells[usable].groupby(["recipe_key", "model"], sort=False):
         found = rows.index.to_numpy()
         residuals[found], shares[str(recipe_key), str(model)] = _regression(

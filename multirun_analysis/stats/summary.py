@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from multirun_analysis.runs.columns import SETTINGS_COLUMNS, VALUE_COLUMNS
-from multirun_analysis.wording.labels import Values, ranking, recipe_titles
+from multirun_analysis.runs.keys import recipe_keys
+from multirun_analysis.wording.labels import Values, natural_order, ranking, recipe_titles
 from samsweep.config import ASCENTS, CONTRASTS, DATASETS, MODELS, OUTCOMES, VARIANTS, Granularity
 
 #: Descriptions that are the same in all seeds of a summary's row.
@@ -36,7 +37,7 @@ NEEDED = ("cell_id", "status", *_DESCRIPTION, "rho", *_ORIGIN, "row_key")
 
 def ordered_recipes(runs: pd.DataFrame) -> dict[str, str]:
     """A title for each ``recipe_key``, in the order of the tables; all different."""
-    titles = recipe_titles(runs)
+    titles = recipe_titles(runs, recipe_keys(runs))
     recipes = runs.drop_duplicates("recipe_key").to_dict("records")
     recipes.sort(key=lambda recipe: _recipe_order(recipe, titles[recipe["recipe_key"]]))
     return {recipe["recipe_key"]: titles[recipe["recipe_key"]] for recipe in recipes}
@@ -66,7 +67,7 @@ def join_measurements(runs: pd.DataFrame, measurements: pd.DataFrame) -> pd.Data
     Returns:
         Columns of both; ``error`` is the measurement's. Recipes without measurements drop out.
     """
-    cells = runs.drop(columns="error", errors="ignore")
+    cells = runs.drop(columns=["error", "loss"], errors="ignore")
     measured = measurements[measurements["cell_id"].isin(cells["cell_id"])]
     asked = measured[["recipe_key", *_SETTINGS]].drop_duplicates()
     values = measured[["cell_id", "settings_key", *VALUE_COLUMNS]]
@@ -131,10 +132,12 @@ def _unconverged(runs: pd.DataFrame) -> pd.Series[bool]:
     return ~runs["converged"].fillna(True).astype(bool)
 
 
-#: The order of the values of a column, where it is not that of letters or numbers.
+#: The order of the values of a column, where it is not that of letters; others come last, in that
+#: of letters and of the numbers among them.
 _REGISTRIES: Mapping[str, Iterable[str]] = {
     "dataset": DATASETS,
     "model": MODELS,
+    "optimizer": (),
     "variant": VARIANTS,
     "ascent": list(ASCENTS),
     "granularity": get_args(Granularity),
@@ -143,11 +146,16 @@ _REGISTRIES: Mapping[str, Iterable[str]] = {
 }
 
 
+def _ordered(values: pd.Series[Any], known: Iterable[str]) -> list[str]:
+    others = {str(value) for value in values.dropna().unique()}.difference(known)
+    return [*known, *sorted(others, key=natural_order)]
+
+
 def in_order(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Rows sorted by some columns, in the order of the registries where a column has one."""
     ranked = rows.assign(
         **{
-            name: pd.Categorical(rows[name], list(_REGISTRIES[name]))
+            name: pd.Categorical(rows[name], _ordered(rows[name], _REGISTRIES[name]))
             for name in by
             if name in _REGISTRIES
         }

@@ -12,6 +12,7 @@ from multirun_analysis.stats.effects import EFFECTS, SIMPLE_EFFECTS
 from multirun_analysis.stats.families import CONFIRMATORY
 from multirun_analysis.tables.entries import MISSING, notes
 from multirun_analysis.tables.pages import Page, Section
+from multirun_analysis.wording.metrics import judged_by
 from multirun_analysis.wording.numbers import decimals_of, interval_text, number, p_text, signed
 
 #: What an effect compares, for the rows of a table.
@@ -92,9 +93,19 @@ def _sections(effects: pd.DataFrame) -> Iterator[Section]:
             yield Section(heading=design_title(rows.iloc[0]), level=3, table=_table(rows))
 
 
+def outcome_label(row: Row | pd.Series[Any]) -> str:
+    """A row's outcome with its unit, by the name of its recipe's metric."""
+    label, metric = OUTCOME_LABELS[row["outcome"]], row.get("metric", "accuracy")
+    if metric == "accuracy":
+        return label
+    # Another metric is of another loss than the cross-entropy, whose unit is the nat.
+    bare = label.replace(" (percentage points)", "").replace(" (nats)", "")
+    return bare.replace("accuracy", judged_by([metric]).label)
+
+
 def design_title(row: Row | pd.Series[Any]) -> str:
     """Outcome, measurement, granularity and ascent in words."""
-    parts = [OUTCOME_LABELS[row["outcome"]]]
+    parts = [outcome_label(row)]
     if not pd.isna(row["settings_label"]):
         parts.append(str(row["settings_label"]))
     parts.append(f"{GRANULARITY_LABELS[row['granularity']]} granularity")
@@ -111,11 +122,18 @@ def _table(effects: pd.DataFrame) -> pd.DataFrame:
 
 def table_row(row: Row) -> dict[str, str]:
     """An effect's row of a table; ``??`` where no seed has all values."""
-    found = row["n"] > 0
     return {
         "effect": EFFECT_LABELS[row["effect"]],
         "model": row["model"],
         "rho": number(row["rho"]),
+        **statistics_row(row),
+    }
+
+
+def statistics_row(row: Row) -> dict[str, str]:
+    """A contrast's numbers; ``??`` where no seed has all values."""
+    found = row["n"] > 0
+    return {
         "mean [95 % t]": interval_text(row) if found else MISSING,
         "[95 % BCa]": _bca_text(row),
         "median": signed(row["median"], decimals_of(row)) if found else MISSING,
@@ -184,7 +202,7 @@ def contrast_page(name: str, effects: pd.DataFrame, recipes: Mapping[str, str]) 
         by = ["outcome", "settings_label"] if "settings_label" in recipe else ["outcome"]
         for _, rows in recipe.groupby(by, sort=False, dropna=False):
             measured = rows.iloc[0].get("settings_label")
-            heading = OUTCOME_LABELS[rows["outcome"].iloc[0]]
+            heading = outcome_label(rows.iloc[0])
             heading = heading if pd.isna(measured) else f"{heading}, {measured}"
             table = pd.DataFrame(map(_contrast_row, rows.to_dict("records")), dtype="object")
             sections.append(Section(heading=heading, level=3, table=table))

@@ -21,8 +21,8 @@ Recipes = Mapping[str, str]
 Better = Literal["high", "low"] | None
 
 LEGEND = f"Mean ± sd over seeds (n). {MISSING} is a cell without a result; blank: no such rho."
-_BOLD = "Bold: the {} of its column; cells with diverged or unconverged seeds do not compete."
-HIGHEST, LOWEST = _BOLD.format("highest"), _BOLD.format("lowest")
+BOLD = "Bold: the {} of its column; cells with diverged or unconverged seeds do not compete."
+HIGHEST, LOWEST = BOLD.format("highest"), BOLD.format("lowest")
 _FACTOR = "SGDHESS, whose rho is a factor of the curvature"
 
 
@@ -102,7 +102,7 @@ def _per_model(
     """A section for each model, with the columns of all of them."""
     for model, places in names.groupby("model", sort=False).indices.items():
         named = names.iloc[places].drop(columns="model")
-        best = _best(scores.iloc[places], better)
+        best = best_of(scores.iloc[places], better)
         yield Section(
             heading=f"{model}, {label}" if label else str(model),
             level=3,
@@ -111,7 +111,7 @@ def _per_model(
         )
 
 
-def _best(scores: pd.DataFrame, better: Better | Mapping[str, Better]) -> pd.DataFrame:
+def best_of(scores: pd.DataFrame, better: Better | Mapping[str, Better]) -> pd.DataFrame:
     """True where a score is the best of its column, wherever at least two compete."""
     best = pd.DataFrame(False, index=scores.index, columns=scores.columns)
     for name, column in scores.items():

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from multirun_analysis.runs.measurements import LARGEST, MEANINGS, gives_largest_eigenvalue
+from multirun_analysis.runs.measurements import (
+    LARGEST,
+    MEANINGS,
+    gives_largest_eigenvalue,
+    own_measures,
+)
 from multirun_analysis.stats.summary import NEEDED, by_recipe, ordered_recipes, summarize
 from multirun_analysis.study import Study
-from multirun_analysis.tables.entries import significant, two_decimals, with_texts
+from multirun_analysis.tables.entries import Format, significant, two_decimals, with_texts
 from multirun_analysis.tables.layout import (
+    BOLD,
     HIGHEST,
     LEGEND,
     LOWEST,
@@ -23,38 +30,49 @@ from multirun_analysis.tables.layout import (
 )
 from multirun_analysis.tables.pages import Page, Section
 from multirun_analysis.wording.labels import ranking
+from multirun_analysis.wording.metrics import Judged, judged_by
 from samsweep.config import MEASURES
 
-#: Name and title of the page of each accuracy.
+#: Name and title of the page of each accuracy, or of what a network is judged by in its place.
 ACCURACIES = {
-    "test_accuracy": ("accuracy", "Test accuracy (%), last epoch"),
+    "test_accuracy": ("accuracy", "Test {}, last epoch"),
     "best_test_accuracy": (
         "accuracy_best",
-        "Test accuracy (%) at best validation, the study's protocol",
+        "Test {} at best validation, the study's protocol",
     ),
     "train_accuracy": (
         "accuracy_train",
-        "Training accuracy (%), last epoch, on images as they are",
+        "Training {}, last epoch, on images as they are",
     ),
 }
+_BEST = {"high": HIGHEST, "low": LOWEST, None: BOLD.format("best")}
 
 
 def accuracy_page(study: str, runs: pd.DataFrame, column: str = "test_accuracy") -> Page:
     """A table of one accuracy, a key of :data:`ACCURACIES`, per recipe and model."""
     name, title = ACCURACIES[column]
     recipes, summary = ordered_recipes(runs), summarize(runs, column)
-    rows = by_recipe(with_texts(summary, two_decimals))
+    judged = {str(key): judged_by(metrics) for key, metrics in runs.groupby("recipe_key")["metric"]}
+    rows = by_recipe(summary)
+    every = judged_by(runs["metric"])
     return Page(
         name=name,
-        title=f"{title}: study {study}",
-        legend=f"{LEGEND} {HIGHEST}",
+        title=f"{title.format(every.label)}: study {study}",
+        legend=f"{LEGEND} {_BEST[every.better]}",
         sections=tuple(
             section
             for key, heading in recipes.items()
-            for section in (Section(heading=heading), *by_rho(rows[key], "high"))
+            for section in (
+                Section(heading=heading),
+                *by_rho(with_texts(rows[key], _form(judged[key])), judged[key].better),
+            )
         ),
         data=long_form(recipes, summary),
     )
+
+
+def _form(judged: Judged) -> Format:
+    return two_decimals if judged.in_percent else significant
 
 
 # --------------------------------------------------------------------------- sharpness
@@ -65,11 +83,12 @@ def sharpness_page(
 ) -> Page:
     """Page of the measurements of one quantity, and of those of which too little is known."""
     summaries = _measured_summaries(joined)
-    label = MEASURES[name].label if name in MEASURES else "Sharpness"
+    label = MEASURES[name].label if name in MEASURES else name
+    meaning = MEANINGS.get(LARGEST if name == "sharpness" else name)
     return Page(
-        name=name,
-        title=f"{label[0].upper()}{label[1:]}: study {study}",
-        legend=f"{LEGEND} {MEANINGS[name if name in MEASURES else LARGEST]} {LOWEST}",
+        name=name if name in (*MEANINGS, "sharpness") else file_name(name),
+        title=f"{label[:1].upper()}{label[1:]}: study {study}",
+        legend=" ".join(filter(None, [LEGEND, meaning, LOWEST])),
         sections=tuple(_sharpness_sections(recipes, summaries)),
         data=long_form(recipes, *(summaries.values() or [summarize(joined, "value")])),
     )
@@ -77,10 +96,16 @@ def sharpness_page(
 
 def measure_pages(study: str, recipes: Recipes, joined: pd.DataFrame) -> Iterator[Page]:
     """A page of each quantity that was measured but the largest eigenvalue."""
-    for name in MEASURES:
+    own = own_measures(joined)
+    for name in [*MEASURES, *own]:
         rows = joined[joined["name"] == name]
-        if len(rows) and not gives_largest_eigenvalue(name):
+        if len(rows) and (name in own or not gives_largest_eigenvalue(name)):
             yield sharpness_page(study, recipes, rows, name)
+
+
+def file_name(measure: str) -> str:
+    """The page of a measure of one's own: no other page's name, and no path."""
+    return f"measure_{re.sub('[^A-Za-z0-9_-]+', '_', measure)[:60]}"
 
 
 def _sharpness_sections(
@@ -125,19 +150,20 @@ def _is_ratio(summary: pd.DataFrame) -> bool:
 
 # --------------------------------------------------------------------------- SGD and SGDHESS
 
-_SGD_BETTER: Mapping[str, Better] = {"test accuracy": "high", "sharpness": "low"}
-
 
 def sgdhess_page(study: str, recipes: Recipes, runs: pd.DataFrame, joined: pd.DataFrame) -> Page:
     """SGD beside SGDHESS: a table per recipe, model and measurement of the sharpness."""
     accuracy = summarize(_sgd_rows(runs), "test_accuracy")
     measured = _measured_summaries(_sgd_rows(joined))
     sharpness = {label: rows for label, rows in measured.items() if not _is_ratio(rows)}
+    judged = judged_by(runs["metric"])
+    what = judged.label.partition(" (")[0]
+    which = {"high": "highest", "low": "lowest", None: "best"}[judged.better]
     return Page(
         name="sgdhess",
-        title=f"SGD and SGDHESS, test accuracy (%) and sharpness: study {study}",
-        legend=f"{LEGEND} Bold: the highest accuracy and the lowest sharpness.",
-        sections=tuple(_sgd_sections(recipes, accuracy, sharpness)),
+        title=f"SGD and SGDHESS, test {judged.label} and sharpness: study {study}",
+        legend=f"{LEGEND} Bold: the {which} {what} and the lowest sharpness.",
+        sections=tuple(_sgd_sections(recipes, accuracy, sharpness, judged)),
         data=long_form(recipes, accuracy, *sharpness.values()),
     )
 
@@ -147,19 +173,24 @@ def _sgd_rows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sgd_sections(
-    recipes: Recipes, accuracy: pd.DataFrame, sharpness: Mapping[str, pd.DataFrame]
+    recipes: Recipes,
+    accuracy: pd.DataFrame,
+    sharpness: Mapping[str, pd.DataFrame],
+    judged: Judged,
 ) -> Iterator[Section]:
     if accuracy.empty:
         yield Section(heading="", text=("No SGD or SGDHESS cells in this study.",))
-    accuracies, parts = by_recipe(with_texts(accuracy, two_decimals)), _by_heading(sharpness)
+    accuracies, parts = by_recipe(with_texts(accuracy, _form(judged))), _by_heading(sharpness)
+    score = f"test {judged.label.removesuffix(' (%)')}"
+    better: Mapping[str, Better] = {score: judged.better, "sharpness": "low"}
     for key, title in recipes.items():
         if key not in accuracies:
             continue
         yield Section(heading=title)
         found = {label: rows[key] for label, rows in parts.items() if key in rows}
         for label, rows in (found or {"not measured": _unmeasured(accuracies[key])}).items():
-            columns = {"test accuracy": accuracies[key], "sharpness": rows}
-            yield from side_by_side(columns, _SGD_BETTER, label, with_granularity=False)
+            columns = {score: accuracies[key], "sharpness": rows}
+            yield from side_by_side(columns, better, label, with_granularity=False)
 
 
 def _unmeasured(summary: pd.DataFrame) -> pd.DataFrame:
@@ -192,6 +223,8 @@ def _with_shares(study: Study) -> pd.DataFrame:
     """The cells that take a second gradient, with their shares of amplified elements in percent."""
     runs = study.runs
     perturbs = (runs["direction"] == "sam") | (runs["magnitude"] == "sam")
+    perturbs |= runs["ascent"].notna()
+    perturbs = perturbs.fillna(False)
     cells = runs.loc[perturbs, [*NEEDED, "epochs"]]
     shares = study.history.drop_duplicates(["cell_id", "epoch"]).set_index(["cell_id", "epoch"])
     for name, epoch in _epochs(cells["epochs"]).items():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from multirun_analysis.references import load_reference
 from multirun_analysis.runs.measurements import of_largest_eigenvalue, with_numbers
 from multirun_analysis.stats.contrasts import curvature_effects
 from multirun_analysis.stats.effects import published_effects
+from multirun_analysis.stats.factor import parse_factor
 from multirun_analysis.stats.summary import NEEDED, join_measurements, ordered_recipes
 from multirun_analysis.study import Study
 from multirun_analysis.tables.comparison import comparison_page
 from multirun_analysis.tables.effects import contrast_page, effects_page, published_page
+from multirun_analysis.tables.factor import factor_page
 from multirun_analysis.tables.measured import (
     ACCURACIES,
     accuracy_page,
@@ -19,6 +23,7 @@ from multirun_analysis.tables.measured import (
     sharpness_page,
 )
 from multirun_analysis.tables.pages import Page
+from multirun_analysis.tables.swept import swept_page
 from multirun_analysis.tables.verdicts import verdicts_page
 
 
@@ -55,3 +60,17 @@ def reference_pages(study: Study, reference: str) -> list[Page]:
     """Published numbers beside a study's, and the contrasts that they allow."""
     published = published_effects(load_reference(reference))
     return [comparison_page(study, reference), published_page(published)]
+
+
+def asked_pages(
+    study: Study, rows: Sequence[str], cols: Sequence[str], value: str, effects: str | None
+) -> list[Page]:
+    """The table of the keys that are asked for, and the contrasts of the factor.
+
+    Raises:
+        ConfigError: If the study has no such key, value or level.
+    """
+    pages = [swept_page(study, rows, cols, value)] if rows or cols else []
+    if effects is not None:
+        pages.append(factor_page(study, parse_factor(effects, study.runs, study.name)))
+    return pages

@@ -7,14 +7,18 @@ different things never carry one name.
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from multirun_analysis.wording.numbers import number
 from samsweep.config import CORNERS, OptOptions
+from samsweep.config.cell import call_text
+from samsweep.records.identity import canonical_json
 from samsweep.system.text import counted
 
 Values = Mapping[Any, Any]
@@ -59,6 +63,19 @@ def ranking(names: Iterable[str]) -> Callable[[object], int]:
     return lambda name: ranks.get(name, len(ranks)) if isinstance(name, str) else len(ranks)
 
 
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
+
+
+def natural_order(text: str) -> tuple[tuple[str | float, ...], str]:
+    """Sorts texts by their letters, and by the numbers among them as numbers.
+
+    >>> sorted(["mlp (width 128)", "mlp (width 32)", "cnn"], key=natural_order)
+    ['cnn', 'mlp (width 32)', 'mlp (width 128)']
+    """
+    parts = _NUMBER.split(text)
+    return tuple(float(part) if place % 2 else part for place, part in enumerate(parts)), text
+
+
 def optimizer_label(variant: Values) -> str:
     """The name of a row: the study's, in capitals, with what that name does not imply.
 
@@ -69,6 +86,12 @@ def optimizer_label(variant: Values) -> str:
     'SAMDIRECTION (adaptive, unscaled norms)'
     """
     name, extras = variant["name"], list(_extras(variant))
+    own = variant.get("combination") or variant.get("optimizer")
+    if own is not None:
+        # One's own may have any name, also that of another one.
+        short = call_text(own, None)
+        extras = [short] if short.lower() != name.lower() else []
+        extras += [] if variant.get("ascent") in (None, "plain") else [str(variant["ascent"])]
     return f"{name.upper()} ({', '.join(extras)})" if extras else name.upper()
 
 
@@ -94,8 +117,72 @@ def _extras(variant: Values) -> Iterable[str]:
 # --------------------------------------------------------------------------- distinct labels
 
 
+def labels_with_differences(
+    items: Mapping[str, tuple[str, Values]], short: Mapping[str, str]
+) -> dict[str, str]:
+    """Each item's label with the values in brackets that tell it from others of that label.
+
+    Args:
+        items: Label, and values by their keys, of each item.
+        short: Of each key the name that is shown.
+
+    Returns:
+        A label for each item; equal for items that are equal. Different ones whose labels are still
+        equal end in a number.
+
+    >>> items = {"a": ("HALF", {"opt.alpha": 0.5}), "b": ("HALF", {"opt.alpha": 0.2})}
+    >>> labels_with_differences(items, {"opt.alpha": "alpha"})
+    {'a': 'HALF (alpha 0.5)', 'b': 'HALF (alpha 0.2)'}
+    """
+    by_label: dict[str, list[Values]] = {}
+    for base, values in items.values():
+        by_label.setdefault(base, []).append(values)
+    differing = {base: varying(every) for base, every in by_label.items()}
+    texts: dict[str, str] = {}
+    found: dict[str, dict[str, None]] = {}
+    for item, (base, values) in items.items():
+        phrases = [
+            f"{short[key].replace('_', ' ').replace('.', ' ')} {setting_text(values[key])}"
+            for key in differing[base]
+            if key in values
+        ]
+        text = _in_brackets(base, phrases)
+        texts[item] = f"{base}\n{canonical_json(values)}"
+        found.setdefault(text, {}).setdefault(texts[item])
+    numbered = {
+        text: label if len(same) == 1 else f"{label} [{number}]"
+        for label, same in found.items()
+        for number, text in enumerate(same, start=1)
+    }
+    return {item: numbered[text] for item, text in texts.items()}
+
+
+def _in_brackets(label: str, phrases: Iterable[str]) -> str:
+    told = ", ".join(printable(phrase, _MOST_SHOWN) for phrase in phrases)
+    if not told:
+        return label
+    return f"{label[:-1]}, {told})" if label.endswith(")") else f"{label} ({told})"
+
+
+def varying(items: Iterable[Values]) -> list[str]:
+    """The keys that some items lack or have another value of, in order of appearance."""
+    every = list(items)
+    seen: dict[str, set[str]] = {}
+    counts: Counter[str] = Counter()
+    for values in every:
+        for key, value in values.items():
+            seen.setdefault(key, set()).add(json.dumps(value, sort_keys=True))
+            counts[key] += 1
+    return [key for key, texts in seen.items() if len(texts) > 1 or counts[key] < len(every)]
+
+
 def distinct_labels(
-    items: Mapping[str, Values], *, within: str, core: Iterable[Phrase], extra: Mapping[str, str]
+    items: Mapping[str, Values],
+    *,
+    within: str,
+    core: Iterable[Phrase],
+    extra: Mapping[str, str],
+    silent: Collection[str] = (),
 ) -> dict[str, str]:
     """A label for each item, different for different items.
 
@@ -104,16 +191,19 @@ def distinct_labels(
         within: The setting whose equals are compared when looking for differences.
         core: Phrases of every label; an empty one is left out.
         extra: Template of each further setting, shown where it varies.
+        silent: Settings of which a missing value is not shown.
 
     Returns:
         Label by key. Labels that are still equal end in their key.
     """
-    varying = _varying(items.values(), within, extra)
+    differing = _varying(items.values(), within, extra)
     labels = {}
     for key, values in items.items():
         phrases = [phrase(values) for phrase in core]
         phrases += [
-            extra[name].format(setting_text(values.get(name))) for name in varying[values[within]]
+            extra[name].format(setting_text(values.get(name)))
+            for name in differing[values[within]]
+            if name not in silent or not pd.isna(values[name])
         ]
         labels[key] = ", ".join(phrase for phrase in phrases if phrase)
     times = Counter(labels.values())
@@ -133,6 +223,23 @@ def _varying(items: Iterable[Values], within: str, names: Iterable[str]) -> dict
     }
 
 
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """For each key the shortest end of it that no other has; sources by their whole names."""
+    every = list(keys)
+    return {key: _short(key, every) for key in every}
+
+
+def _short(key: str, every: list[str]) -> str:
+    parts = key.split(".")
+    if parts[0] == "source":
+        return key
+    ends = [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]
+    return next(
+        (end for end in ends if not any(o != key and f".{o}".endswith(f".{end}") for o in every)),
+        key,
+    )
+
+
 def setting_text(value: Any) -> str:
     """The value of a setting, for people."""
     if isinstance(value, bool):
@@ -148,11 +255,17 @@ def setting_text(value: Any) -> str:
 
 # --------------------------------------------------------------------------- recipes
 
+
+def _base_name(base: str) -> str:
+    """A base optimizer's name; of a path its end, in its own letters."""
+    return call_text(base, None) if "." in base else base.upper()
+
+
 _RECIPE_CORE: tuple[Phrase, ...] = (
     lambda recipe: recipe["dataset"],
     lambda recipe: counted(recipe["epochs"], "epoch"),
     lambda recipe: f"batch {recipe['batch_size']}",
-    lambda recipe: f"{recipe['base'].upper()} lr {number(recipe['lr'])}",
+    lambda recipe: f"{_base_name(recipe['base'])} lr {number(recipe['lr'])}",
     lambda recipe: "" if pd.isna(recipe["momentum"]) else f"momentum {number(recipe['momentum'])}",
     lambda recipe: f"weight decay {number(recipe['weight_decay'])}",
     lambda recipe: f"label noise {number(recipe['label_noise'])}" if recipe["label_noise"] else "",
@@ -160,6 +273,7 @@ _RECIPE_CORE: tuple[Phrase, ...] = (
 )
 
 _RECIPE_EXTRA = {
+    "metric": "metric {}",
     "lr_schedule": "schedule {}",
     "crop_padding": "crop padding {}",
     "flip": "flip {}",
@@ -171,11 +285,23 @@ _RECIPE_EXTRA = {
 }
 
 
-def recipe_titles(runs: pd.DataFrame) -> dict[str, str]:
-    """A readable title for each ``recipe_key`` of a frame, different for different recipes."""
+def recipe_titles(runs: pd.DataFrame, others: Collection[str] = ()) -> dict[str, str]:
+    """A readable title for each ``recipe_key`` of a frame, different for different recipes.
+
+    Args:
+        runs: Frame of :func:`.load_runs`.
+        others: Columns of further keys of recipes, which titles show where they vary.
+    """
     recipes = runs.drop_duplicates("recipe_key").to_dict("records")
     items = {recipe["recipe_key"]: recipe for recipe in recipes}
-    return distinct_labels(items, within="dataset", core=_RECIPE_CORE, extra=_RECIPE_EXTRA)
+    short = short_names(others)
+    return distinct_labels(
+        items,
+        within="dataset",
+        core=_RECIPE_CORE,
+        extra=_RECIPE_EXTRA | {name: _as_template(short[name]) for name in others},
+        silent=others,
+    )
 
 
 # --------------------------------------------------------------------------- measurements

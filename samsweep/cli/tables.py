@@ -6,7 +6,9 @@ import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from samsweep.config import ConfigError, Frozen, described, unknown_name
 from samsweep.config.arguments import help_of_keys, parse_arguments, written
@@ -25,11 +27,24 @@ commands that run these. Only records, histories and manifests are read, also wh
   {command} study=cifar100 reference=empirical_sam out=results
   {command} study=cifar100 export=frames quiet=true
   {command} study=cifar100 wandb=offline
+  {command} study=mine rows=opt.alpha,lr cols=rho value=test_accuracy
+  {command} study=mine effects=momentum:0,0.9
 
 In a table, `96.52 ± 0.31 (n=3)` is mean and standard deviation over 3 seeds, `??` a cell without a
 result, `diverged` one whose loss became NaN or inf. Exit status 1: there is nothing to
 tabulate, or W&B refused.
 """
+
+
+def _split(names: object) -> object:
+    """Names between commas, in brackets or not."""
+    if not isinstance(names, str):
+        return names
+    bare = names.strip().removeprefix("[").removesuffix("]")
+    return tuple(name.strip() for name in bare.split(",") if name.strip())
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 class TablesOptions(Frozen):
@@ -44,6 +59,13 @@ class TablesOptions(Frozen):
         export: Folder for the frames of runs, measurements and history, as CSV and Parquet.
         wandb: Mode of a W&B run that tables and figures are pushed to; null is no run.
         wandb_project: W&B project.
+        rows: Keys of the configuration, rows=opt.alpha,lr, whose values are the rows of a table of
+            its own; as they are set, or as much of a name as says which one is meant.
+        cols: Keys whose values are its columns; whatever else varies has a table for each value.
+        value: What it shows: a result of training, generalization_gap, or a quantity that was
+            measured.
+        effects: A key and two of its values, effects=lr:0.1,0.5, of which the second is compared
+            with the first, paired by seed and by everything else that varies.
         quiet: Whether to print no tables.
         config_dir: Folder of options beside conf/, whose presets name confirmatory tests too.
     """
@@ -56,6 +78,10 @@ class TablesOptions(Frozen):
     export: Path | None = None
     wandb: Literal["offline", "online"] | None = None
     wandb_project: str = "samsweep"
+    rows: Names = ()
+    cols: Names = ()
+    value: str = "test_accuracy"
+    effects: str | None = None
     quiet: bool = False
     config_dir: Path | None = None
 
