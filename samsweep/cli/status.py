@@ -212,7 +212,7 @@ def status_table(cells: Sequence[CellStatus], title: str) -> Table:
     )
     for header in ("cell", "state"):
         table.add_column(header, overflow="fold")
-    for header in ("epoch", "train loss", "val %", "elapsed", "to go"):
+    for header in ("epoch", "train loss", "val", "elapsed", "to go"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("where", overflow="fold")
     for cell in cells:

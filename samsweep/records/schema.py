@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from samsweep.config import MEASURES, CellConfig, RunConfig
 from samsweep.records.identity import RESULTS_VERSION, CellKey, cell_id
+from samsweep.system.text import score_text
 
 #: Version of this form; readers refuse a newer one and convert older ones.
 SCHEMA_VERSION = 1
@@ -201,11 +202,16 @@ class Record(_Part):
         return self.status in FINISHED
 
     @property
+    def metric(self) -> str | None:
+        """What its network is judged by; None is the accuracy."""
+        return self.identity.recipe.metric
+
+    @property
     def summary(self) -> str:
         """State and results in a few words."""
         parts: list[str] = [self.status]
         if self.metrics is not None:
-            parts.append(f"test {self.metrics.test_accuracy:.2f} %")
+            parts.append(f"test {score_text(self.metrics.test_accuracy, self.metric, digits=2)}")
         parts += self._headlines()
         if self.error:
             parts.append(_last_line(self.error))

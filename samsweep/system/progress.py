@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from samsweep.system.text import score_text
+
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
@@ -16,7 +18,8 @@ class Snapshot:
         step: Optimizer steps that are done.
         epoch: Epochs that are done, validation included.
         train_loss: Of the latest epoch; None before the first.
-        val_accuracy: Of the latest epoch, in percent; None before the first.
+        val_accuracy: Of the latest epoch, by the metric; None before the first.
+        metric: What a network is judged by; None is the accuracy, in percent.
         measuring: The measurement that is being taken, after the training.
     """
 
@@ -26,6 +29,7 @@ class Snapshot:
     epoch: int = 0
     train_loss: float | None = None
     val_accuracy: float | None = None
+    metric: str | None = None
     measuring: str | None = None
 
     def __str__(self) -> str:
@@ -36,7 +40,7 @@ class Snapshot:
         if self.train_loss is not None:
             parts.append(f"train loss {self.train_loss:.3f}")
         if self.val_accuracy is not None:
-            parts.append(f"val {self.val_accuracy:.1f} %")
+            parts.append(f"val {score_text(self.val_accuracy, self.metric)}")
         return "  ".join(parts)
 
 

@@ -34,3 +34,14 @@ def counted(number: int, noun: str) -> str:
     ('1 cell', '3 cells')
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def score_text(value: float, metric: str | None, *, digits: int = 1) -> str:
+    """What a network reached: an accuracy in percent, or the number of another metric.
+
+    >>> score_text(87.25, None), score_text(0.91234, "r2")
+    ('87.2 %', 'r2 0.9123')
+    """
+    if metric is None:
+        return f"{value:.{digits}f} %"
+    return f"{metric.rpartition('.')[2]} {value:.4g}"

@@ -112,6 +112,7 @@ def _snapshot(workspace: Workspace, trainer: Trainer, history: History) -> Snaps
         epoch=trainer.epoch,
         train_loss=latest.get("train_loss"),
         val_accuracy=latest.get("val_accuracy"),
+        metric=workspace.config.cell.recipe.metric,
     )
 
 
