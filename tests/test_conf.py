@@ -85,7 +85,7 @@ def swept(key, values):
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
-def test_an_experiment_opens_with_its_command_and_its_grid_composes(file, images):
+def test_an_experiment_opens_with_its_command_and_its_grid_composes(file, own):
     text = file.read_text()
     lines = text.splitlines()
     assert lines[0] == "# @package _global_"
@@ -99,7 +99,7 @@ def test_an_experiment_opens_with_its_command_and_its_grid_composes(file, images
             assert isinstance(values, str), "a YAML list would become one value"
             for value in swept(key, values):
                 assert compose_run(
-                    f"+experiment={file.stem}", value, *(images if of_images else [])
+                    f"+experiment={file.stem}", value, *(own["image_folder"] if of_images else [])
                 )
 
 

@@ -13,12 +13,15 @@ from helpers import QUICK, assert_same_result, records, run
     ("arguments", "sentence"),
     [
         (["opt=smm"], "opt 'smm' is unknown: did you mean 'sam'? choose one of asam, hybrid, sam"),
-        (["dataset=mnist"], "dataset 'mnist' is unknown: choose one of cifar10, cifar100, digits"),
+        (
+            ["dataset=mnist"],
+            "dataset 'mnist' is unknown: choose one of arrays, cifar10, cifar100, digits",
+        ),
         (["eopchs=3"], "key 'eopchs' is unknown: did you mean 'epochs'?"),
         (["+typo=1"], "key 'typo' is unknown"),
         (["rho=-1"], "rho=-1: should be greater than or equal to 0."),
         (["rho=0.1,0.2"], "rho=0.1,0.2 gives several values: add -m to sweep over them."),
-        (["batch_size=1000"], "batch_size=1000 is larger than the 898 training images of digits"),
+        (["batch_size=1000"], "batch_size=1000 is larger than the 898 training examples of digits"),
         (["dataset=image_folder"], "dataset.path is missing: set dataset.path=VALUE."),
         (["opt=["], "opt=[ cannot be read"),
         (
