@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from multirun_analysis.figures.style import titled
+from multirun_analysis.wording.metrics import judged_by
 from multirun_analysis.wording.numbers import number
 
 
@@ -64,6 +66,10 @@ class Recipe:
             return
         of_model = f" Model: {model}." if model else ""
         measured = f" Measurement: {label}." if label else ""
+        if set(self.runs["metric"]) != {"accuracy"}:
+            title, caption, alt = (self._in_its_metric(text) for text in (title, caption, alt))
+            for text in figure.findobj(Text):
+                text.set_text(self._in_its_metric(text.get_text()))
         caption = f"{caption}{of_model} Recipe: {self.title}.{measured}"
         yield Picture(
             name=f"{name}{f'-{slug(model)}' if several_models else ''}{self.suffix}",
@@ -72,6 +78,20 @@ class Recipe:
             caption=" ".join(caption.split()),
             alt=" ".join(alt.split()),
         )
+
+    def _in_its_metric(self, text: str) -> str:
+        """A text about accuracies, in the words of what the recipe's networks are judged by.
+
+        Another metric comes with another loss than the cross-entropy, whose unit is the nat.
+        """
+        judged = judged_by(self.runs["metric"])
+        bare = (
+            text.replace("accuracy (%)", judged.label)
+            .replace(" (nats)", "")
+            .replace("\n(nats)", "")
+        )
+        name = judged.label.removesuffix(" (%)")
+        return re.sub("[Aa]ccuracy", name, bare)
 
 
 def slug(text: str) -> str:

@@ -20,7 +20,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
-from multirun_analysis.figures.captions import Picture
+from multirun_analysis.figures.captions import Picture, Recipe
 from multirun_analysis.figures.effects import HEADLINE, MAIN, SIMPLE, forest
 from multirun_analysis.figures.epochs import (
     AMPLIFIED,
@@ -615,3 +615,15 @@ def test_svg_files_are_the_same_byte_for_byte_in_another_process(
     )
     assert there.stdout == here
     assert b"<dc:date>" not in svg_bytes(pictures["accuracy_rho"].figure)
+
+
+def test_figures_of_another_metric_speak_of_it() -> None:
+    runs = pd.DataFrame({"metric": ["r2"], "cell_id": ["a"]})
+    recipe = Recipe("line", "", "", runs, runs)
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set_ylabel("test accuracy (%)")
+    axes.set_xlabel("training loss (nats)")
+    (picture,) = recipe.picture("name", "Test accuracy", figure, "Test accuracy.", "Accuracy.")
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("test R²", "training loss")
+    assert (picture.title, picture.alt) == ("Test R²", "R².")
