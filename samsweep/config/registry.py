@@ -62,6 +62,10 @@ class Component:
         """
         return load_factory(self.factory)
 
+    def with_args(self, args: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What it is always given and, before that, what a configuration gives."""
+        return {**self.args, **(args or {})}
+
 
 class Registry(Mapping[str, C], Generic[C]):
     """The components of one kind, by name.

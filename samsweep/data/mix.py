@@ -23,10 +23,11 @@ def apply_policy(images: Tensor, config: AugmentConfig, seed: int, *counters: in
     """
     if config.policy is None:
         return images
+    component = AUGMENTATIONS.find(config.policy)
     policy = bound(
         f"dataset.augment.policy={config.policy}",
-        AUGMENTATIONS.find(config.policy).factory,
-        config.policy_args or {},
+        component.factory,
+        component.with_args(config.policy_args),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "policy", *counters))

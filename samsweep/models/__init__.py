@@ -43,7 +43,7 @@ def build_model(
     """
     component = MODELS.find(name, factory)
     function = component.load()
-    given = {**component.args, **(args or {})}
+    given = component.with_args(args)
     if "num_classes" in known and takes_any(function):
         given = {"num_classes": known["num_classes"], **given}
     network = make(f"model={name}", function, given, **known)

@@ -37,7 +37,7 @@ def build_base(
     """
     component = BASES.find(recipe.base)
     function = component.load()
-    used: dict[str, Any] = {"lr": recipe.lr, **(recipe.base_args or {})}
+    used: dict[str, Any] = {"lr": recipe.lr, **component.with_args(recipe.base_args)}
     if "weight_decay" in parameters_of(function) or takes_any(function):
         used.setdefault("weight_decay", recipe.weight_decay)
     elif recipe.weight_decay:
@@ -120,10 +120,11 @@ def _optimizer(
         return GradientDescent(base)
     combination = None
     if variant.combination is not None:
+        component = COMBINATIONS.find(variant.combination)
         combination = bound(
             f"opt.combination={variant.combination}",
-            COMBINATIONS.find(variant.combination).factory,
-            variant.combination_args or {},
+            component.factory,
+            component.with_args(variant.combination_args),
         )
     return SAM(
         base,
@@ -142,11 +143,11 @@ def _whole_step(
     variant: Variant, base: torch.optim.Optimizer, model: nn.Module, seed: int
 ) -> ClosureOptimizer:
     assert variant.optimizer is not None
-    factory = OPTIMIZERS.find(variant.optimizer).factory
+    component = OPTIMIZERS.find(variant.optimizer)
     optimizer = make(
         f"opt={variant.name}",
-        factory,
-        {"base": base, **(variant.optimizer_args or {})},
+        component.factory,
+        {"base": base, **component.with_args(variant.optimizer_args)},
         rho=variant.rho,
         model=model,
         seed=seed,
@@ -154,7 +155,7 @@ def _whole_step(
     )
     if not isinstance(optimizer, ClosureOptimizer):
         raise ConfigError(
-            f"opt={variant.name}: {name_of(factory)} returns {type(optimizer).__name__}, "
+            f"opt={variant.name}: {name_of(component.factory)} returns {type(optimizer).__name__}, "
             "not a samsweep.optim.ClosureOptimizer."
         )
     return optimizer
@@ -167,4 +168,5 @@ def _ascent(variant: Variant, model: nn.Module) -> Ascent:
         scaled = named_weights(model) if variant.scaled == "weights" else None
         return adaptive(variant.eta or 0.0, scaled)
     name = variant.ascent
-    return bound(f"opt.ascent={name}", ASCENTS.find(name).factory, variant.ascent_args or {})
+    component = ASCENTS.find(name)
+    return bound(f"opt.ascent={name}", component.factory, component.with_args(variant.ascent_args))

@@ -77,7 +77,9 @@ def start_tracker(config: TrackingConfig, record: Record, folder: Path) -> Track
     def start() -> Tracker:
         component = TRACKERS.find(config.name, config.factory)
         beside = {"config": config, "record": record, "folder": folder}
-        made: Tracker = make(f"tracking={config.name}", component.factory, config.args, **beside)
+        made: Tracker = make(
+            f"tracking={config.name}", component.factory, component.with_args(config.args), **beside
+        )
         return made
 
     return DispensableTracker(start)

@@ -29,7 +29,7 @@ def learning_rate(recipe: RecipeConfig, *, epoch: int, step: int, steps_per_epoc
         return recipe.lr * min(1.0, (fine + 1 / steps_per_epoch) / warmup)
     done = max(0.0, (fine if schedule.per_step else epoch) - warmup)
     where = {"epoch": done, "epochs": recipe.epochs - warmup}
-    args = recipe.lr_schedule_args or {}
+    args = schedule.with_args(recipe.lr_schedule_args)
     factor = make(f"lr_schedule={recipe.lr_schedule}", schedule.factory, args, **where)
     return recipe.lr * float(factor)
 

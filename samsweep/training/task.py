@@ -49,12 +49,13 @@ class Task:
         """
         recipe = self._recipe
         name = recipe.loss or "cross_entropy"
-        args = dict(recipe.loss_args or {})
+        component = LOSSES.find(name)
+        args = component.with_args(recipe.loss_args)
         if recipe.label_smoothing is not None:
             args["label_smoothing"] = recipe.label_smoothing
         if recipe.loss is None and not args:
             return F.cross_entropy
-        function = bound(f"loss={name}", LOSSES.find(name).factory, args)
+        function = bound(f"loss={name}", component.factory, args)
 
         def loss(outputs: Tensor, labels: Tensor) -> Tensor:
             found = function(aligned(outputs, labels), labels)
@@ -69,9 +70,9 @@ class Task:
     def metric(self) -> Function:
         """What outputs and labels of a split are judged by, 0-d."""
         name = self._recipe.metric or "accuracy"
-        function = bound(
-            f"metric={name}", METRICS.find(name).factory, self._recipe.metric_args or {}
-        )
+        component = METRICS.find(name)
+        args = component.with_args(self._recipe.metric_args)
+        function = bound(f"metric={name}", component.factory, args)
         return lambda outputs, labels: torch.as_tensor(
             function(aligned(outputs, labels), labels), dtype=torch.float64
         )
