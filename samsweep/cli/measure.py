@@ -117,6 +117,17 @@ def _check_components(records: Mapping[CellFolder, Record], factories: Collectio
         raise ConfigError(
             *(f"{counted(len(ids), 'cell')}, {ids[0]} first: {p}" for p, ids in problems.items())
         )
+    changed = [f.path.name for f, record in records.items() if _has_changed(record.identity)]
+    if changed:
+        print(
+            f"{counted(len(changed), 'cell')}, {changed[0]} first: the source of a component has "
+            "changed since training; it is measured as it is now, unless on_code_change=refuse."
+        )
+
+
+def _has_changed(cell: CellConfig) -> bool:
+    before, now = cell.sources or {}, cell.sources_now(MEASURING)
+    return any(before.get(kind) != now.get(kind) for kind in MEASURING)
 
 
 def _not_named(cell: CellConfig, factories: Collection[str]) -> Iterator[str]:

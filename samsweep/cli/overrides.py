@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ def named_factories(config_dir: str | None) -> set[str]:
     folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
     found: set[str] = set()
     for file in (file for folder in folders for file in folder.rglob("*.yaml")):
-        found |= {normal_path(text) for text in _texts(yaml.safe_load(file.read_text()))}
+        # What Hydra cannot read either names nothing.
+        with suppress(yaml.YAMLError, UnicodeDecodeError):
+            found |= {normal_path(text) for text in _texts(yaml.safe_load(file.read_text()))}
     return {text for text in found if is_path(text)}
 
 

@@ -529,8 +529,10 @@ class Options(Frozen):
                 f"warmup_epochs={self.warmup_epochs:g} leaves nothing of epochs={self.epochs}: "
                 f"choose less than {self.epochs}."
             )
+        own = ["lr", "weight_decay", *(["nesterov"] if self.base == "sgd" else [])]
+        own += ["momentum"] if BASES.find(self.base).uses_momentum else []
         for key, value in self.base_args.items():
-            if key in ("lr", "momentum", "weight_decay", "nesterov"):
+            if key in own:
                 yield f"base_args.{key}={value}: {key} is a key of its own, set {key}={value}."
         if self.clip_norm is not None and self.clip == "gradient" and self._is_whole_step:
             yield (

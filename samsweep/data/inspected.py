@@ -41,6 +41,11 @@ def inspected(component: DatasetComponent, name: str, values: Mapping[str, Any])
     return _from_json(text)
 
 
+def forget(component: DatasetComponent, values: Mapping[str, Any]) -> None:
+    """Let the next plan load a data set again, one whose files its arguments do not name."""
+    cached_file("datasets", f"{_key(component, values)}.json").unlink(missing_ok=True)
+
+
 def _from_json(text: str) -> DataInfo:
     values = json.loads(text)
     shapes = {name: tuple(values[name]) for name in ("input_shape", "label_shape")}

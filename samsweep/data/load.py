@@ -15,6 +15,7 @@ from samsweep.config import DATASETS, ConfigError, DatasetConfig
 from samsweep.config.factory import load_factory
 from samsweep.data.arrays import Arrays, checked, info_of
 from samsweep.data.dataset_info import describe, given, matching
+from samsweep.data.inspected import forget
 
 if TYPE_CHECKING:
     from samsweep.data.images import ImageData
@@ -83,7 +84,10 @@ def _load_clean(config: DatasetConfig, data_dir: Path, path: Path | None) -> Ima
     from samsweep.data.images import from_arrays
 
     arrays = raw_arrays(function, config.name, values, data_dir=data_dir)
-    _check_fingerprint(config, info_of(arrays).fingerprint, path)
+    found = info_of(arrays).fingerprint
+    if config.fingerprint not in (None, found):
+        forget(component, values)
+    _check_fingerprint(config, found, path)
     return from_arrays(arrays)
 
 

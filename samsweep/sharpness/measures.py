@@ -129,6 +129,11 @@ def _others(
             f"measure {name} gives values that JSON does not have ({error}): return a finite "
             "number, or a mapping of names to numbers and lists of them."
         ) from None
+    shown = component.headline or (None if isinstance(found, Mapping) else name)
+    if shown is not None and not isinstance(plain.get(shown), int | float):
+        raise ConfigError(
+            f"measure {name} gives {plain.get(shown)!r} as {shown}: return a finite number."
+        )
     return plain | {"seconds": time.perf_counter() - started}
 
 

@@ -30,7 +30,9 @@ def try_out(run: RunConfig) -> None:
         return
     identity = run.cell.identity()
     identity["variant"].pop("rho", None)
-    tried = {"cell": identity | {"seed": 0}, "sharpness": run.sharpness.model_dump(mode="json")}
+    measures = {name: MEASURES[name].source for name in run.sharpness.measures}
+    sharpness = run.sharpness.model_dump(mode="json") | {"sources": measures}
+    tried = {"cell": identity | {"seed": 0}, "sharpness": sharpness}
     file = cached_file("trials", short_hash(tried))
     if file.exists():
         return
@@ -53,6 +55,8 @@ def _is_known_to_fit(run: RunConfig) -> bool:
     return (
         run.cell.sources is None
         and recipe.base in BASES
+        # Arrays may be no images.
+        and run.cell.dataset.name != "arrays"
         and not any((*args, run.cell.model.args, run.cell.dataset.augment.policy))
         and all(MEASURES[name].ours for name in run.sharpness.measures)
     )
