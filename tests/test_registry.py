@@ -8,11 +8,14 @@ from functools import partial
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from helpers import compose_run
+from torch import nn
 
 from samsweep import register
-from samsweep.config import BASES, COMBINATIONS, LOSSES, MODELS, ConfigError, plugins
+from samsweep.config import BASES, COMBINATIONS, LOSSES, MODELS, ConfigError, DataInfo, plugins
 from samsweep.config.factory import (
     add_search_path,
     bound,
@@ -23,7 +26,12 @@ from samsweep.config.factory import (
 )
 from samsweep.config.plugins import load_plugins
 from samsweep.config.registry import REGISTRIES
+from samsweep.data.load import load_dataset
 from samsweep.records.identity import cell_id
+from samsweep.records.store import CellFolder
+from samsweep.records.transitions import register as register_cell
+from samsweep.sweep.plan import Point, of_other_sources, plan_sweep
+from samsweep.training.task import Task
 
 pytestmark = pytest.mark.usefixtures("own_modules")
 
@@ -348,8 +356,8 @@ def test_plugins_of_installed_packages(own_modules, monkeypatch):
     ("where", "message"),
     [
         ("entry", r"RuntimeError: on purpose\), which an installed package lists in samsweep\.pl"),
-        ("environment", r"RuntimeError: on purpose\), which SAMSWEEP_PLUGINS names: correct it"),
-        ("argument", r"RuntimeError: on purpose\), which plugins names: install its package"),
+        ("environment", r"RuntimeError: on purpose\), which SAMSWEEP_PLUGINS names: mend it"),
+        ("argument", r"RuntimeError: on purpose\), which plugins names: mend it"),
     ],
 )
 def test_a_plugin_that_cannot_be_imported(own_modules, monkeypatch, where, message):
@@ -367,3 +375,60 @@ def test_a_plugin_that_takes_a_name_of_ours(own_modules):
     write(own_modules, mine="from samsweep import register\nregister.model('resnet8', 'a.b')\n")
     with pytest.raises(ConfigError, match="^plugin mine: model 'resnet8' is registered twice"):
         load_plugins(["mine"])
+
+
+def test_a_near_name_of_another_library_is_found():
+    with pytest.raises(ConfigError, match="did you mean 'lion'"):
+        BASES.find("lionn")
+
+
+def test_a_plugin_that_raises_is_to_be_mended(own_modules):
+    text = "from samsweep import register\nregister.model('x', 'a.b', colour=1)\n"
+    write(own_modules, bad_plugin=text)
+    with pytest.raises(ConfigError, match=r"bad_plugin cannot be imported \(TypeError: .*mend it"):
+        load_plugins(["bad_plugin"])
+
+
+def test_losses_with_tensors_of_their_own_go_where_the_outputs_are(monkeypatch):
+    moved = []
+    own = nn.CrossEntropyLoss
+    monkeypatch.setattr(own, "to", lambda self, device: moved.append(device) or self)
+    recipe = compose_run("loss=torch.nn.CrossEntropyLoss").cell.recipe
+    assert callable(Task(recipe, torch.device("cpu")).loss)
+    assert moved == [torch.device("cpu")]
+
+
+def test_data_that_are_not_what_their_registration_says_are_refused(tmp_path):
+    def two_classes():
+        x, y = np.zeros((20, 5), np.float32), np.arange(20) % 2
+        return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+
+    info = DataInfo(
+        num_outputs=3,
+        input_shape=(7,),
+        input_dtype="float32",
+        num_train=18,
+        num_val=2,
+        num_test=20,
+    )
+    register.dataset("declared", two_classes, info=info)
+    config = compose_run("dataset=own", "+dataset.name=declared", "batch_size=4").cell.dataset
+    with pytest.raises(ConfigError) as refused:
+        load_dataset(config, data_dir=tmp_path, path=None)
+    wrong = {problem.partition(" has ")[2].partition("=")[0] for problem in refused.value.problems}
+    assert wrong == {"num_outputs", "input_shape"}
+
+
+def test_a_plan_counts_cells_of_another_source(tmp_path):
+    run = compose_run("model=resnet8")
+
+    def point(source):
+        cell = run.cell.model_copy(update={"sources": {"model": source}})
+        folder = CellFolder(tmp_path / "default/cells" / cell_id(cell))
+        return Point(run=run.model_copy(update={"cell": cell}), folder=folder)
+
+    old, new = point("old"), point("new")
+    register_cell(old.folder, old.run)
+    assert of_other_sources(plan_sweep([new])) == 1
+    assert of_other_sources(plan_sweep([old, new])) == 0
+    assert of_other_sources(plan_sweep([old])) == 0

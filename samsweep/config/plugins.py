@@ -26,14 +26,14 @@ def load_plugins(modules: Iterable[str] = ()) -> None:
         ConfigError: If one cannot be imported, or registers a name that is taken.
     """
     for name in installed_plugins():
-        _load(name, f"which an installed package lists in {GROUP}: mend or uninstall it")
+        _load(name, f"which an installed package lists in {GROUP}", "install what it needs")
     for name in filter(None, os.environ.get(VARIABLE, "").split(",")):
-        _load(name.strip(), f"which {VARIABLE} names: correct it, or unset {VARIABLE}")
+        _load(name.strip(), f"which {VARIABLE} names", f"correct it, or unset {VARIABLE}")
     for name in modules:
         _load(
             name,
-            "which plugins names: install its package, or start where its folder lies, beside "
-            "conf/ or on PYTHONPATH",
+            "which plugins names",
+            "install its package, or start where its folder lies, beside conf/ or on PYTHONPATH",
         )
 
 
@@ -44,12 +44,14 @@ def installed_plugins() -> tuple[str, ...]:
 
 
 @functools.cache
-def _load(module: str, remedy: str) -> None:
+def _load(module: str, named: str, remedy: str) -> None:
     try:
         importlib.import_module(module)
     except ConfigError as error:
         raise ConfigError(*(f"plugin {module}: {problem}" for problem in error.problems)) from None
     except Exception as error:
+        raised = f"{type(error).__name__}: {error}"
+        remedy = remedy if isinstance(error, ModuleNotFoundError) else "mend it"
         raise ConfigError(
-            f"plugin {module} cannot be imported ({type(error).__name__}: {error}), {remedy}."
+            f"plugin {module} cannot be imported ({raised}), {named}: {remedy}."
         ) from error

@@ -6,6 +6,7 @@ the same tables; a name with dots is a factory by its path and needs no table.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -358,7 +359,14 @@ class _Bases(Registry[BaseComponent]):
             if path is not None:
                 # What torch ships is as little told apart by torch's version as all else is.
                 return BaseComponent(factory=path, ours=package == "torch")
-        raise ConfigError(self.unknown(name))
+        others = {**classes_of("torch", "optim"), **classes_of("pytorch_optimizer", "optimizer")}
+        near = difflib.get_close_matches(name.lower(), {*self, *others}, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"{self.kind} {name!r} is unknown: {hint}choose one of {', '.join(self)}, one of "
+            "torch.optim or pytorch_optimizer in lower case, or your own by its plugin, "
+            "plugins=[MODULE], or its path, MODULE.NAME."
+        )
 
 
 BASES = _Bases(

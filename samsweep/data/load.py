@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samsweep.config import DATASETS, ConfigError, DatasetConfig
+from samsweep.config import DATASETS, ConfigError, DataInfo, DatasetConfig
 from samsweep.config.factory import load_factory
 from samsweep.data.arrays import Arrays, checked, info_of
 from samsweep.data.dataset_info import describe, given, matching
@@ -84,11 +84,29 @@ def _load_clean(config: DatasetConfig, data_dir: Path, path: Path | None) -> Ima
     from samsweep.data.images import from_arrays
 
     arrays = raw_arrays(function, config.name, values, data_dir=data_dir)
-    found = info_of(arrays).fingerprint
+    loaded = info_of(arrays)
+    if isinstance(component.info, DataInfo):
+        _check_declared(config.name, component.info, loaded)
+    found = loaded.fingerprint
     if config.fingerprint not in (None, found):
         forget(component, values)
     _check_fingerprint(config, found, path)
     return from_arrays(arrays)
+
+
+def _check_declared(name: str, declared: DataInfo, loaded: DataInfo) -> None:
+    """Whether the data are what their registration says: plans and networks go by that.
+
+    Raises:
+        ConfigError: With a sentence for everything that differs.
+    """
+    problems = [
+        f"dataset={name} has {field}={found}, and its registration says {said}: correct its info."
+        for field, found in vars(loaded).items()
+        if field != "fingerprint" and (said := getattr(declared, field)) != found
+    ]
+    if problems:
+        raise ConfigError(*problems)
 
 
 def _check_fingerprint(config: DatasetConfig, found: str | None, path: Path | None) -> None:

@@ -8,7 +8,9 @@ epoch and step. So cells of one seed see the same initialisation, batch order an
 from __future__ import annotations
 
 import hashlib
+import random
 
+import numpy as np
 import torch
 
 
@@ -33,3 +35,10 @@ def derive_seed(seed: int, purpose: str, *counters: int) -> int:
 def generator(seed: int, purpose: str, *counters: int) -> torch.Generator:
     """A CPU generator seeded by :func:`derive_seed`; the device must not decide the draws."""
     return torch.Generator().manual_seed(derive_seed(seed, purpose, *counters))
+
+
+def seed_global(seed: int) -> None:
+    """Seed what code that is not ours may draw from: torch's, Python's and NumPy's generators."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)

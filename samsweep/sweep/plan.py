@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from samsweep.config import RunConfig
-from samsweep.records.identity import CellKey, wanted_measurements
+from samsweep.config import CellConfig, RunConfig
+from samsweep.records.identity import CellKey, canonical_json, wanted_measurements
 from samsweep.records.lock import FolderLock
 from samsweep.records.remaining_work import Work, work_left
 from samsweep.records.schema import Record
-from samsweep.records.store import CellFolder, RecordError
+from samsweep.records.store import CellFolder, RecordError, cell_folders
 from samsweep.system.text import counted
 
 #: What is to be done for a cell: its work, unless another process does it.
@@ -163,6 +164,28 @@ def plan_sweep(points: Iterable[Point], *, num_excluded: int = 0) -> Plan:
         by_cell.setdefault(point.folder.key, []).append(point)
     cells = tuple(_plan_cell(asked[0].folder, asked) for asked in by_cell.values())
     return Plan(cells=cells, num_points=num_points, num_excluded=num_excluded)
+
+
+def of_other_sources(plan: Plan) -> int:
+    """How many cells of the plan's studies differ from a new one in nothing but sources.
+
+    They were trained by components whose source has changed since, and stay as they are.
+    """
+    new = [cell.run.cell for cell in plan.cells if cell.record is None and cell.run.cell.sources]
+    wanted = {_without_sources(cell) for cell in new}
+    if not wanted:
+        return 0
+    planned, found = {cell.key for cell in plan.cells}, 0
+    for study in plan.studies:
+        for folder in cell_folders(study):
+            with suppress(RecordError):
+                record = None if folder.key in planned else folder.read()
+                found += record is not None and _without_sources(record.identity) in wanted
+    return found
+
+
+def _without_sources(cell: CellConfig) -> str:
+    return canonical_json(cell.model_copy(update={"sources": None}).identity())
 
 
 def _plan_cell(folder: CellFolder, asked: list[Point]) -> PlannedCell:

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from samsweep.records.identity import varying
 from samsweep.sweep.estimate import Cost, Prepared
-from samsweep.sweep.plan import ACTIONS, Action, Plan, PlannedCell
-from samsweep.system.text import console, duration
+from samsweep.sweep.plan import ACTIONS, Action, Plan, PlannedCell, of_other_sources
+from samsweep.system.text import console, counted, duration
 
 T = TypeVar("T")
 
@@ -26,6 +26,10 @@ def print_plan(plan: Plan, prepared: Prepared | None = None) -> None:
     # Zeros in the column of work would say that unknown work takes no time.
     out.print(plan_table(plan, cost if cost is not None and cost.source else None))
     out.print(f"{plan}.", soft_wrap=True, highlight=False)
+    older = of_other_sources(plan)
+    if older:
+        changed = f"{counted(older, 'cell')} of the study had another source of the same components"
+        out.print(f"{changed}; they stay, beside the new ones.", soft_wrap=True, highlight=False)
     if prepared is not None and cost is not None and plan.to_do:
         workers = None if prepared.slots is None else len(prepared.slots)
         out.print(cost_sentence(cost, workers), soft_wrap=True, highlight=False)

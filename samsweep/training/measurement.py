@@ -84,6 +84,6 @@ def _result(workspace: Workspace, name: str) -> dict[str, Any]:
     same = measurement_settings(settings, name)
     there = workspace.writer.record.measurements.values()
     known = {m.name: m.result for m in there if m.settings == same}
-    loss_fn = None if cell.recipe.uses_plain_loss else Task(cell.recipe).loss
+    loss_fn = None if cell.recipe.uses_plain_loss else Task(cell.recipe, workspace.device).loss
     model = model.to(workspace.device)
     return measure(name, settings, model, inputs, labels, known=known, loss_fn=loss_fn)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from samsweep.config import LOSSES, METRICS, ConfigError, RecipeConfig
@@ -22,10 +22,12 @@ class Task:
 
     Args:
         recipe: Names them, with their arguments.
+        device: Where outputs are, for losses with tensors of their own.
     """
 
-    def __init__(self, recipe: RecipeConfig) -> None:
+    def __init__(self, recipe: RecipeConfig, device: torch.device | None = None) -> None:
         self._recipe = recipe
+        self._device = device
         self._higher_is_better = METRICS.find(recipe.metric or "accuracy").higher_is_better
         #: Whether the score is a count, of examples that are right.
         self._counts = recipe.metric is None
@@ -56,6 +58,9 @@ class Task:
         if recipe.loss is None and not args:
             return F.cross_entropy
         function = bound(f"loss={name}", component.factory, args)
+
+        if isinstance(function, nn.Module):
+            function = function.to(self._device)
 
         def loss(outputs: Tensor, labels: Tensor) -> Tensor:
             found = function(aligned(outputs, labels), labels)

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._pytree import tree_map_only
 
-from samsweep.config import CellConfig
+from samsweep.config import MODELS, CellConfig
 from samsweep.data.augment import augment, draw
 from samsweep.data.images import ImageData
 from samsweep.data.mix import apply_policy, mix
 from samsweep.models import build_model
-from samsweep.numerics.seeding import derive_seed, generator
+from samsweep.numerics.seeding import derive_seed, generator, seed_global
 from samsweep.numerics.vectors import norm
 from samsweep.optim import StepResult, build_optimizer
 from samsweep.training.cuda_graphs import Recording
@@ -71,7 +71,7 @@ class Trainer:
             # Before an optimizer hooks into the model. Statistics of batch norm are averaged too.
             averages = get_ema_multi_avg_fn(cell.recipe.ema)  # type: ignore[no-untyped-call]
             self._average = AveragedModel(self.model, multi_avg_fn=averages, use_buffers=True)
-        self.task = Task(cell.recipe)
+        self.task = Task(cell.recipe, self.device)
         compiled = compiled and cell.variant.compilable
         self.optimizer = build_optimizer(
             cell.variant,
@@ -153,7 +153,7 @@ class Trainer:
         compute, diagnose = self._step_functions(inputs, labels)
         result, score = compute(inputs, labels)
         if self._update_draws:
-            torch.manual_seed(derive_seed(self.cell.seed, "update", self.epoch, self.step))
+            seed_global(derive_seed(self.cell.seed, "update", self.epoch, self.step))
         self.optimizer.apply(result)
         if self._average is not None:
             self._average.update_parameters(self.model)
@@ -216,7 +216,7 @@ class Trainer:
         def loss() -> Tensor:
             if self._draws:
                 # Both passes of a step, and a step that is taken again, draw the same.
-                torch.manual_seed(derive_seed(self.cell.seed, "step", self.epoch, self.step))
+                seed_global(derive_seed(self.cell.seed, "step", self.epoch, self.step))
             with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=reduced):
                 outputs = self._network(inputs).float()
             if not scores:  # of the first pass, at w
@@ -249,7 +249,10 @@ class Trainer:
 def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:
     """The network as it starts, on the CPU; the same for every variant of one model and seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(cell.seed, "init"))
+        seed = derive_seed(cell.seed, "init")
+        torch.manual_seed(seed)
+        if not MODELS.find(cell.model.name, cell.model.factory).ours:
+            seed_global(seed)
         return build_model(
             cell.model.name,
             factory=cell.model.factory,
