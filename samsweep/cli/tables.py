@@ -13,6 +13,7 @@ from pydantic import BeforeValidator
 from samsweep.config import ConfigError, Frozen, described, unknown_name
 from samsweep.config.arguments import help_of_keys, parse_arguments, written
 from samsweep.config.fields import StudyName
+from samsweep.config.plugins import load_plugins
 
 _HELP = """\
 usage: {command} [study=NAME] [KEY=VALUE ...]
@@ -110,6 +111,7 @@ def main(
         if options.reference is not None and options.reference not in reference_names():
             raise ConfigError(unknown_name("reference", options.reference, reference_names()))
         print(f"reading study {options.study} ...", file=sys.stderr, flush=True)
+        _load_labels()
         # Late: pandas takes a second to import.
         from multirun_analysis.report.write import write_tables
 
@@ -124,3 +126,14 @@ def reference_names() -> list[str]:
     spec = importlib.util.find_spec("multirun_analysis")
     assert spec is not None and spec.origin is not None
     return sorted(file.stem for file in Path(spec.origin).parent.glob("references/*.yaml"))
+
+
+def _load_labels() -> None:
+    """Let installed plugins say what their measures and metrics are called.
+
+    Tables can do without: one that cannot be imported is told of, and its names stay bare.
+    """
+    try:
+        load_plugins()
+    except ConfigError as error:
+        print(f"{error} Its components go by their bare names.", file=sys.stderr)
