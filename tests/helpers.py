@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sysconfig
 import time
+import venv
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -143,3 +145,19 @@ def assert_same_result(cell, reference):
         assert all(ours[key].equal(theirs[key]) for key in ours)
     metrics = [json.loads((c / "record.json").read_text())["metrics"] for c in (cell, reference)]
     assert metrics[0] == metrics[1]
+
+
+def new_environment(folder, *paths):
+    """An empty environment that finds this one's libraries, and modules of these folders.
+
+    A .pth file makes them importable without the editable install beside them, since the .pth
+    files of a folder that is added so are not read.
+    """
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin/python"
+    ask = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    found = subprocess.run(ask, capture_output=True, text=True, check=True)
+    site = Path(found.stdout.strip())
+    lines = [*map(str, paths), sysconfig.get_path("purelib")]
+    (site / "dependencies.pth").write_text("\n".join(lines) + "\n")
+    return python, site

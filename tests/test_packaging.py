@@ -3,12 +3,11 @@
 import os
 import subprocess
 import sys
-import sysconfig
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import new_environment
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,27 +29,12 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def python(wheel, tmp_path_factory):
-    """An environment with the wheel in it; its dependencies are those of this one.
-
-    A .pth file makes them importable without the editable install beside them, since the .pth
-    files of a folder that is added so are not read.
-    """
-    folder = tmp_path_factory.mktemp("installed")
-    venv.create(folder, with_pip=False, symlinks=True)
-    python = folder / "bin/python"
-    site = Path(
-        subprocess.run(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    )
+    """An environment with the wheel in it."""
+    python, site = new_environment(tmp_path_factory.mktemp("installed"))
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), wheel],
         check=True,
     )
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return python
 
 

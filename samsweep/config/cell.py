@@ -281,19 +281,19 @@ class RecipeConfig(Frozen):
         return not (self.loss or self.loss_args or self.label_smoothing)
 
 
-#: Kinds of components, and those that measuring a trained network needs.
-KINDS = (
-    "model",
-    "dataset",
-    "base",
-    "lr_schedule",
-    "loss",
-    "metric",
-    "policy",
-    "optimizer",
-    "combination",
-    "ascent",
-)
+#: The tables of the kinds of components, and the kinds that measuring a trained network needs.
+KINDS: Mapping[str, Registry[Any]] = {
+    "model": MODELS,
+    "dataset": DATASETS,
+    "base": BASES,
+    "lr_schedule": SCHEDULES,
+    "loss": LOSSES,
+    "metric": METRICS,
+    "policy": AUGMENTATIONS,
+    "optimizer": OPTIMIZERS,
+    "combination": COMBINATIONS,
+    "ascent": ASCENTS,
+}
 MEASURING = ("model", "dataset", "loss", "policy")
 
 
@@ -323,32 +323,32 @@ class CellConfig(Frozen):
         Raises:
             ConfigError: If one is not there any more.
         """
-        for kind, registry, name, factory in self._named():
-            if kind in kinds:
-                yield kind, registry.find(name, factory)
+        for kind, name, factory in self._named(kinds):
+            yield kind, KINDS[kind].find(name, factory)
 
     def names(self, kinds: Collection[str] = KINDS) -> Iterator[str]:
         """What stands for these components: names, or paths where they are made by those."""
-        yield from (factory or name for kind, _, name, factory in self._named() if kind in kinds)
+        yield from (factory or name for _, name, factory in self._named(kinds))
 
-    def _named(self) -> Iterator[tuple[str, Registry[Any], str, str | None]]:
-        """Kind, registry, name and factory of each component."""
+    def _named(self, kinds: Collection[str]) -> Iterator[tuple[str, str, str | None]]:
+        """Kind, name and factory of each component of these kinds."""
         variant, recipe = self.variant, self.recipe
-        named: tuple[tuple[str, Registry[Any], str | None, str | None], ...] = (
-            ("model", MODELS, self.model.name, self.model.factory),
-            ("dataset", DATASETS, self.dataset.name, self.dataset.factory),
-            ("base", BASES, recipe.base, None),
-            ("lr_schedule", SCHEDULES, recipe.lr_schedule, None),
-            ("loss", LOSSES, recipe.loss, None),
-            ("metric", METRICS, recipe.metric, None),
-            ("policy", AUGMENTATIONS, self.dataset.augment.policy, None),
-            ("optimizer", OPTIMIZERS, variant.optimizer, None),
-            ("combination", COMBINATIONS, variant.combination, None),
-            ("ascent", ASCENTS, variant.ascent, None),
-        )
-        for kind, registry, name, factory in named:
-            if name is not None:
-                yield kind, registry, name, factory
+        named = {
+            "model": self.model.name,
+            "dataset": self.dataset.name,
+            "base": recipe.base,
+            "lr_schedule": recipe.lr_schedule,
+            "loss": recipe.loss,
+            "metric": recipe.metric,
+            "policy": self.dataset.augment.policy,
+            "optimizer": variant.optimizer,
+            "combination": variant.combination,
+            "ascent": variant.ascent,
+        }
+        factories = {"model": self.model.factory, "dataset": self.dataset.factory}
+        for kind, name in named.items():
+            if name is not None and kind in kinds:
+                yield kind, name, factories.get(kind)
 
     def sources_now(self, kinds: Collection[str] = KINDS) -> dict[str, str]:
         """What :attr:`sources` would be of these components as they are here and now.

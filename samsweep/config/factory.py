@@ -1,4 +1,4 @@
-"""Factories by their path, ``package.module.attribute``: found, imported, and told apart by source.
+"""Factories by their path, ``package.module.attribute``: found, imported, identified by source.
 
 A factory's source is a version where its package is installed with one, and otherwise a fingerprint
 of its module and of the modules beside it that it imports. Finding it imports nothing: planning
@@ -129,11 +129,7 @@ def make(what: str, factory: Factory, args: Mapping[str, Any], **beside: Any) ->
     """
     function = load_factory(factory)
     keywords, unknown, missing = match(function, args, beside)
-    problems = [
-        f"{what}: {name_of(function)} takes no argument {key}: choose among "
-        f"{', '.join(parameters_of(function))}."
-        for key in unknown
-    ]
+    problems = [_not_taken(what, function, key) for key in unknown]
     problems += [f"{what}: {name_of(function)} needs a value for {key}." for key in missing]
     if problems:
         raise ConfigError(*problems)
@@ -179,11 +175,13 @@ def bound(what: str, factory: Factory, args: Mapping[str, Any]) -> Callable[...,
         return made
     _, unknown, _ = match(function, args, {})
     if unknown:
-        raise ConfigError(
-            f"{what}: {name_of(function)} takes no argument {unknown[0]}: choose among "
-            f"{', '.join(parameters_of(function))}."
-        )
+        raise ConfigError(_not_taken(what, function, unknown[0]))
     return functools.partial(function, **args) if args else function
+
+
+def _not_taken(what: str, function: Callable[..., Any], key: str) -> str:
+    choices = ", ".join(parameters_of(function))
+    return f"{what}: {name_of(function)} takes no argument {key}: choose among {choices}."
 
 
 def name_of(factory: Factory) -> str:

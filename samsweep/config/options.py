@@ -155,9 +155,14 @@ class OptOptions(Frozen):
             )
         return self
 
+    @property
+    def is_whole_step(self) -> bool:
+        """Whether it is an optimizer of its own, in place of a rule for g and h."""
+        return self.factory is not None or self.name in OPTIMIZERS
+
     def resolve(self, *, rho: float, granularity: Granularity) -> Variant:
         """The variant that these values train, named as in the tables."""
-        if self.factory is not None or self.name in OPTIMIZERS:
+        if self.is_whole_step:
             return Variant(
                 name=self.name,
                 rho=rho,
@@ -534,7 +539,7 @@ class Options(Frozen):
         for key, value in self.base_args.items():
             if key in own:
                 yield f"base_args.{key}={value}: {key} is a key of its own, set {key}={value}."
-        if self.clip_norm is not None and self.clip == "gradient" and self._is_whole_step:
+        if self.clip_norm is not None and self.clip == "gradient" and self.opt.is_whole_step:
             yield (
                 f"clip=gradient: the gradients of opt={self.opt.name} are its own, "
                 "choose clip=combined."
@@ -544,10 +549,6 @@ class Options(Frozen):
                 f"nesterov=true needs base=sgd with a momentum, not base={self.base} with "
                 f"momentum={self.momentum:g}."
             )
-
-    @property
-    def _is_whole_step(self) -> bool:
-        return self.opt.factory is not None or self.opt.name in OPTIMIZERS
 
     def _misfits_of_task(self, info: DataInfo) -> Iterable[str]:
         name = self.dataset.name

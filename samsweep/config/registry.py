@@ -357,7 +357,7 @@ class _Bases(Registry[BaseComponent]):
         for package, module in (("torch", "optim"), ("pytorch_optimizer", "optimizer")):
             path = classes_of(package, module).get(name.lower())
             if path is not None:
-                # What torch ships is as little told apart by torch's version as all else is.
+                # torch's version is in no identity, and so not for its optimizers either.
                 return BaseComponent(factory=path, ours=package == "torch")
         others = {**classes_of("torch", "optim"), **classes_of("pytorch_optimizer", "optimizer")}
         near = difflib.get_close_matches(name.lower(), {*self, *others}, n=1)

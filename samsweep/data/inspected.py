@@ -84,7 +84,7 @@ def _load_elsewhere(component: DatasetComponent, name: str, values: Mapping[str,
     )
     if done.returncode:
         *_, reason = done.stderr.strip().splitlines() or ["no reason given"]
-        raise ConfigError(reason.removeprefix("samsweep.config.errors.ConfigError: "))
+        raise ConfigError(reason)
     return done.stdout.splitlines()[-1]
 
 

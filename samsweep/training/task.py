@@ -34,13 +34,15 @@ class Task:
 
     def best(self, history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The line of a history, which has some, with the best validation; the first of equals."""
-        sign = 1 if self._higher_is_better else -1
-        return max(history, key=lambda row: sign * row["val_accuracy"])
+        return max(history, key=self._rank)
 
     def is_better(self, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         """Whether a line of a history has better validation than another."""
-        sign = 1 if self._higher_is_better else -1
-        return bool(sign * row["val_accuracy"] > sign * other["val_accuracy"])
+        return self._rank(row) > self._rank(other)
+
+    def _rank(self, row: Mapping[str, Any]) -> float:
+        validation = float(row["val_accuracy"])
+        return validation if self._higher_is_better else -validation
 
     @cached_property
     def loss(self) -> Function:
@@ -58,7 +60,6 @@ class Task:
         if recipe.loss is None and not args:
             return F.cross_entropy
         function = bound(f"loss={name}", component.factory, args)
-
         if isinstance(function, nn.Module):
             function = function.to(self._device)
 

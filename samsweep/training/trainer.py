@@ -146,8 +146,9 @@ class Trainer:
 
     def take_step(self, indices: Tensor) -> None:
         """One optimizer step on the training images of these indices, shape (B,)."""
+        lr = self._lr(self.step)
         for group in self.optimizer.base.param_groups:
-            group["lr"] = self._lr(self.step)
+            group["lr"] = lr
         with_diagnostics = self.step % self._diagnostics_every == 0
         inputs, labels = self._batch(indices)
         compute, diagnose = self._step_functions(inputs, labels)

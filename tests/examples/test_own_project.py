@@ -7,11 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from pathlib import Path
 
 import pytest
+from helpers import new_environment
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "examples/own_project"
@@ -24,19 +24,8 @@ def project(tmp_path_factory):
     """A copy of the project, installed into an environment of its own."""
     folder = tmp_path_factory.mktemp("lab") / "own_project"
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("multirun", "__pycache__"))
-    environment = folder.parent / "env"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    python = environment / "bin/python"
-    library = Path(
-        subprocess.run(
-            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
-    )
     # torch and all else come from here: installing them again would take gigabytes.
-    (library / "shared.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
+    python, _ = new_environment(folder.parent / "env", ROOT)
     install = ["install", "--quiet", "--no-deps", "--no-build-isolation", str(folder)]
     subprocess.run([sys.executable, "-m", "pip", "--python", str(python), *install], check=True)
     return folder, python
