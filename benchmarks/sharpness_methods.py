@@ -33,7 +33,7 @@ from samsweep.sharpness import top_eigenvalues
 TARGET = 1e-3
 
 #: Four rungs per decade.
-TOLERANCES = [round(0.1 ** (1 + i / 4), 12) for i in range(21)]
+TOLERANCES = [round(0.1 ** (i / 4), 12) for i in range(25)]
 
 #: Steps of hessian-eigenthings beyond its default of 2 k.
 MORE_STEPS = 60
