@@ -49,7 +49,8 @@ from samsweep.config.cell import (
 from samsweep.config.sharpness import SharpnessConfig
 from samsweep.config.run import CheckpointConfig, RunConfig, TrackingConfig
 from samsweep.config.describe import Key, described
-from samsweep.config.options import AnalysisOptions, Confirmatory, OptOptions, Options, conf_dir
+from samsweep.config.groups import AnalysisOptions, Confirmatory, OptOptions
+from samsweep.config.options import Options, conf_dir
 
 __all__ = [
     "ASCENTS",

@@ -1,64 +1,43 @@
-"""``conf/``, key by key: what Hydra composes, and the run that it asks for."""
+"""``conf/`` key by key: what Hydra composes, and the run that it asks for."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from samsweep.config.cell import (
-    AugmentConfig,
-    CellConfig,
-    DatasetConfig,
-    ModelConfig,
-    RecipeConfig,
-    Variant,
-)
-from samsweep.config.errors import ConfigError, unknown_name
+from samsweep.config.cell import CellConfig, DatasetConfig, RecipeConfig
+from samsweep.config.errors import ConfigError
 from samsweep.config.fields import (
     NO_ARGUMENTS,
     Arguments,
-    AscentName,
     BaseName,
-    CombinationName,
-    ContrastName,
     Count,
     DeviceName,
-    EachOnce,
-    FactoryPath,
     Frozen,
     Listed,
     LossName,
     MetricName,
     Momentum,
     NonNegative,
-    OutcomeName,
     Positive,
     Probability,
     ScheduleName,
     Seed,
     StudyName,
 )
+from samsweep.config.groups import AnalysisOptions, DatasetOptions, ModelOptions, OptOptions
+from samsweep.config.misfits import misfits_of
 from samsweep.config.registry import (
     AUGMENTATIONS,
     BASES,
-    CORNERS,
-    DATASETS,
     MEASURES,
-    MODELS,
-    OPTIMIZERS,
     TRACKERS,
-    VARIANTS,
     Clip,
-    Curvature,
     DataInfo,
     Granularity,
     Precision,
-    Scaled,
-    Source,
 )
 from samsweep.config.run import CheckpointConfig, OnCodeChange, RunConfig, TrackingConfig
 from samsweep.config.sharpness import SharpnessConfig
@@ -69,229 +48,6 @@ def conf_dir() -> Path:
     package = Path(__file__).parents[1]
     shipped = package / "conf"
     return shipped if shipped.is_dir() else package.parent / "conf"
-
-
-class ModelOptions(Frozen):
-    """An option of the ``model`` group.
-
-    Args:
-        factory: Path of a callable that makes the network, such as ``timm.create_model``.
-        name: Of the network; beside a factory whatever it is to be called.
-        args: Its arguments; what only the data know, such as ``num_classes``, is passed beside.
-    """
-
-    factory: FactoryPath | None = None
-    name: str
-    args: Arguments = NO_ARGUMENTS
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str, info: ValidationInfo) -> str:
-        MODELS.find(name, info.data.get("factory"))
-        return name
-
-    def resolve(self) -> ModelConfig:
-        """The part of a cell's identity."""
-        return ModelConfig(name=self.name, factory=self.factory, args=self.args or None)
-
-
-class OptOptions(Frozen):
-    """An option of the ``opt`` group; ``rho`` and ``granularity`` stand at the top level.
-
-    g is the gradient at w, h the gradient of the same mini-batch at w + epsilon.
-
-    Args:
-        factory: Path of a callable that makes a whole optimizer (docs/extending.md).
-        combination: What makes the vector of g and h, registered or a path, in place of
-            ``direction`` and ``magnitude``.
-        name: Of the optimizer, or ``hybrid`` for any combination of the values below; beside a
-            factory, a combination or an ascent of one's own whatever it is to be called.
-        direction: Which gradient gives the direction: ``sgd`` is g, ``sam`` is h.
-        magnitude: Which gradient gives the magnitude, likewise.
-        ascent: How epsilon is found: ``plain`` (Foret et al. 2021) or ``adaptive`` (Kwon et al.
-            2021, scaled by the weights), registered, or a path.
-        eta: Added to abs(w) in the adaptive ascent.
-        scaled: What the adaptive ascent scales: ``weights`` is every parameter of that name,
-            ``matrices`` leaves out those of norm layers.
-        curvature: The estimate D of ``sgdhess``, which steps along g + rho * D * g.
-        args: Arguments of a whole optimizer.
-        combination_args: Arguments of the combination.
-        ascent_args: Arguments of an ascent of one's own.
-    """
-
-    factory: FactoryPath | None = None
-    combination: CombinationName | None = None
-    ascent: AscentName = "plain"
-    name: str
-    direction: Source = "sgd"
-    magnitude: Source = "sgd"
-    eta: NonNegative = 0.01
-    scaled: Scaled = "weights"
-    curvature: Curvature | None = None
-    args: Arguments = NO_ARGUMENTS
-    combination_args: Arguments = NO_ARGUMENTS
-    ascent_args: Arguments = NO_ARGUMENTS
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str, info: ValidationInfo) -> str:
-        own = info.data.get("factory") or info.data.get("combination")
-        if not own and info.data.get("ascent") in ("plain", "adaptive"):
-            valid = (*VARIANTS, "hybrid", *OPTIMIZERS)
-            if name not in valid:
-                raise ValueError(unknown_name("opt", name, valid))
-        return name
-
-    @model_validator(mode="after")
-    def _one_transform(self) -> Self:
-        if self.name == "sgdhess" and self.curvature is None:
-            raise ValueError("sgdhess needs a curvature: hutchinson, gauss_newton or exact")
-        if self.ascent_args and self.ascent in ("plain", "adaptive"):
-            raise ValueError(f"ascent_args have no effect on ascent={self.ascent}: leave them out")
-        if self.curvature is not None and (self.direction, self.magnitude) != ("sgd", "sgd"):
-            raise ValueError(
-                f"curvature={self.curvature} transforms the plain gradient: "
-                "leave direction and magnitude at sgd"
-            )
-        return self
-
-    @property
-    def is_whole_step(self) -> bool:
-        """Whether it is an optimizer of its own, in place of a rule for g and h."""
-        return self.factory is not None or self.name in OPTIMIZERS
-
-    def resolve(self, *, rho: float, granularity: Granularity) -> Variant:
-        """The variant that these values train, named as in the tables."""
-        if self.is_whole_step:
-            return Variant(
-                name=self.name,
-                rho=rho,
-                optimizer=self.factory or self.name,
-                optimizer_args=self.args or None,
-            )
-        if self.curvature is not None:
-            return Variant(name="sgdhess", rho=rho, curvature=self.curvature)
-        climb = self._climb(rho)
-        if self.combination is not None:
-            return Variant(
-                name=self.name,
-                combination=self.combination,
-                combination_args=self.combination_args or None,
-                **climb,
-            )
-        corner = CORNERS[self.direction, self.magnitude]
-        if corner == "sgd":
-            return Variant(name="sgd")
-        return Variant(
-            name=self._name_of(corner),
-            direction=self.direction,
-            magnitude=self.magnitude,
-            granularity=None if corner == "sam" else granularity,
-            **climb,
-        )
-
-    def _name_of(self, corner: str) -> str:
-        """The table row of a corner."""
-        if self.ascent not in ("plain", "adaptive"):
-            return self.name
-        return "asam" if self.ascent == "adaptive" and corner == "sam" else corner
-
-    def _climb(self, rho: float) -> dict[str, Any]:
-        """What is used of how epsilon is found."""
-        adaptive = self.ascent == "adaptive"
-        return {
-            "rho": rho,
-            "ascent": self.ascent,
-            "eta": self.eta if adaptive else None,
-            "scaled": "weights" if adaptive and self.scaled == "weights" else None,
-            "ascent_args": self.ascent_args or None,
-        }
-
-
-class RecipeOptions(Frozen):
-    """A data set's recipe: defaults of the values of the same names at the top level.
-
-    Args:
-        epochs: Default of ``epochs``.
-        batch_size: Default of ``batch_size``.
-        lr: Default of ``lr``.
-        momentum: Default of ``momentum``.
-        weight_decay: Default of ``weight_decay``.
-        lr_schedule: Default of ``lr_schedule``.
-    """
-
-    epochs: Count
-    batch_size: Count
-    lr: NonNegative
-    momentum: Momentum
-    weight_decay: NonNegative
-    lr_schedule: ScheduleName
-
-
-class DatasetOptions(Frozen):
-    """An option of the ``dataset`` group.
-
-    Args:
-        name: Of the data set.
-        label_noise: Probability with which a training label is redrawn over all classes.
-        augment: Random changes to training images.
-        factory: Path of a callable that loads the data (docs/extending.md).
-        args: Arguments of the data set.
-        path: Of the data: for ``image_folder`` a folder with ``train/<class>/*.png`` and
-            ``test/<class>/*.png``.
-        image_size: Side in pixels to which the images of an ``image_folder`` are resized; null
-            takes images of one size as they are.
-        train_fraction: Share of the training examples that is used, the same in every cell.
-        recipe: Defaults of how a network is trained on it.
-    """
-
-    factory: FactoryPath | None = None
-    name: str
-    args: Arguments = NO_ARGUMENTS
-    label_noise: Probability = 0.0
-    augment: AugmentConfig = AugmentConfig()
-    path: str | None = None
-    image_size: Count | None = None
-    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    recipe: RecipeOptions
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, name: str, info: ValidationInfo) -> str:
-        DATASETS.find(name, info.data.get("factory"))
-        return name
-
-
-class Confirmatory(Frozen):
-    """The tests that a study names beforehand: every combination of these.
-
-    Args:
-        outcomes: Outcomes of the confirmatory tests.
-        granularities: Granularities of the confirmatory tests.
-        rhos: Radii of the confirmatory tests.
-        effects: Contrasts of the confirmatory tests.
-    """
-
-    outcomes: Annotated[tuple[OutcomeName, ...], Listed, EachOnce]
-    granularities: Annotated[tuple[Granularity, ...], Listed, EachOnce]
-    rhos: Annotated[tuple[NonNegative, ...], Listed, EachOnce]
-    effects: Annotated[tuple[ContrastName, ...], Listed, EachOnce] = ("magnitude_minus_direction",)
-
-    @property
-    def num_tests(self) -> int:
-        """Tests of one model."""
-        parts = (self.outcomes, self.granularities, self.rhos, self.effects)
-        return math.prod(len(part) for part in parts)
-
-
-class AnalysisOptions(Frozen):
-    """What a preset fixes of the analysis; no part of any cell's identity.
-
-    Args:
-        confirmatory: The tests that a study names beforehand.
-    """
-
-    confirmatory: Confirmatory
 
 
 class Options(Frozen):
@@ -426,7 +182,7 @@ class Options(Frozen):
         Raises:
             ConfigError: With one sentence for every value that does not fit the data.
         """
-        problems = tuple(self._misfits(info))
+        problems = tuple(misfits_of(self, info))
         if problems:
             raise ConfigError(*problems)
         path = None if self.dataset.path is None else Path(self.dataset.path).absolute()
@@ -507,72 +263,3 @@ class Options(Frozen):
             no_decay_on_norm=True if self.no_decay_on_norm and self.weight_decay else None,
             ema=self.ema or None,
         )
-
-    def _misfits(self, info: DataInfo) -> Iterable[str]:
-        name, augment = self.dataset.name, self.dataset.augment
-        if self.batch_size > info.num_train:
-            yield (
-                f"batch_size={self.batch_size} is larger than the {info.num_train} training "
-                f"examples of {name}: choose between 2 and {info.num_train}."
-            )
-        size = info.image_size
-        if size is not None and augment.cutout > size:
-            yield (
-                f"dataset.augment.cutout={augment.cutout} is larger than the "
-                f"{size}x{size} images of {name}: choose between 0 and {size}."
-            )
-        if augment.changes_images and info.input_dtype != "uint8":
-            yield (
-                f"dataset.augment: {name} has no raw images (uint8) to change: "
-                "turn crop_padding, flip, cutout, policy and cutmix off."
-            )
-        if augment.mixup and info.input_dtype.startswith("int"):
-            yield f"dataset.augment.mixup={augment.mixup}: {name} has ids, which cannot be mixed."
-        yield from self._misfits_of_task(info)
-        if self.warmup_epochs >= self.epochs:
-            yield (
-                f"warmup_epochs={self.warmup_epochs:g} leaves nothing of epochs={self.epochs}: "
-                f"choose less than {self.epochs}."
-            )
-        own = ["lr", "weight_decay", *(["nesterov"] if self.base == "sgd" else [])]
-        own += ["momentum"] if BASES.find(self.base).uses_momentum else []
-        for key, value in self.base_args.items():
-            if key in own:
-                yield f"base_args.{key}={value}: {key} is a key of its own, set {key}={value}."
-        if self.clip_norm is not None and self.clip == "gradient" and self.opt.is_whole_step:
-            yield (
-                f"clip=gradient: the gradients of opt={self.opt.name} are its own, "
-                "choose clip=combined."
-            )
-        if self.nesterov and not (self.base == "sgd" and self.momentum > 0):
-            yield (
-                f"nesterov=true needs base=sgd with a momentum, not base={self.base} with "
-                f"momentum={self.momentum:g}."
-            )
-
-    def _misfits_of_task(self, info: DataInfo) -> Iterable[str]:
-        name = self.dataset.name
-        if not info.is_classification:
-            if self.loss == "cross_entropy" or self.metric == "accuracy":
-                yield (
-                    f"{name} has values to regress, not classes: set loss=mse metric=r2, or others "
-                    "that fit."
-                )
-            if self.dataset.label_noise:
-                yield f"dataset.label_noise={self.dataset.label_noise}: {name} has no classes."
-        elif self.loss == "mse" or self.metric in ("r2", "mae"):
-            yield (
-                f"loss={self.loss} metric={self.metric}: {name} has classes, not values to "
-                "regress: set loss=cross_entropy metric=accuracy, or others that fit."
-            )
-        if "label_smoothing" in self.loss_args:
-            value = self.loss_args["label_smoothing"]
-            yield (
-                f"loss_args.label_smoothing={value}: label_smoothing is a key of its own, "
-                f"set label_smoothing={value}."
-            )
-        if self.loss != "cross_entropy" and self.label_smoothing:
-            yield (
-                f"label_smoothing={self.label_smoothing} is of loss=cross_entropy: "
-                f"leave it out with loss={self.loss}."
-            )

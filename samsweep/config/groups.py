@@ -1,0 +1,262 @@
+"""The groups of ``conf/``, one class each: what an option of a group can set."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from samsweep.config.cell import AugmentConfig, ModelConfig, Variant
+from samsweep.config.errors import unknown_name
+from samsweep.config.fields import (
+    NO_ARGUMENTS,
+    Arguments,
+    AscentName,
+    CombinationName,
+    ContrastName,
+    Count,
+    EachOnce,
+    FactoryPath,
+    Frozen,
+    Listed,
+    Momentum,
+    NonNegative,
+    OutcomeName,
+    Probability,
+    ScheduleName,
+)
+from samsweep.config.registry import (
+    CORNERS,
+    DATASETS,
+    MODELS,
+    OPTIMIZERS,
+    VARIANTS,
+    Curvature,
+    Granularity,
+    Scaled,
+    Source,
+)
+
+
+class ModelOptions(Frozen):
+    """An option of the ``model`` group.
+
+    Args:
+        factory: Path of a callable that makes the network, such as ``timm.create_model``.
+        name: Of the network; beside a factory whatever it is to be called.
+        args: Its arguments; what only the data know, such as ``num_classes``, is passed beside.
+    """
+
+    factory: FactoryPath | None = None
+    name: str
+    args: Arguments = NO_ARGUMENTS
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        MODELS.find(name, info.data.get("factory"))
+        return name
+
+    def resolve(self) -> ModelConfig:
+        """The part of a cell's identity."""
+        return ModelConfig(name=self.name, factory=self.factory, args=self.args or None)
+
+
+class OptOptions(Frozen):
+    """An option of the ``opt`` group; ``rho`` and ``granularity`` stand at the top level.
+
+    g is the gradient at w, h the gradient of the same mini-batch at w + epsilon.
+
+    Args:
+        factory: Path of a callable that makes a whole optimizer (docs/extending.md).
+        combination: What makes the vector of g and h, registered or a path, in place of
+            ``direction`` and ``magnitude``.
+        name: Of the optimizer, or ``hybrid`` for any combination of the values below; beside a
+            factory, a combination or an ascent of one's own whatever it is to be called.
+        direction: Which gradient gives the direction: ``sgd`` is g, ``sam`` is h.
+        magnitude: Which gradient gives the magnitude, likewise.
+        ascent: How epsilon is found: ``plain`` (Foret et al. 2021) or ``adaptive`` (Kwon et al.
+            2021, scaled by the weights), registered, or a path.
+        eta: Added to abs(w) in the adaptive ascent.
+        scaled: What the adaptive ascent scales: ``weights`` is every parameter of that name,
+            ``matrices`` leaves out those of norm layers.
+        curvature: The estimate D of ``sgdhess``, which steps along g + rho * D * g.
+        args: Arguments of a whole optimizer.
+        combination_args: Arguments of the combination.
+        ascent_args: Arguments of an ascent of one's own.
+    """
+
+    factory: FactoryPath | None = None
+    combination: CombinationName | None = None
+    ascent: AscentName = "plain"
+    name: str
+    direction: Source = "sgd"
+    magnitude: Source = "sgd"
+    eta: NonNegative = 0.01
+    scaled: Scaled = "weights"
+    curvature: Curvature | None = None
+    args: Arguments = NO_ARGUMENTS
+    combination_args: Arguments = NO_ARGUMENTS
+    ascent_args: Arguments = NO_ARGUMENTS
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        own = info.data.get("factory") or info.data.get("combination")
+        if not own and info.data.get("ascent") in ("plain", "adaptive"):
+            valid = (*VARIANTS, "hybrid", *OPTIMIZERS)
+            if name not in valid:
+                raise ValueError(unknown_name("opt", name, valid))
+        return name
+
+    @model_validator(mode="after")
+    def _one_transform(self) -> Self:
+        if self.name == "sgdhess" and self.curvature is None:
+            raise ValueError("sgdhess needs a curvature: hutchinson, gauss_newton or exact")
+        if self.ascent_args and self.ascent in ("plain", "adaptive"):
+            raise ValueError(f"ascent_args have no effect on ascent={self.ascent}: leave them out")
+        if self.curvature is not None and (self.direction, self.magnitude) != ("sgd", "sgd"):
+            raise ValueError(
+                f"curvature={self.curvature} transforms the plain gradient: "
+                "leave direction and magnitude at sgd"
+            )
+        return self
+
+    @property
+    def is_whole_step(self) -> bool:
+        """Whether it is an optimizer of its own, in place of a rule for g and h."""
+        return self.factory is not None or self.name in OPTIMIZERS
+
+    def resolve(self, *, rho: float, granularity: Granularity) -> Variant:
+        """The variant that these values train, named as in the tables."""
+        if self.is_whole_step:
+            return Variant(
+                name=self.name,
+                rho=rho,
+                optimizer=self.factory or self.name,
+                optimizer_args=self.args or None,
+            )
+        if self.curvature is not None:
+            return Variant(name="sgdhess", rho=rho, curvature=self.curvature)
+        climb = self._climb(rho)
+        if self.combination is not None:
+            return Variant(
+                name=self.name,
+                combination=self.combination,
+                combination_args=self.combination_args or None,
+                **climb,
+            )
+        corner = CORNERS[self.direction, self.magnitude]
+        if corner == "sgd":
+            return Variant(name="sgd")
+        return Variant(
+            name=self._name_of(corner),
+            direction=self.direction,
+            magnitude=self.magnitude,
+            granularity=None if corner == "sam" else granularity,
+            **climb,
+        )
+
+    def _name_of(self, corner: str) -> str:
+        """The table row of a corner."""
+        if self.ascent not in ("plain", "adaptive"):
+            return self.name
+        return "asam" if self.ascent == "adaptive" and corner == "sam" else corner
+
+    def _climb(self, rho: float) -> dict[str, Any]:
+        """What is used of how epsilon is found."""
+        adaptive = self.ascent == "adaptive"
+        return {
+            "rho": rho,
+            "ascent": self.ascent,
+            "eta": self.eta if adaptive else None,
+            "scaled": "weights" if adaptive and self.scaled == "weights" else None,
+            "ascent_args": self.ascent_args or None,
+        }
+
+
+class RecipeOptions(Frozen):
+    """A data set's recipe: defaults of the values of the same names at the top level.
+
+    Args:
+        epochs: Default of ``epochs``.
+        batch_size: Default of ``batch_size``.
+        lr: Default of ``lr``.
+        momentum: Default of ``momentum``.
+        weight_decay: Default of ``weight_decay``.
+        lr_schedule: Default of ``lr_schedule``.
+    """
+
+    epochs: Count
+    batch_size: Count
+    lr: NonNegative
+    momentum: Momentum
+    weight_decay: NonNegative
+    lr_schedule: ScheduleName
+
+
+class DatasetOptions(Frozen):
+    """An option of the ``dataset`` group.
+
+    Args:
+        name: Of the data set.
+        label_noise: Probability with which a training label is redrawn over all classes.
+        augment: Random changes to training images.
+        factory: Path of a callable that loads the data (docs/extending.md).
+        args: Arguments of the data set.
+        path: Of the data: for ``image_folder`` a folder with ``train/<class>/*.png`` and
+            ``test/<class>/*.png``.
+        image_size: Side in pixels to which the images of an ``image_folder`` are resized; null
+            takes images of one size as they are.
+        train_fraction: Share of the training examples that is used, the same in every cell.
+        recipe: Defaults of how a network is trained on it.
+    """
+
+    factory: FactoryPath | None = None
+    name: str
+    args: Arguments = NO_ARGUMENTS
+    label_noise: Probability = 0.0
+    augment: AugmentConfig = AugmentConfig()
+    path: str | None = None
+    image_size: Count | None = None
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    recipe: RecipeOptions
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        DATASETS.find(name, info.data.get("factory"))
+        return name
+
+
+class Confirmatory(Frozen):
+    """The tests that a study names beforehand: every combination of these.
+
+    Args:
+        outcomes: Outcomes of the confirmatory tests.
+        granularities: Granularities of the confirmatory tests.
+        rhos: Radii of the confirmatory tests.
+        effects: Contrasts of the confirmatory tests.
+    """
+
+    outcomes: Annotated[tuple[OutcomeName, ...], Listed, EachOnce]
+    granularities: Annotated[tuple[Granularity, ...], Listed, EachOnce]
+    rhos: Annotated[tuple[NonNegative, ...], Listed, EachOnce]
+    effects: Annotated[tuple[ContrastName, ...], Listed, EachOnce] = ("magnitude_minus_direction",)
+
+    @property
+    def num_tests(self) -> int:
+        """Tests of one model."""
+        parts = (self.outcomes, self.granularities, self.rhos, self.effects)
+        return math.prod(len(part) for part in parts)
+
+
+class AnalysisOptions(Frozen):
+    """What a preset fixes of the analysis; no part of any cell's identity.
+
+    Args:
+        confirmatory: The tests that a study names beforehand.
+    """
+
+    confirmatory: Confirmatory

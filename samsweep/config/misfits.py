@@ -1,0 +1,118 @@
+"""Options that do not fit the data or each other: one sentence for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from samsweep.config.registry import BASES, DataInfo
+
+if TYPE_CHECKING:
+    from samsweep.config.options import Options
+
+
+def misfits_of(options: Options, info: DataInfo) -> Iterable[str]:
+    """What does not fit of options that are each valid.
+
+    Args:
+        options: The composed configuration.
+        info: Description of its data set.
+    """
+    yield from _of_batch_size(options, info)
+    yield from _of_augmentation(options, info)
+    yield from _of_task(options, info)
+    yield from _of_label_smoothing(options)
+    yield from _of_warmup(options)
+    yield from _of_base_args(options)
+    yield from _of_clipping(options)
+    yield from _of_nesterov(options)
+
+
+def _of_batch_size(options: Options, info: DataInfo) -> Iterable[str]:
+    if options.batch_size > info.num_train:
+        yield (
+            f"batch_size={options.batch_size} is larger than the {info.num_train} training "
+            f"examples of {options.dataset.name}: choose between 2 and {info.num_train}."
+        )
+
+
+def _of_augmentation(options: Options, info: DataInfo) -> Iterable[str]:
+    name, augment, size = options.dataset.name, options.dataset.augment, info.image_size
+    if size is not None and augment.cutout > size:
+        yield (
+            f"dataset.augment.cutout={augment.cutout} is larger than the "
+            f"{size}x{size} images of {name}: choose between 0 and {size}."
+        )
+    if augment.changes_images and info.input_dtype != "uint8":
+        yield (
+            f"dataset.augment: {name} has no raw images (uint8) to change: "
+            "turn crop_padding, flip, cutout, policy and cutmix off."
+        )
+    if augment.mixup and info.input_dtype.startswith("int"):
+        yield f"dataset.augment.mixup={augment.mixup}: {name} has ids, which cannot be mixed."
+
+
+def _of_task(options: Options, info: DataInfo) -> Iterable[str]:
+    """What is of classes for values to regress, and the other way round."""
+    name, label_noise = options.dataset.name, options.dataset.label_noise
+    if not info.is_classification:
+        if options.loss == "cross_entropy" or options.metric == "accuracy":
+            yield (
+                f"{name} has values to regress, not classes: set loss=mse metric=r2, or others "
+                "that fit."
+            )
+        if label_noise:
+            yield f"dataset.label_noise={label_noise}: {name} has no classes."
+    elif options.loss == "mse" or options.metric in ("r2", "mae"):
+        yield (
+            f"loss={options.loss} metric={options.metric}: {name} has classes, not values to "
+            "regress: set loss=cross_entropy metric=accuracy, or others that fit."
+        )
+
+
+def _of_label_smoothing(options: Options) -> Iterable[str]:
+    if "label_smoothing" in options.loss_args:
+        value = options.loss_args["label_smoothing"]
+        yield (
+            f"loss_args.label_smoothing={value}: label_smoothing is a key of its own, "
+            f"set label_smoothing={value}."
+        )
+    if options.loss != "cross_entropy" and options.label_smoothing:
+        yield (
+            f"label_smoothing={options.label_smoothing} is of loss=cross_entropy: "
+            f"leave it out with loss={options.loss}."
+        )
+
+
+def _of_warmup(options: Options) -> Iterable[str]:
+    if options.warmup_epochs >= options.epochs:
+        yield (
+            f"warmup_epochs={options.warmup_epochs:g} leaves nothing of epochs={options.epochs}: "
+            f"choose less than {options.epochs}."
+        )
+
+
+def _of_base_args(options: Options) -> Iterable[str]:
+    """Arguments of the base optimizer that have a key at the top level."""
+    own = ["lr", "weight_decay", *(["nesterov"] if options.base == "sgd" else [])]
+    own += ["momentum"] if BASES.find(options.base).uses_momentum else []
+    for key, value in options.base_args.items():
+        if key in own:
+            yield f"base_args.{key}={value}: {key} is a key of its own, set {key}={value}."
+
+
+def _of_clipping(options: Options) -> Iterable[str]:
+    clips_gradient = options.clip_norm is not None and options.clip == "gradient"
+    if clips_gradient and options.opt.is_whole_step:
+        yield (
+            f"clip=gradient: the gradients of opt={options.opt.name} are its own, "
+            "choose clip=combined."
+        )
+
+
+def _of_nesterov(options: Options) -> Iterable[str]:
+    if options.nesterov and not (options.base == "sgd" and options.momentum > 0):
+        yield (
+            f"nesterov=true needs base=sgd with a momentum, not base={options.base} with "
+            f"momentum={options.momentum:g}."
+        )
