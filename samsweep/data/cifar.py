@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samsweep.config import DATASETS, DataInfo
 from samsweep.data.download import Release
 
 if TYPE_CHECKING:
@@ -85,21 +84,12 @@ def load_cifar(name: str, data_dir: Path) -> ImageData:
     """
     import torch
 
-    from samsweep.data.images import ImageData, partition
+    from samsweep.data.images import from_published
 
-    info = DATASETS[name].info
-    assert isinstance(info, DataInfo)
     download(name, data_dir)
-    published = _read(name, data_dir, train=True)
-    train, val = partition(published, [info.num_train, info.num_val])
-    return ImageData(
-        train=train,
-        val=val,
-        test=_read(name, data_dir, train=False),
-        mean=torch.tensor(_CIFAR[name].mean) * 255,
-        std=torch.tensor(_CIFAR[name].std) * 255,
-        num_classes=info.num_outputs,
-    )
+    published, test = (_read(name, data_dir, train=train) for train in (True, False))
+    mean, std = (torch.tensor(part) * 255 for part in (_CIFAR[name].mean, _CIFAR[name].std))
+    return from_published(name, published, test, moments=(mean, std))
 
 
 def _torchvision_class(name: str) -> type[CIFAR10]:

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samsweep.config import DATASETS, DataInfo
-from samsweep.data.images import ImageData, Split, channel_moments, partition
+from samsweep.data.images import ImageData, Split, from_published
 
 
 def load_digits() -> ImageData:
@@ -20,16 +19,8 @@ def load_digits() -> ImageData:
     1998), as packaged by scikit-learn. Raw pixels lie between 0 and 16. Mean and standard
     deviation are those of the training images.
     """
-    info = DATASETS["digits"].info
-    assert isinstance(info, DataInfo)
     images, labels = _packaged()
-    train, val, test = partition(
-        Split(images=images, labels=labels), [info.num_train, info.num_val, info.num_test]
-    )
-    mean, std = channel_moments(train.images)
-    return ImageData(
-        train=train, val=val, test=test, mean=mean, std=std, num_classes=info.num_outputs
-    )
+    return from_published("digits", Split(images=images, labels=labels))
 
 
 def _packaged() -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from samsweep.config import DATASETS, DataInfo
 from samsweep.config.registry import known_to_models
 from samsweep.data.arrays import Arrays, info_of
 from samsweep.numerics.device_transfer import to_device
@@ -118,6 +119,34 @@ class ImageData:
     def normalize(self, images: Tensor) -> Tensor:
         """Raw pixels as a network takes them, see :func:`normalize`."""
         return normalize(images, self.mean, self.std)
+
+
+def from_published(
+    name: str,
+    published: Split,
+    test: Split | None = None,
+    *,
+    moments: tuple[Tensor, Tensor] | None = None,
+) -> ImageData:
+    """A data set of ``DATASETS`` as splits, of the sizes that stand there.
+
+    Args:
+        name: Its key.
+        published: Its images; without those of ``test`` if that is given.
+        test: Its test images, where they are published as such.
+        moments: Mean and standard deviation; None is those of the images that are left.
+    """
+    info = DATASETS[name].info
+    assert isinstance(info, DataInfo)
+    if test is None:
+        sizes = [info.num_train, info.num_val, info.num_test]
+        train, val, test = partition(published, sizes)
+    else:
+        train, val = partition(published, [info.num_train, info.num_val])
+    mean, std = moments or channel_moments(train.images)
+    return ImageData(
+        train=train, val=val, test=test, mean=mean, std=std, num_classes=info.num_outputs
+    )
 
 
 def from_arrays(arrays: Arrays) -> ImageData:

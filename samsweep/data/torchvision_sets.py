@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samsweep.config import DATASETS, DataInfo
 from samsweep.data.download import Release
 
 if TYPE_CHECKING:
@@ -79,21 +78,15 @@ def load(name: str, data_dir: Path) -> ImageData:
     Raises:
         ConfigError: If the data set cannot be downloaded, or its files are damaged.
     """
-    from samsweep.data.images import ImageData, channel_moments, partition
+    from samsweep.data.images import from_published
 
-    info = DATASETS[name].info
-    assert isinstance(info, DataInfo)
     download(name, data_dir)
     try:
         published, test = (_read(name, data_dir, train=train) for train in (True, False))
-        train, val = partition(published, [info.num_train, info.num_val])
+        return from_published(name, published, test)
     # Of a wrong checksum, or of idx files, which have none, a wrong header or length.
     except (RuntimeError, ValueError, AssertionError) as error:
         raise _RELEASES[name].damaged(name, data_dir) from error
-    mean, std = channel_moments(train.images)
-    return ImageData(
-        train=train, val=val, test=test, mean=mean, std=std, num_classes=info.num_outputs
-    )
 
 
 def _read(name: str, data_dir: Path, *, train: bool) -> Split:

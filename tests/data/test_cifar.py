@@ -66,7 +66,7 @@ def archive(monkeypatch):
     monkeypatch.setattr(CIFAR100, "train_list", [["train", md5(files["train"])]])
     monkeypatch.setattr(CIFAR100, "test_list", [["test", md5(files["test"])]])
     monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": md5(files["meta"])})
-    monkeypatch.setattr(cifar, "DATASETS", {"cifar100": DatasetComponent(info=INFO)})
+    monkeypatch.setattr("samsweep.data.images.DATASETS", {"cifar100": DatasetComponent(info=INFO)})
     return stream.getvalue()
 
 

@@ -94,7 +94,9 @@ def name(request, monkeypatch):
     info = DataInfo(
         num_outputs=10, input_shape=SHAPES[request.param], num_train=18, num_val=2, num_test=6
     )
-    monkeypatch.setattr(sets, "DATASETS", {request.param: DatasetComponent(info=info)})
+    monkeypatch.setattr(
+        "samsweep.data.images.DATASETS", {request.param: DatasetComponent(info=info)}
+    )
     return request.param
 
 
