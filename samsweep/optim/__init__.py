@@ -14,19 +14,52 @@ from samsweep.optim.sam import SAM
 from samsweep.optim.sgdhess import OutputOf, SGDHess
 
 # what they are composed of
-from samsweep.optim.ascent import Ascent, adaptive, named_weights, perturbed, plain
+from samsweep.optim.ascent import (
+    Ascent,
+    adaptive,
+    named_weights,
+    per_tensor,
+    perturbed,
+    plain,
+    unified,
+    unnormalized,
+)
+from samsweep.optim.directions import (
+    AscentDirection,
+    AverageDirection,
+    FriendlyDirection,
+    LastGradient,
+    MomentumDirection,
+    RandomDirection,
+)
 from samsweep.optim.frozen_batch_norms import frozen_batchnorm
-from samsweep.optim.combine import combine
+from samsweep.optim.combine import combine, gsam, saner, wsam
+from samsweep.optim.moment import Length, Moment
+from samsweep.optim.selection import select
+from samsweep.optim.when import Always, AtRandom, Epochs, Every, LargeGradient
 
 # from a configuration
 from samsweep.optim.build import build_base, build_optimizer
 
 __all__ = [
     "SAM",
+    "Always",
     "Ascent",
+    "AscentDirection",
+    "AtRandom",
+    "AverageDirection",
     "ClosureOptimizer",
+    "Epochs",
+    "Every",
+    "FriendlyDirection",
     "GradientDescent",
+    "LargeGradient",
+    "LastGradient",
+    "Length",
+    "Moment",
+    "MomentumDirection",
     "OutputOf",
+    "RandomDirection",
     "SGDHess",
     "StepResult",
     "adaptive",
@@ -34,7 +67,14 @@ __all__ = [
     "build_optimizer",
     "combine",
     "frozen_batchnorm",
+    "gsam",
     "named_weights",
+    "per_tensor",
     "perturbed",
     "plain",
+    "saner",
+    "select",
+    "unified",
+    "unnormalized",
+    "wsam",
 ]

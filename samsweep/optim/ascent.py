@@ -1,22 +1,29 @@
-"""The climb from w to w + epsilon, and the way back."""
+"""The climb from w to w + epsilon, and the way back.
+
+An ascent makes epsilon of a direction d, the gradient at w or another
+(:mod:`samsweep.optim.directions`), and of the radius rho: how it is normalised is all that differs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from samsweep.numerics.vectors import Vector, in_memory_order_of, norm
+from samsweep.numerics.vectors import Vector, in_memory_order_of, norm, norms
 
 #: Floor of the denominator in epsilon, the reference implementation's.
 EPS = 1e-12
 
 
 class Ascent(Protocol):
-    """How to climb: parameters and their gradients to a perturbation of length rho."""
+    """How to climb: parameters and a direction to a perturbation.
+
+    One that has a parameter ``step`` is given the number of steps that were taken before.
+    """
 
     def __call__(self, params: Vector, grads: Vector, rho: float) -> Vector:
         """The perturbation, one tensor per parameter."""
@@ -29,6 +36,46 @@ def plain(params: Vector, grads: Vector, rho: float) -> Vector:
     Foret et al. 2021 (arXiv 2010.01412), equation 2 with p = 2.
     """
     return torch._foreach_mul(grads, rho / (norm(grads) + EPS))
+
+
+def unnormalized(params: Vector, grads: Vector, rho: float) -> Vector:
+    """Epsilon = rho · g: USAM (Andriushchenko & Flammarion 2022, arXiv 2206.06232, section 2)."""
+    return torch._foreach_mul(grads, rho)
+
+
+def unified(
+    params: Vector,
+    grads: Vector,
+    rho: float,
+    *,
+    share: float | Literal["1/t", "1-1/t"] = 0.5,
+    step: int = 0,
+) -> Vector:
+    """Epsilon = rho · (1 - lambda + lambda / (‖g‖ + 1e-12)) · g, between USAM and SAM.
+
+    Unified SAM (Oikonomou & Loizou, ICLR 2025, arXiv 2503.02225, equation 3).
+
+    Args:
+        params: The parameters.
+        grads: The direction g.
+        rho: The radius.
+        share: lambda; 0 is :func:`unnormalized`, 1 is :func:`plain`. ``1/t`` and ``1-1/t`` go from
+            the one to the other, or back, with t the number of the step from 1 on.
+        step: Steps taken before.
+
+    Raises:
+        ValueError: If the share is not one of these or outside [0, 1].
+    """
+    at = {"1/t": 1 / (step + 1), "1-1/t": 1 - 1 / (step + 1)}
+    value = at.get(share) if isinstance(share, str) else share
+    if value is None or not 0 <= value <= 1:
+        raise ValueError(f"share={share}: choose a number between 0 and 1, '1/t' or '1-1/t'")
+    return torch._foreach_mul(grads, rho * (1 - value) + value * (rho / (norm(grads) + EPS)))
+
+
+def per_tensor(params: Vector, grads: Vector, rho: float) -> Vector:
+    """Epsilon = rho · g_t / (‖g_t‖ + 1e-12) for each tensor t, so that each moves by rho."""
+    return torch._foreach_mul(grads, (rho / (norms(grads) + EPS)).unbind())
 
 
 def named_weights(model: nn.Module) -> list[Tensor]:

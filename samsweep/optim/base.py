@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,9 @@ from samsweep.config import Clip
 from samsweep.numerics.vectors import Vector, in_memory_order_of, norm
 
 Closure = Callable[[], Tensor]
+
+#: Of the whole mini-batch, or of each of its parts.
+Closures = Closure | Sequence[Closure]
 
 #: Floor of a norm that is divided by, as torch's ``clip_grad_norm_`` has it.
 EPS = 1e-6
@@ -84,12 +87,13 @@ class ClosureOptimizer(ABC):
         groups = self.base.param_groups
         return [p for group in groups for p in group["params"] if p.requires_grad]
 
-    def step(self, closure: Closure) -> StepResult:
+    def step(self, closure: Closures) -> StepResult:
         """Take one step.
 
         Args:
             closure: Computes the mini-batch loss, 0-d, without calling ``backward``. It is called
-                once or twice and must take the same mini-batch each time.
+                once or twice and must take the same mini-batch each time. SAM takes several as
+                well, one for each part of the mini-batch.
 
         Returns:
             What was computed on the way.
@@ -98,7 +102,7 @@ class ClosureOptimizer(ABC):
         self.apply(result)
         return result
 
-    def compute(self, closure: Closure) -> StepResult:
+    def compute(self, closure: Closures) -> StepResult:
         """Everything of a step but the update; afterwards the parameters are as they were."""
         self.base.zero_grad(set_to_none=True)
         with torch.enable_grad():
@@ -138,8 +142,21 @@ class ClosureOptimizer(ABC):
                         kept[name] = in_memory_order_of(param, value)
 
     @abstractmethod
-    def _compute(self, closure: Closure) -> StepResult:
+    def _compute(self, closure: Closures) -> StepResult:
         """Loss, gradients and the vector for the base optimizer; parameters end at w."""
+
+
+def only(closures: Closures) -> Closure:
+    """The closure of the whole mini-batch.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    if callable(closures):
+        return closures
+    if len(closures) != 1:
+        raise ValueError(f"{len(closures)} closures: parts of a mini-batch are for SAM, give one")
+    return closures[0]
 
 
 def differentiate(
@@ -168,8 +185,8 @@ def checked_rho(rho: float) -> float:
 class GradientDescent(ClosureOptimizer):
     """The plain gradient: the base optimizer as it is, driven by the same ``step(closure)``."""
 
-    def _compute(self, closure: Closure) -> StepResult:
-        loss = closure()
+    def _compute(self, closure: Closures) -> StepResult:
+        loss = only(closure)()
         params, g = differentiate(loss, self.params)
         clean = self.clipped(g)
         return StepResult(loss=loss.detach(), params=params, grad_clean=clean, update=clean)

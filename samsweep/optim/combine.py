@@ -1,7 +1,9 @@
-"""Direction of one gradient, magnitude of another: the 2×2 design in one function.
+"""From g and h to the vector for the base optimizer.
 
-SGD is (sgd, sgd), SAM (sam, sam), SAMDIRECTION (direction sam, magnitude sgd) and SAMMAGNITUDE
-(direction sgd, magnitude sam). What direction and magnitude mean is the granularity.
+:func:`combine` is the 2×2 design, the direction of one gradient with the magnitude of another. SGD
+is (sgd, sgd), SAM (sam, sam), SAMDIRECTION (direction sam, magnitude sgd) and SAMMAGNITUDE
+(direction sgd, magnitude sam). What direction and magnitude mean is the granularity. The others are
+published rules of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from samsweep.config import ConfigError, Granularity, Source, unknown_name
-from samsweep.numerics.vectors import Vector, norm, norms
+from samsweep.numerics.vectors import Vector, dot, norm, norms
 
 _SOURCES = get_args(Source)
 _GRANULARITIES = get_args(Granularity)
@@ -58,6 +60,45 @@ def combine(
     if granularity == "tensor":
         return torch._foreach_mul(a, _ratio(norms(b), norms(a)).unbind())
     return torch._foreach_mul(a, _ratio(norm(b), norm(a)))
+
+
+def gsam(g: Vector, h: Vector, *, alpha: float = 0.4) -> Vector:
+    """H - alpha · g⊥, with g⊥ the part of g that is orthogonal to h.
+
+    GSAM (Zhuang et al. 2022, arXiv 2203.08065, algorithm 1); 0 is SAM.
+    """
+    along = _ratio(dot(g, h), dot(h, h))
+    orthogonal = torch._foreach_sub(g, torch._foreach_mul(h, along))
+    return torch._foreach_add(h, orthogonal, alpha=-alpha)
+
+
+def wsam(g: Vector, h: Vector, *, gamma: float = 0.9) -> Vector:
+    """G + gamma / (1 - gamma) · (h - g).
+
+    WSAM (Yue et al. 2023, arXiv 2305.15817, equation 7), whose gradient goes through the base
+    optimizer as a whole; the authors' decoupled form keeps h - g out of its momentum. 0 is SGD, 1/2
+    is SAM but for the rounding of g + (h - g).
+
+    Raises:
+        ValueError: If gamma is outside [0, 1).
+    """
+    if not 0 <= gamma < 1:
+        raise ValueError(f"gamma={gamma}: choose at least 0 and less than 1")
+    return torch._foreach_add(g, torch._foreach_sub(h, g), alpha=gamma / (1 - gamma))
+
+
+def saner(g: Vector, h: Vector, *, alpha: float = 0.5) -> Vector:
+    """H, but alpha · h where 0 < h / g < 1: elements that SAM makes smaller become smaller still.
+
+    SANER (Luong et al. 2024, arXiv 2411.17132, section 5); 1 is SAM. The authors' code divides by
+    g + 1e-8, here nothing is divided.
+    """
+    return [_shrunk(x, y, alpha) for x, y in zip(g, h, strict=True)]
+
+
+def _shrunk(g: Tensor, h: Tensor, alpha: float) -> Tensor:
+    smaller = (g.sign() * h.sign() > 0) & (h.abs() < g.abs())
+    return torch.where(smaller, alpha * h, h)
 
 
 def check_rule(direction: str, magnitude: str, granularity: str) -> None:

@@ -1,46 +1,92 @@
-"""SAM and its hybrids: two gradients and a rule that mixes them.
+"""SAM and its family: two gradients and a rule that mixes them.
 
 Algorithm, with g the gradient at w (Foret et al. 2021, arXiv 2010.01412, algorithm 1):
 
-1. climb: epsilon = ascent(w, g, rho)
+1. climb: epsilon = ascent(w, d, rho), with d a direction, g or another
 2. h = gradient of the same mini-batch at w + epsilon; return to w
 3. hand ``combine(g, h, direction, magnitude, granularity)`` to the base optimizer
 
 ``direction="sam", magnitude="sam"`` is SAM. The study's SAMDIRECTION takes only the direction
 from h, SAMMAGNITUDE only the magnitude (Luong 2024, section 3; its published code has the two
 names the other way round, we follow its text).
+
+Each part can be another: :mod:`~samsweep.optim.directions` (d), :mod:`~samsweep.optim.ascent`
+(how epsilon is normalised), :mod:`~samsweep.optim.selection` (what is perturbed),
+:mod:`~samsweep.optim.when` (at which steps), :mod:`~samsweep.optim.radius` (rho over time),
+:mod:`~samsweep.optim.combine` (the rule). Several closures in place of one are parts of the
+mini-batch with an epsilon each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from samsweep.config import Granularity, Source
 from samsweep.numerics.vectors import Vector
-from samsweep.optim.ascent import Ascent, perturbed, plain
-from samsweep.optim.base import Closure, ClosureOptimizer, StepResult, checked_rho, differentiate
+from samsweep.optim.ascent import (
+    Ascent,
+    per_tensor,
+    perturbed,
+    plain,
+    unified,
+    unnormalized,
+)
+from samsweep.optim.base import (
+    Closure,
+    ClosureOptimizer,
+    Closures,
+    StepResult,
+    checked_rho,
+    differentiate,
+)
 from samsweep.optim.combine import check_rule, combine
+from samsweep.optim.directions import AscentDirection
+from samsweep.optim.moment import Length, Moment
+from samsweep.optim.radius import constant
+from samsweep.optim.selection import Choice
+from samsweep.optim.when import Always
 
 #: g and h to a vector of their shapes.
 Combination = Callable[[Vector, Vector], Vector]
 
+#: A moment to a factor of the radius.
+Radius = Callable[[Moment], float]
+
 
 class SAM(ClosureOptimizer):
-    """Sharpness-Aware Minimization and the hybrids between it and its base optimizer.
+    """Sharpness-Aware Minimization, the hybrids between it and its base optimizer, and its family.
+
+    ``step`` takes several closures as well, one for each part of the mini-batch, of equal sizes:
+    each climbs along its own gradient, and gradients are averaged. Parts of m examples are m-SAM
+    (Foret et al. 2021, section 4.1; Andriushchenko & Flammarion 2022, arXiv 2206.06232).
+
+    A step whose direction needs no gradient at w, and whose vector is h, takes one pass: what its
+    result calls clean, the loss and the gradient, is then of w + epsilon.
 
     Args:
-        base: Any torch optimizer; weight decay and momentum are its own.
+        base: Any torch optimizer; weight decay and momentum are its own. A parameter group with
+            ``rho`` has a radius of its own: its part of epsilon is scaled by that over ``rho``.
         rho: Radius of the perturbation, at least 0.
         direction: Source of the direction, see :func:`~samsweep.optim.combine`.
         magnitude: Source of the magnitude.
         granularity: What direction and magnitude mean.
         combination: What makes the vector of g and h, in place of the three above.
-        ascent: How to climb; :func:`~samsweep.optim.ascent.plain` or
-            :func:`~samsweep.optim.ascent.adaptive`.
+        ascent: How epsilon is made of a direction; see :mod:`~samsweep.optim.ascent`.
+        ascent_direction: Along what to climb.
+        ascent_steps: Steps of rho / k in place of one, each along the gradient where it starts
+            (Foret et al. 2021, appendix C.3).
+        perturbs: Which parameters are perturbed; None is all. Norms are of these alone.
+        when: At which steps to climb.
+        radius: Factor of rho over time.
+        length: Of the training, for what depends on it.
         second_pass: A reusable context manager around the second pass. With batch norm use
             :class:`~samsweep.optim.frozen_batch_norms.frozen_batchnorm`, so that running statistics
             move once per step.
@@ -48,7 +94,7 @@ class SAM(ClosureOptimizer):
             see :func:`~samsweep.optim.ascent.perturbed`.
 
     Raises:
-        ValueError: If rho is negative or not finite, or a name is unknown.
+        ValueError: If rho is negative or not finite, a name is unknown, or values exclude each other.
 
     >>> layer = torch.nn.Linear(2, 1)
     >>> base = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
@@ -68,6 +114,12 @@ class SAM(ClosureOptimizer):
         granularity: Granularity = "element",
         combination: Combination | None = None,
         ascent: Ascent = plain,
+        ascent_direction: AscentDirection | None = None,
+        ascent_steps: int = 1,
+        perturbs: Choice | None = None,
+        when: Always | None = None,
+        radius: Radius = constant,
+        length: Length | None = None,
         second_pass: AbstractContextManager[object] | None = None,
         keep_strides: bool = False,
     ) -> None:
@@ -78,25 +130,182 @@ class SAM(ClosureOptimizer):
             combine, direction=direction, magnitude=magnitude, granularity=granularity
         )
         self._ascent = ascent
+        self._ascent_takes_step = "step" in inspect.signature(ascent).parameters
+        self._direction = ascent_direction or AscentDirection()
+        self._ascent_steps = ascent_steps
+        self._perturbs = perturbs
+        self._when = when or Always()
+        self._radius = radius
+        self._length = length
         self._second_pass = second_pass if second_pass is not None else nullcontext()
         self._keep_strides = keep_strides
-
-    def _compute(self, closure: Closure) -> StepResult:
-        loss = closure()
-        params, gradient = differentiate(loss, self.params)
-        g = self.clipped(gradient)
-        climbed = perturbed(
-            params, self._ascent(params, g, self.rho), keep_strides=self._keep_strides
+        self.num_steps = 0
+        takes_h = combination is None and (direction, magnitude) == ("sam", "sam")
+        self._one_pass = takes_h and not (
+            self._direction.needs_gradient or self._when.needs_gradient
         )
-        with climbed, self._second_pass:
-            loss_perturbed = closure()
-            h = self.clipped(torch.autograd.grad(loss_perturbed, params))
+        follows_gradient = type(self._direction) is AscentDirection
+        if ascent_steps < 1 or (ascent_steps > 1 and not follows_gradient):
+            raise ValueError(
+                f"ascent_steps={ascent_steps}: choose at least 1, and 1 unless the direction is "
+                "the gradient"
+            )
+        #: Whether epsilon is rho along ĝ, so that h - g is curvature along the gradient.
+        rule = getattr(ascent, "func", ascent)
+        self._is_textbook = (
+            follows_gradient
+            and ascent_steps == 1
+            and perturbs is None
+            and rule not in (unnormalized, unified, per_tensor)
+        )
+
+    # ---------------------------------------------------------------- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base optimizer's state, the number of steps, and what the parts remember."""
+        return {
+            **super().state_dict(),
+            "num_steps": self.num_steps,
+            "direction": self._direction.state_dict(self.params),
+            "when": self._when.state_dict(self.params),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that :meth:`state_dict` gave, or one of before there was more of it."""
+        super().load_state_dict(state)
+        if "num_steps" in state:
+            self.num_steps = state["num_steps"]
+            self._direction.load_state_dict(state["direction"], self.params)
+            self._when.load_state_dict(state["when"], self.params)
+
+    # ---------------------------------------------------------------- a step
+
+    def _compute(self, closure: Closures) -> StepResult:
+        moment = self._moment()
+        self.num_steps += 1
+        closures = [closure] if callable(closure) else list(closure)
+        if len(closures) > 1 and not self._direction.takes_parts:
+            raise ValueError(
+                f"{type(self._direction).__name__} averages over steps, which parts of a "
+                "mini-batch cannot: give one closure"
+            )
+        if self._one_pass:
+            return self._at_once(closures, moment)
+        clean = [self._pass(one, self.params) for one in closures]
+        params, g = clean[0].params, _mean([part.gradient for part in clean])
+        loss = _mean_of([part.loss for part in clean])
+        if not self._when.climbs(g, moment):
+            self._direction.observe(params, g)
+            update = self._when.substitute(params, g)
+            return StepResult(loss=loss, params=params, grad_clean=g, update=update)
+        rho = self.rho * self._radius(moment)
+        climbed = [
+            self._climb(one, params, part.gradient, rho, moment)
+            for one, part in zip(closures, clean, strict=True)
+        ]
+        h = _mean([part.gradient for part in climbed])
+        self._direction.observe(params, h)
+        self._when.observe(params, g, h)
         return StepResult(
-            loss=loss.detach(),
+            loss=loss,
             params=params,
             grad_clean=g,
             update=self._combine(g, h),
-            loss_perturbed=loss_perturbed.detach(),
+            loss_perturbed=_mean_of([part.loss for part in climbed]),
             grad_perturbed=h,
-            rho=self.rho,
+            rho=rho if self._is_textbook else None,
         )
+
+    def _moment(self) -> Moment:
+        peak = self.base.defaults.get("lr") or 1.0
+        lr = float(self.base.param_groups[0].get("lr", peak))
+        return Moment(step=self.num_steps, lr_share=lr / float(peak), length=self._length)
+
+    def _at_once(self, closures: Sequence[Closure], moment: Moment) -> StepResult:
+        """One pass, at w + epsilon, or at w where the step does not climb."""
+        params, gradient = self.params, ()
+        climbs = self._when.climbs(gradient, moment)
+        rho = self.rho * self._radius(moment) if climbs else 0.0
+        moved, there = self._perturbation(params, gradient, rho, moment)
+        with perturbed(moved, there, keep_strides=self._keep_strides):
+            passes = [self._pass(closure, params) for closure in closures]
+        used, h = passes[0].params, _mean([part.gradient for part in passes])
+        self._direction.observe(used, h)
+        loss = _mean_of([part.loss for part in passes])
+        return StepResult(loss=loss, params=used, grad_clean=h, update=h)
+
+    def _pass(self, closure: Closure, params: Vector) -> _Pass:
+        """Loss and gradient where the weights are, of those parameters that have one."""
+        loss = closure()
+        used, gradient = differentiate(loss, params)
+        return _Pass(loss.detach(), used, self.clipped(gradient))
+
+    def _climb(
+        self, closure: Closure, params: Vector, gradient: Vector, rho: float, moment: Moment
+    ) -> _Pass:
+        """Loss and gradient at w + epsilon, which is let go of before the last pass."""
+        short = rho / self._ascent_steps
+        moved, epsilon = self._perturbation(params, gradient, short, moment)
+        for _ in range(self._ascent_steps - 1):
+            there = self._pass_at(closure, params, moved, [epsilon])
+            _, further = self._perturbation(params, there.gradient, short, moment)
+            epsilon = torch._foreach_add(epsilon, further)
+        held = [epsilon]
+        del epsilon
+        return self._pass_at(closure, params, moved, held)
+
+    def _pass_at(
+        self, closure: Closure, params: Vector, moved: Vector, epsilon: list[Vector]
+    ) -> _Pass:
+        climbed = perturbed(moved, epsilon.pop(), keep_strides=self._keep_strides)
+        with climbed, self._second_pass:
+            loss = closure()
+            h = self.clipped(torch.autograd.grad(loss, params))
+        return _Pass(loss.detach(), params, h)
+
+    def _perturbation(
+        self, params: Vector, gradient: Vector, rho: float, moment: Moment
+    ) -> tuple[Vector, Vector]:
+        """The parameters that move, and by what."""
+        direction = self._direction(params, gradient, moment)
+        if self._perturbs is not None:
+            chosen = [i for i, p in enumerate(params) if self._perturbs(p)]
+            params, direction = [params[i] for i in chosen], [direction[i] for i in chosen]
+        extra = {"step": moment.step} if self._ascent_takes_step else {}
+        epsilon = self._ascent(params, direction, rho, **extra)
+        shares = self._radius_shares()
+        if shares:
+            epsilon = torch._foreach_mul(epsilon, [shares.get(id(p), 1.0) for p in params])
+        return params, epsilon
+
+    def _radius_shares(self) -> dict[int, float]:
+        """The radius of parameters in a group with its own, relative to ``rho``."""
+        return {
+            id(p): group["rho"] / self.rho
+            for group in self.base.param_groups
+            if "rho" in group
+            for p in group["params"]
+        }
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """Loss, 0-d, and gradient in these parameters, of one forward and backward pass."""
+
+    loss: Tensor
+    params: Vector
+    gradient: Vector
+
+
+def _mean(vectors: Sequence[Vector]) -> Vector:
+    """Of vectors of parts of equal sizes."""
+    if len(vectors) == 1:
+        return vectors[0]
+    total = vectors[0]
+    for vector in vectors[1:]:
+        total = torch._foreach_add(total, vector)
+    return torch._foreach_div(total, len(vectors))
+
+
+def _mean_of(losses: Sequence[Tensor]) -> Tensor:
+    return losses[0] if len(losses) == 1 else torch.stack(list(losses)).mean()

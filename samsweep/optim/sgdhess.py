@@ -19,7 +19,14 @@ from samsweep.numerics.convolutions import quick_convolutions
 from samsweep.numerics.device_transfer import to_device
 from samsweep.numerics.seeding import generator
 from samsweep.numerics.vectors import Vector
-from samsweep.optim.base import Closure, ClosureOptimizer, StepResult, checked_rho, differentiate
+from samsweep.optim.base import (
+    ClosureOptimizer,
+    Closures,
+    StepResult,
+    checked_rho,
+    differentiate,
+    only,
+)
 
 
 class OutputOf:
@@ -89,10 +96,10 @@ class SGDHess(ClosureOptimizer):
         self._seed = seed
         self._output = output
 
-    def _compute(self, closure: Closure) -> StepResult:
+    def _compute(self, closure: Closures) -> StepResult:
         # Of attention's kernels only the reference one can be differentiated twice.
         with quick_convolutions(), quick_batch_norms(), sdpa_kernel(SDPBackend.MATH):
-            loss = closure()
+            loss = only(closure)()
         params, gradient = differentiate(loss, self.params, create_graph=True)
         clean = self.clipped([x.detach() for x in gradient])
         if self._curvature == "exact":

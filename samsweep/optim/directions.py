@@ -1,0 +1,189 @@
+"""Along what SAM climbs: the gradient at w, or what others put in its place.
+
+A direction is one tensor per parameter; how long the climb is, the ascent decides
+(:mod:`samsweep.optim.ascent`). One that does not need the gradient at w saves the pass that finds
+it, unless something else of the step needs it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from samsweep.numerics.device_transfer import to_device
+from samsweep.numerics.seeding import generator
+from samsweep.numerics.vectors import Vector
+from samsweep.optim.moment import Moment
+from samsweep.optim.remembered import Remembered
+
+
+class AscentDirection:
+    """The gradient of the mini-batch at w (Foret et al. 2021), and the base class of the others.
+
+    Others overwrite :meth:`__call__`, and the two methods of their state if they have one.
+    """
+
+    #: Whether it is made of the gradient at w.
+    needs_gradient: ClassVar[bool] = True
+    #: Whether parts of a mini-batch can each have their own.
+    takes_parts: ClassVar[bool] = True
+
+    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+        """The direction, one tensor per parameter.
+
+        Args:
+            params: The parameters.
+            gradient: The gradient at w; empty if :attr:`needs_gradient` is false.
+            moment: Where in its training the step is.
+        """
+        return gradient
+
+    def observe(self, params: Vector, gradient: Vector) -> None:
+        """See the gradient that the step has ended with: h, or g where it did not climb."""
+
+    def state_dict(self, params: Vector) -> dict[str, Any]:
+        """What later steps depend on; ``params`` are all of the optimizer's."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any], params: Vector) -> None:
+        """Take up what :meth:`state_dict` gave."""
+
+
+class _Remembering(AscentDirection):
+    """A direction made of earlier gradients."""
+
+    def __init__(self) -> None:
+        self._earlier = Remembered()
+
+    def state_dict(self, params: Vector) -> dict[str, Any]:
+        """The earlier gradients."""
+        return {"earlier": self._earlier.state_dict(params)}
+
+    def load_state_dict(self, state: dict[str, Any], params: Vector) -> None:
+        """Take them up."""
+        self._earlier.load_state_dict(state["earlier"], params)
+
+
+class RandomDirection(AscentDirection):
+    """Independent normal numbers, drawn anew at each step: a control that knows nothing.
+
+    Args:
+        seed: Of the draws, which are the same on every device.
+    """
+
+    needs_gradient = False
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+
+    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+        """Draw it."""
+        draws = generator(self._seed, "ascent direction", moment.step)
+        drawn = [torch.randn(p.shape, generator=draws) for p in params]
+        return [to_device(x.to(p.dtype), p.device) for x, p in zip(drawn, params, strict=True)]
+
+
+class LastGradient(_Remembering):
+    """The gradient that the step before has ended with; the first step does not climb."""
+
+    needs_gradient = False
+
+    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+        """The last one."""
+        return self._earlier.of(params)
+
+    def observe(self, params: Vector, gradient: Vector) -> None:
+        """Keep it for the next step."""
+        self._earlier.keep(params, gradient)
+
+
+class MomentumDirection(AscentDirection):
+    """The base optimizer's momentum; the first step does not climb.
+
+    Momentum-SAM (Becker et al. 2024, arXiv 2401.12033, algorithm 1) moves by -rho v / ‖v‖ with v
+    the sum of gradients that the weights go against, so *down* the momentum: a sign of -1.
+
+    Args:
+        base: The base optimizer, with ``momentum_buffer`` (SGD) or ``exp_avg`` (Adam) as its state.
+        sign: 1 climbs, -1 goes the other way.
+    """
+
+    needs_gradient = False
+
+    def __init__(self, base: torch.optim.Optimizer, sign: Literal[1, -1] = 1) -> None:
+        if sign not in (1, -1):
+            raise ValueError(f"sign={sign}: choose 1 or -1")
+        self._base = base
+        self._sign = sign
+
+    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+        """The momentum as it is."""
+        return [self._momentum(p) for p in params]
+
+    def _momentum(self, param: Tensor) -> Tensor:
+        state = self._base.state.get(param, {})
+        kept = state.get("momentum_buffer", state.get("exp_avg"))
+        if kept is None:
+            return torch.zeros_like(param)
+        return kept if self._sign == 1 else -kept
+
+
+class FriendlyDirection(_Remembering):
+    """g - sigma · m with m a moving average of earlier gradients: what is new in the mini-batch.
+
+    Friendly SAM (Li et al. 2024, arXiv 2403.12350, equation 8); like the authors' code, m is that
+    before the step and starts as the first g, along which the first step climbs. With sigma = 1 the
+    m that has g in it gives the same direction.
+
+    Args:
+        sigma: How much of the average is taken away.
+        decay: lambda, of the average.
+    """
+
+    takes_parts = False
+
+    def __init__(self, sigma: float = 1.0, decay: float = 0.9) -> None:
+        super().__init__()
+        self._sigma = sigma
+        self._decay = decay
+
+    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+        """The difference; the average takes in g."""
+        averages = self._earlier.of(params)
+        known = [self._earlier.has(p) for p in params]
+        rows = list(zip(known, gradient, averages, strict=True))
+        new = 1 - self._decay
+        updated = [self._decay * a + new * g if has else g.clone() for has, g, a in rows]
+        self._earlier.keep(params, updated)
+        return [g - self._sigma * a if has else g for has, g, a in rows]
+
+
+class AverageDirection(_Remembering):
+    """A moving average of gradients: (1 - theta) · d + theta · g.
+
+    VaSSO (Li & Giannakis 2023, arXiv 2309.15639, equation 4); like the authors' code it starts as
+    the first g.
+
+    Args:
+        theta: Share of g.
+    """
+
+    takes_parts = False
+
+    def __init__(self, theta: float = 0.2) -> None:
+        super().__init__()
+        if not 0 <= theta <= 1:
+            raise ValueError(f"theta={theta}: choose between 0 and 1")
+        self._theta = theta
+
+    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+        """The average with g in it."""
+        averages = self._earlier.of(params)
+        updated = [
+            a * (1 - self._theta) + g * self._theta if self._earlier.has(p) else g.clone()
+            for p, g, a in zip(params, gradient, averages, strict=True)
+        ]
+        self._earlier.keep(params, updated)
+        return updated

@@ -1,0 +1,57 @@
+"""Which parameters are perturbed: by the kind of their layer, or by patterns of their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+_NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+
+#: Whether a parameter is chosen.
+Choice = Callable[[Tensor], bool]
+
+
+def is_norm_layer(module: nn.Module) -> bool:
+    """Whether it normalises activations: torch's own classes, or named like one."""
+    return isinstance(module, _NORM_LAYERS) or type(module).__name__.endswith("Norm")
+
+
+def select(model: nn.Module, which: str | Sequence[str]) -> Choice | None:
+    """The parameters that are perturbed; None for all.
+
+    Args:
+        model: The network.
+        which: ``all``, ``norm_layers`` (SAM-ON, Müller et al. 2023, arXiv 2306.04226),
+            ``not_norm_layers``, ``no_biases``, or patterns of names such as ``layer3.*``, of which
+            one has to match.
+
+    Raises:
+        ValueError: If none is chosen.
+    """
+    if which == "all":
+        return None
+    chosen = {id(param) for name, param, layer in _named(model) if _is_in(name, layer, which)}
+    if not chosen:
+        names = ", ".join(name for name, _, _ in _named(model))
+        raise ValueError(f"perturb={which!r} chooses none of the parameters: {names}")
+    return lambda param: id(param) in chosen
+
+
+def _is_in(name: str, layer: nn.Module, which: str | Sequence[str]) -> bool:
+    if which == "norm_layers":
+        return is_norm_layer(layer)
+    if which == "not_norm_layers":
+        return not is_norm_layer(layer)
+    if which == "no_biases":
+        return name.rpartition(".")[2] != "bias"
+    patterns = [which] if isinstance(which, str) else which
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _named(model: nn.Module) -> list[tuple[str, Tensor, nn.Module]]:
+    """Name, parameter and the layer that it stands in."""
+    layers = dict(model.named_modules())
+    return [(n, p, layers[n.rpartition(".")[0]]) for n, p in model.named_parameters()]
