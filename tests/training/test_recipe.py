@@ -82,6 +82,12 @@ def lrs(*overrides):
     return [lr.at(epoch=e, step=s) for e in range(EPOCHS) for s in range(STEPS)]
 
 
+def test_an_argument_that_a_schedule_does_not_take_is_refused_before_warm_up():
+    recipe = recipe_of("lr_schedule_args.gamma=0.2", "warmup_epochs=1")
+    with pytest.raises(ConfigError, match=r"takes no argument gamma: choose among epoch, epochs"):
+        LearningRate(recipe, steps_per_epoch=STEPS)
+
+
 def torchs(make_scheduler, num=EPOCHS * STEPS, times=1):
     """A torch scheduler's learning rates, each so many times."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.2)
