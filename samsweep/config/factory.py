@@ -127,13 +127,31 @@ def make(what: str, factory: Factory, args: Mapping[str, Any], **beside: Any) ->
     Raises:
         ConfigError: If it has no parameter for an argument, or no value for a parameter.
     """
+    return prepared(what, factory, args, beside)(**beside)
+
+
+def prepared(
+    what: str, factory: Factory, args: Mapping[str, Any], beside: Iterable[str]
+) -> Callable[..., Any]:
+    """A factory that is looked up and checked once, to be called with what stands beside.
+
+    Args:
+        what: As of :func:`make`.
+        factory: As of :func:`make`.
+        args: As of :func:`make`.
+        beside: Names of the keyword arguments of the calls, all of which each call gives.
+
+    Raises:
+        ConfigError: As :func:`make`.
+    """
     function = load_factory(factory)
-    keywords, unknown, missing = match(function, args, beside)
+    keywords, unknown, missing = match(function, args, dict.fromkeys(beside))
     problems = [_not_taken(what, function, key) for key in unknown]
     problems += [f"{what}: {name_of(function)} needs a value for {key}." for key in missing]
     if problems:
         raise ConfigError(*problems)
-    return function(**keywords)
+    taken = [key for key in keywords if key not in args]
+    return lambda **values: function(**{key: values[key] for key in taken}, **args)
 
 
 def match(

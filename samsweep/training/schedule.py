@@ -9,29 +9,47 @@ from __future__ import annotations
 import math
 
 from samsweep.config import SCHEDULES, RecipeConfig
-from samsweep.config.factory import make
+from samsweep.config.factory import prepared
 
 
-def learning_rate(recipe: RecipeConfig, *, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of one step: warm-up from 0, linear, then the schedule over what is left.
+class LearningRate:
+    """Of each step of a training: warm-up from 0, linear, then the schedule over what is left.
 
     Args:
         recipe: Peak, schedule and number of epochs.
-        epoch: Complete epochs.
-        step: Complete steps of this epoch.
         steps_per_epoch: Steps of one epoch.
+
+    Raises:
+        ConfigError: If the schedule does not take its arguments.
     """
-    schedule = SCHEDULES.find(recipe.lr_schedule)
-    warmup = recipe.warmup_epochs or 0.0
-    fine = epoch + step / steps_per_epoch
-    if fine < warmup:
-        # The last step reaches the peak, also where warm-up ends between two steps.
-        return recipe.lr * min(1.0, (fine + 1 / steps_per_epoch) / warmup)
-    done = max(0.0, (fine if schedule.per_step else epoch) - warmup)
-    where = {"epoch": done, "epochs": recipe.epochs - warmup}
-    args = schedule.with_args(recipe.lr_schedule_args)
-    factor = make(f"lr_schedule={recipe.lr_schedule}", schedule.factory, args, **where)
-    return recipe.lr * float(factor)
+
+    def __init__(self, recipe: RecipeConfig, *, steps_per_epoch: int) -> None:
+        schedule = SCHEDULES.find(recipe.lr_schedule)
+        self._peak = recipe.lr
+        self._steps_per_epoch = steps_per_epoch
+        self._warmup = recipe.warmup_epochs or 0.0
+        self._epochs = recipe.epochs - self._warmup
+        self._per_step = schedule.per_step
+        self._factor = prepared(
+            f"lr_schedule={recipe.lr_schedule}",
+            schedule.factory,
+            schedule.with_args(recipe.lr_schedule_args),
+            beside=("epoch", "epochs"),
+        )
+
+    def at(self, *, epoch: int, step: int) -> float:
+        """The learning rate of one step.
+
+        Args:
+            epoch: Complete epochs.
+            step: Complete steps of this epoch.
+        """
+        fine = epoch + step / self._steps_per_epoch
+        if fine < self._warmup:
+            # The last step reaches the peak, also where warm-up ends between two steps.
+            return self._peak * min(1.0, (fine + 1 / self._steps_per_epoch) / self._warmup)
+        done = max(0.0, (fine if self._per_step else epoch) - self._warmup)
+        return self._peak * float(self._factor(epoch=done, epochs=self._epochs))
 
 
 def cosine(*, epoch: float, epochs: float) -> float:

@@ -22,7 +22,7 @@ from samsweep.numerics.vectors import norm
 from samsweep.optim import StepResult, build_optimizer
 from samsweep.training.cuda_graphs import Recording
 from samsweep.training.diagnostics import diagnose
-from samsweep.training.schedule import learning_rate
+from samsweep.training.schedule import LearningRate
 from samsweep.training.task import Task
 
 #: A mini-batch's inputs and labels to its step, and its score before the step, 0-d.
@@ -98,6 +98,7 @@ class Trainer:
         self._records = cuda_graphs and can_record
         self._recorded: tuple[Compute, Diagnose] | None = None
         self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
+        self._learning_rate = LearningRate(cell.recipe, steps_per_epoch=self.steps_per_epoch)
         #: Complete epochs, and complete steps of the current one.
         self.epoch = 0
         self.step = 0
@@ -133,7 +134,7 @@ class Trainer:
             after_step()
         row = {
             "epoch": self.epoch + 1,
-            "lr": self._lr(self.step - 1),
+            "lr": self._learning_rate.at(epoch=self.epoch, step=self.step - 1),
             **self._meter.summary(self.task),
         }
         row["weight_norm"] = self.weight_norm()
@@ -146,7 +147,7 @@ class Trainer:
 
     def take_step(self, indices: Tensor) -> None:
         """One optimizer step on the training images of these indices, shape (B,)."""
-        lr = self._lr(self.step)
+        lr = self._learning_rate.at(epoch=self.epoch, step=self.step)
         for group in self.optimizer.base.param_groups:
             group["lr"] = lr
         with_diagnostics = self.step % self._diagnostics_every == 0
@@ -240,11 +241,6 @@ class Trainer:
             numbers = Recording(lambda: diagnose(step.result[0]), device=self.device, after=step)
             self._recorded = step.replay, lambda _: numbers.replay()
         return self._recorded
-
-    def _lr(self, step: int) -> float:
-        return learning_rate(
-            self.cell.recipe, epoch=self.epoch, step=step, steps_per_epoch=self.steps_per_epoch
-        )
 
 
 def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:

@@ -13,7 +13,7 @@ from samsweep.numerics.seeding import derive_seed, generator
 from samsweep.optim import SAM, GradientDescent
 from samsweep.training.diagnostics import diagnose
 from samsweep.training.evaluate import evaluate
-from samsweep.training.schedule import learning_rate
+from samsweep.training.schedule import LearningRate
 from samsweep.training.task import Task
 
 TASK = Task(compose_run().cell.recipe)
@@ -23,11 +23,8 @@ TASK = Task(compose_run().cell.recipe)
 
 def lrs(*overrides):
     recipe = compose_run("epochs=4", "lr=0.2", *overrides).cell.recipe
-    return [
-        learning_rate(recipe, epoch=e, step=s, steps_per_epoch=5)
-        for e in range(4)
-        for s in range(5)
-    ]
+    lr = LearningRate(recipe, steps_per_epoch=5)
+    return [lr.at(epoch=e, step=s) for e in range(4) for s in range(5)]
 
 
 def test_cosine_per_step_equals_torchs_scheduler():

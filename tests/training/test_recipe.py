@@ -17,7 +17,7 @@ from samsweep.numerics.seeding import derive_seed
 from samsweep.optim import build_base, build_optimizer
 from samsweep.optim.base import Clipping
 from samsweep.training.evaluate import evaluate
-from samsweep.training.schedule import learning_rate, step
+from samsweep.training.schedule import LearningRate, step
 from samsweep.training.task import Task
 from samsweep.training.trainer import Trainer, initial_model
 
@@ -78,11 +78,14 @@ def test_smoothing_of_mixed_labels_spreads_their_shares(outputs):
 
 def lrs(*overrides):
     recipe = recipe_of(f"epochs={EPOCHS}", "lr=0.2", *overrides)
-    return [
-        learning_rate(recipe, epoch=e, step=s, steps_per_epoch=STEPS)
-        for e in range(EPOCHS)
-        for s in range(STEPS)
-    ]
+    lr = LearningRate(recipe, steps_per_epoch=STEPS)
+    return [lr.at(epoch=e, step=s) for e in range(EPOCHS) for s in range(STEPS)]
+
+
+def test_an_argument_that_a_schedule_does_not_take_is_refused_before_warm_up():
+    recipe = recipe_of("lr_schedule_args.gamma=0.2", "warmup_epochs=1")
+    with pytest.raises(ConfigError, match=r"takes no argument gamma: choose among epoch, epochs"):
+        LearningRate(recipe, steps_per_epoch=STEPS)
 
 
 def torchs(make_scheduler, num=EPOCHS * STEPS, times=1):
