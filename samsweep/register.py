@@ -26,13 +26,16 @@ from samsweep.config.registry import (
     BASES,
     COMBINATIONS,
     DATASETS,
+    DIRECTIONS,
     LOSSES,
     MEASURES,
     METRICS,
     MODELS,
     OPTIMIZERS,
+    RHO_SCHEDULES,
     SCHEDULES,
     TRACKERS,
+    WHENS,
     Registry,
 )
 
@@ -94,6 +97,12 @@ optimizer = _Register(OPTIMIZERS)
 combination = _Register(COMBINATIONS)
 #: A perturbation from parameters, gradients and rho.
 ascent = _Register(ASCENTS)
+#: Along what to climb: an :class:`~samsweep.optim.AscentDirection`.
+ascent_direction = _Register(DIRECTIONS)
+#: At which steps to climb: an :class:`~samsweep.optim.Always`.
+when = _Register(WHENS)
+#: A factor of rho from a :class:`~samsweep.optim.Moment`.
+rho_schedule = _Register(RHO_SCHEDULES)
 #: The learning rate's factor from ``epoch`` and ``epochs``.
 lr_schedule = _Register(SCHEDULES)
 #: A mean loss from outputs and labels.

@@ -60,14 +60,16 @@ def own(images, tmp_path_factory):
         "image_folder": [images, few],
         "arrays": [f"dataset.path={root}/data.npz", few],
         "parquet": [f"dataset.path={root}", few],
-        # A base of other options.
-        "own": ["+dataset.name=digits"],
     }
+
+
+#: Bases of other options, and what they need to be one.
+BASES = {("dataset", "own"): ["+dataset.name=digits"], ("opt", "own"): ["+opt.name=sgd"]}
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_an_option_composes(group, name, own):
-    beside = own.get(name, []) if group == "dataset" else []
+    beside = BASES.get((group, name)) or (own.get(name, []) if group == "dataset" else [])
     assert compose_run(f"{group}={name}", *beside)
 
 

@@ -105,9 +105,96 @@ def test_the_formula_is_the_studys_text(overrides, formula):
 
 
 def test_every_named_variant_can_be_chosen():
+    assert {variant(f"opt={name}").name for name in (*VARIANTS, "hybrid")} == set(VARIANTS)
+
+
+#: Presets of papers, by what they have that plain SAM has not.
+FAMILY = {
+    "aesam": {"when": "large_gradient"},
+    "fsam": {"ascent_direction": "friendly"},
+    "gsam": {"combination": "gsam", "rho_schedule": "with_lr"},
+    "last_sam": {"ascent_direction": "last_gradient"},
+    "late_sam": {"when": "epochs"},
+    "looksam": {"when": "every"},
+    "msam": {"ascent_direction": "momentum"},
+    "random_sam": {"ascent_direction": "random"},
+    "sam_on": {"perturb": "norm_layers"},
+    "saner": {"combination": "saner"},
+    "sssam": {"when": "random"},
+    "unified_sam": {"ascent": "unified"},
+    "usam": {"ascent": "unnormalized"},
+    "vasso": {"ascent_direction": "average"},
+    "wsam": {"combination": "wsam"},
+}
+
+
+def test_every_option_of_the_group_is_tested_here():
     options = {file.stem for file in (conf_dir() / "opt").glob("*.yaml")}
-    assert options == {*VARIANTS, "hybrid"}
-    assert {variant(f"opt={name}").name for name in options} == set(VARIANTS)
+    assert options == {*VARIANTS, "hybrid", "own", "stablesam", *FAMILY}
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_preset_is_sam_but_for_what_its_paper_changed(name):
+    preset, sam = vars(variant(f"opt={name}")), vars(variant("opt=sam"))
+    others = {k for k in preset if preset[k] != sam[k] and not k.endswith("_args")} - {"name"}
+    assert preset["name"] == name
+    assert {key: preset[key] for key in others - {"direction", "magnitude"}} == FAMILY[name]
+
+
+def test_stablesam_is_the_cell_of_global_samdirection():
+    # arXiv 2401.07250: h * ||g|| / ||h||
+    assert variant("opt=stablesam") == variant("opt=samdirection", "granularity=global")
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["opt.ascent_direction=gradient", "opt.ascent_steps=1", "opt.perturb=all", "opt.when=always",
+     "opt.rho_schedule=constant", "opt.m=null"],
+)  # fmt: skip
+def test_what_plain_sam_has_is_no_part_of_its_identity(override):
+    assert variant("opt=sam", override).model_dump() == variant("opt=sam").model_dump()
+
+
+def test_sgd_has_nothing_of_how_sam_climbs():
+    assert variant("opt=sgd", "opt.when=every", "opt.m=3") == variant("opt=sgd")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "passes"),
+    [
+        (["opt=sgd"], 1),
+        (["opt=sam"], 2),
+        (["opt=sgdhess"], 3),
+        (["opt=sam", "opt.ascent_steps=3"], 4),
+        (["opt=looksam"], 1.2),
+        (["opt=sssam"], 1.5),
+        (["opt=msam"], 1),
+        (["opt=random_sam"], 1),
+        # The rule for g and h needs g as well.
+        (["opt=samdirection", "opt.ascent_direction=random"], 2),
+        (["opt=random_sam", "opt.when=large_gradient"], 1.5),
+    ],
+)
+def test_the_passes_of_a_step_are_counted(overrides, passes):
+    assert variant(*overrides).passes == passes
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["opt=sam", "opt.m=60"], ["opt.m=60", "batch_size"]),
+        (["opt=fsam", "opt.m=32"], ["friendly", "opt.m=32"]),
+        (["opt=vasso", "opt.ascent_steps=2"], ["opt.ascent_steps=2", "average"]),
+        (["opt=msam", "momentum=0"], ["momentum=0", "base=sgd"]),
+        (["opt=sam", "opt.perturb=norm_layer"], ["norm_layer", "did you mean 'norm_layers'"]),
+        (["opt=sam", "opt.when=evry"], ["evry", "did you mean 'every'"]),
+        (["opt=sam", "+opt.when_args.steps=2"], ["when_args", "always"]),
+    ],
+)
+def test_what_does_not_go_together_is_refused(overrides, words):
+    with pytest.raises(ConfigError) as refused:
+        variant(*overrides)
+    assert all(word in str(refused.value) for word in words)
 
 
 @pytest.mark.parametrize(

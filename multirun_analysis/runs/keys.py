@@ -21,6 +21,7 @@ from samsweep.config import (
     DatasetConfig,
     ModelConfig,
     Options,
+    OptOptions,
     RecipeConfig,
     Variant,
 )
@@ -36,6 +37,10 @@ _OF_VARIANT = {
 #: What a key that is left out of an identity was: the value that all cells once had.
 DEFAULTS: Mapping[str, Any] = {
     "dataset.train_fraction": 1.0,
+    **{
+        f"opt.{name}": OptOptions.model_fields[name].default
+        for name in ("ascent_direction", "ascent_steps", "perturb", "when", "rho_schedule")
+    },
     **{
         name: Options.model_fields[name].default
         for name in RecipeConfig.model_fields

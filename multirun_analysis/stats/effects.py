@@ -26,12 +26,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from multirun_analysis.runs.keys import recipe_keys
+from multirun_analysis.runs.keys import DEFAULTS, recipe_keys
 from multirun_analysis.stats.families import with_families
 from multirun_analysis.stats.outcomes import Outcome, adjusted_for_fit, outcomes_of, with_metric
 from multirun_analysis.stats.paired import ALPHA, Array, describe_groups
 from multirun_analysis.stats.summary import in_order
-from multirun_analysis.wording.labels import recipe_titles
+from multirun_analysis.wording.labels import SAM_FAMILY, recipe_titles
 from samsweep.config import CORNERS, Confirmatory
 
 HYBRIDS = ("samdirection", "sammagnitude")
@@ -57,6 +57,9 @@ LARGE_INTERACTION = 0.5
 #: What one 2x2 design is about; radii are its points.
 DESIGN = ("recipe_key", "model", "ascent", "eta", "scaled", "granularity")
 _POINT = (*DESIGN, "rho")
+
+#: Columns of the keys that plain SAM is without; an ascent has arguments only if it is another.
+_FAMILY_KEY = rf"opt\.({'|'.join((*SAM_FAMILY, 'ascent_args'))})(\.|$)"
 
 
 class Design(NamedTuple):
@@ -210,10 +213,21 @@ def _quads(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def corners_of(cells: pd.DataFrame) -> pd.Series[str]:
-    """Each cell's corner by what it computed, whatever its name; NA for SGDHESS and one's own."""
+    """Each cell's corner by what it computed, whatever its name.
+
+    NA for SGDHESS, one's own, and SAM's family, which climbs otherwise than the 2×2 design.
+    """
     sources = zip(cells["direction"], cells["magnitude"], strict=True)
     corners = pd.Series([CORNERS.get(pair) for pair in sources], index=cells.index, dtype="string")
-    return corners.mask(cells["curvature"].notna())
+    return corners.mask(cells["curvature"].notna() | _climbs_otherwise(cells))
+
+
+def _climbs_otherwise(cells: pd.DataFrame) -> pd.Series[bool]:
+    """Whether a cell has a value that plain and adaptive SAM are without."""
+    found = pd.Series(False, index=cells.index)
+    for key in cells.columns[cells.columns.str.match(_FAMILY_KEY)]:
+        found |= cells[key].notna() & (cells[key] != DEFAULTS.get(key))
+    return found
 
 
 # --------------------------------------------------------------------------- contrasts

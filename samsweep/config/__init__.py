@@ -17,6 +17,7 @@ from samsweep.config.registry import (
     Component,
     Curvature,
     DATASETS,
+    DIRECTIONS,
     DataInfo,
     DatasetComponent,
     Granularity,
@@ -27,6 +28,7 @@ from samsweep.config.registry import (
     MeasureInfo,
     MetricComponent,
     OPTIMIZERS,
+    RHO_SCHEDULES,
     OUTCOMES,
     Precision,
     REGISTRIES,
@@ -36,6 +38,7 @@ from samsweep.config.registry import (
     Source,
     TRACKERS,
     VARIANTS,
+    WHENS,
 )
 from samsweep.config.fields import Count, Frozen, rounded, sibling_keys, with_arguments_added
 from samsweep.config.cell import (
@@ -68,6 +71,7 @@ __all__ = [
     "Count",
     "Curvature",
     "DATASETS",
+    "DIRECTIONS",
     "DataInfo",
     "DatasetComponent",
     "DatasetConfig",
@@ -82,6 +86,7 @@ __all__ = [
     "MetricComponent",
     "ModelConfig",
     "OPTIMIZERS",
+    "RHO_SCHEDULES",
     "OUTCOMES",
     "Precision",
     "REGISTRIES",
@@ -95,6 +100,7 @@ __all__ = [
     "TRACKERS",
     "TrackingConfig",
     "VARIANTS",
+    "WHENS",
     "Variant",
     "described",
     "rounded",

@@ -18,6 +18,7 @@ from samsweep.config.fields import (
     Momentum,
     NonNegative,
     NonNegativeInt,
+    Perturbed,
     Positive,
     Probability,
     Seed,
@@ -28,11 +29,14 @@ from samsweep.config.registry import (
     BASES,
     COMBINATIONS,
     DATASETS,
+    DIRECTIONS,
     LOSSES,
     METRICS,
     MODELS,
     OPTIMIZERS,
+    RHO_SCHEDULES,
     SCHEDULES,
+    WHENS,
     Clip,
     Component,
     Curvature,
@@ -81,6 +85,16 @@ class Variant(Frozen):
         combination: What makes the vector of g and h, a key of :data:`COMBINATIONS` or a path, in
             place of direction and magnitude.
         combination_args: Its arguments.
+        ascent_direction: Along what to climb, a key of :data:`DIRECTIONS` or a path; None is the
+            gradient. This and all below are None where SAM is as it was published.
+        ascent_direction_args: Its arguments.
+        ascent_steps: Steps of rho / k of the climb.
+        perturb: Which parameters are perturbed; None is all.
+        m: Examples of a part of the mini-batch with an epsilon of its own.
+        when: At which steps to climb, a key of :data:`WHENS` or a path; None is always.
+        when_args: Its arguments.
+        rho_schedule: The radius over time, a key of :data:`RHO_SCHEDULES` or a path.
+        rho_schedule_args: Its arguments.
         optimizer: A whole step in place of all of it, a key of :data:`OPTIMIZERS` or a path.
         optimizer_args: Its arguments.
     """
@@ -97,6 +111,15 @@ class Variant(Frozen):
     ascent_args: Arguments | None = None
     combination: str | None = None
     combination_args: Arguments | None = None
+    ascent_direction: str | None = None
+    ascent_direction_args: Arguments | None = None
+    ascent_steps: Count | None = None
+    perturb: Perturbed | None = None
+    m: Count | None = None
+    when: str | None = None
+    when_args: Arguments | None = None
+    rho_schedule: str | None = None
+    rho_schedule_args: Arguments | None = None
     optimizer: str | None = None
     optimizer_args: Arguments | None = None
 
@@ -111,6 +134,43 @@ class Variant(Frozen):
         return self.curvature is None and self.optimizer is None
 
     @property
+    def recordable(self) -> bool:
+        """Whether each of its steps does the same, so that it can be launched from a recording."""
+        changes = (self.ascent_direction, self.when, self.rho_schedule)
+        return self.compilable and not any(changes) and self.ascent != "unified"
+
+    @property
+    def passes(self) -> float:
+        """Gradients that a step takes in the mean, a Hessian-vector product counted as two more.
+
+        Of steps that the gradient decides about an assumption.
+        """
+        if self.curvature is not None:
+            return 3.0
+        if not self.perturbs:
+            return 1.0
+        direction = DIRECTIONS.find(self.ascent_direction or "gradient")
+        takes_h = self.combination is None and self.direction == self.magnitude
+        looks = self.when == "large_gradient" or "reuse" in (self.when_args or {})
+        if takes_h and not direction.needs_gradient and not looks:
+            return 1.0
+        share = WHENS.find(self.when or "always").share(self.when_args or {})
+        return 1.0 + share * (self.ascent_steps or 1)
+
+    @property
+    def args(self) -> tuple[Mapping[str, Any], ...]:
+        """The arguments of all its components."""
+        given = (
+            self.optimizer_args,
+            self.combination_args,
+            self.ascent_args,
+            self.ascent_direction_args,
+            self.when_args,
+            self.rho_schedule_args,
+        )
+        return tuple(args for args in given if args)
+
+    @property
     def formula(self) -> str:
         """The vector handed to the base optimizer, as a formula in g, h and rho."""
         if self.optimizer is not None:
@@ -123,11 +183,32 @@ class Variant(Frozen):
             }[self.curvature]
         if not self.perturbs:
             return "g"
-        ascent = {
-            "plain": "epsilon = rho * g / ||g||",
-            "adaptive": f"epsilon = rho * T^2 g / ||T g||, T = abs(w) + eta{self._scaled_tensors}",
-        }.get(self.ascent or "plain", f"epsilon = {call_text(self.ascent or '', self.ascent_args)}")
-        return f"{self._combination}, h = grad(w + epsilon), {ascent}"
+        return ", ".join([self._combination, "h = grad(w + epsilon)", *self._climb])
+
+    @property
+    def _climb(self) -> Iterator[str]:
+        d = "g" if self.ascent_direction is None else "d"
+        own = call_text(self.ascent or "", self.ascent_args)
+        epsilon = {
+            "plain": f"rho * {d} / ||{d}||",
+            "adaptive": f"rho * T^2 {d} / ||T {d}||, T = abs(w) + eta{self._scaled_tensors}",
+            "unnormalized": f"rho * {d}",
+            "per_tensor": f"rho * {d}_t / ||{d}_t|| per parameter tensor",
+        }.get(self.ascent or "plain", own)
+        yield f"epsilon = {epsilon}"
+        if self.ascent_direction is not None:
+            yield f"d = {call_text(self.ascent_direction, self.ascent_direction_args)}"
+        if self.ascent_steps is not None:
+            yield f"in {self.ascent_steps} steps of rho / {self.ascent_steps}"
+        if self.perturb is not None:
+            chosen = (self.perturb,) if isinstance(self.perturb, str) else self.perturb
+            yield f"of {' '.join(chosen)} alone"
+        if self.m is not None:
+            yield f"for each {self.m} examples"
+        if self.when is not None:
+            yield f"when {call_text(self.when, self.when_args)}, else g"
+        if self.rho_schedule is not None:
+            yield f"rho {call_text(self.rho_schedule, self.rho_schedule_args)} over time"
 
     @property
     def scales(self) -> Scaled | None:
@@ -293,6 +374,9 @@ KINDS: Mapping[str, Registry[Any]] = {
     "optimizer": OPTIMIZERS,
     "combination": COMBINATIONS,
     "ascent": ASCENTS,
+    "ascent_direction": DIRECTIONS,
+    "when": WHENS,
+    "rho_schedule": RHO_SCHEDULES,
 }
 MEASURING = ("model", "dataset", "loss", "policy")
 
@@ -344,6 +428,9 @@ class CellConfig(Frozen):
             "optimizer": variant.optimizer,
             "combination": variant.combination,
             "ascent": variant.ascent,
+            "ascent_direction": variant.ascent_direction,
+            "when": variant.when,
+            "rho_schedule": variant.rho_schedule,
         }
         factories = {"model": self.model.factory, "dataset": self.dataset.factory}
         for kind, name in named.items():

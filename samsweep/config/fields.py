@@ -19,10 +19,14 @@ from samsweep.config.registry import (
     BASES,
     COMBINATIONS,
     CONTRASTS,
+    DIRECTIONS,
     LOSSES,
     METRICS,
     OUTCOMES,
+    PERTURBED,
+    RHO_SCHEDULES,
     SCHEDULES,
+    WHENS,
     Registry,
 )
 
@@ -170,6 +174,25 @@ MetricName = Annotated[str, component(METRICS)]
 ScheduleName = Annotated[str, component(SCHEDULES)]
 AscentName = Annotated[str, component(ASCENTS)]
 CombinationName = Annotated[str, component(COMBINATIONS)]
+DirectionName = Annotated[str, component(DIRECTIONS)]
+WhenName = Annotated[str, component(WHENS)]
+RhoScheduleName = Annotated[str, component(RHO_SCHEDULES)]
+
+
+def _perturbed(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """One of the names, or patterns, which have a dot or a wildcard.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    for name in (value,) if isinstance(value, str) else value:
+        if name not in PERTURBED and not set(name) & set(".*?["):
+            own = "or patterns of the parameters' names such as 'layer3.*'"
+            raise ValueError(f"{unknown_name('perturb', name, PERTURBED)} {own}")
+    return value
+
+
+Perturbed = Annotated[str | Annotated[tuple[str, ...], Listed], AfterValidator(_perturbed)]
 
 OutcomeName = Annotated[str, one_of("outcome", OUTCOMES)]
 ContrastName = Annotated[str, one_of("effect", CONTRASTS)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -16,6 +17,7 @@ from samsweep.config.fields import (
     CombinationName,
     ContrastName,
     Count,
+    DirectionName,
     EachOnce,
     FactoryPath,
     Frozen,
@@ -23,10 +25,14 @@ from samsweep.config.fields import (
     Momentum,
     NonNegative,
     OutcomeName,
+    Perturbed,
     Probability,
+    RhoScheduleName,
     ScheduleName,
+    WhenName,
 )
 from samsweep.config.registry import (
+    ASCENTS,
     CORNERS,
     DATASETS,
     MODELS,
@@ -63,6 +69,23 @@ class ModelOptions(Frozen):
         return ModelConfig(name=self.name, factory=self.factory, args=self.args or None)
 
 
+#: What SAM is as it was published, by the keys of :class:`OptOptions`; other values are its family.
+_PUBLISHED_SAM: Mapping[str, object] = {
+    "ascent_direction": "gradient",
+    "ascent_steps": 1,
+    "perturb": "all",
+    "when": "always",
+    "rho_schedule": "constant",
+}
+
+#: Values of keys that take no arguments.
+_WITHOUT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
+    "ascent_direction": ("gradient", "last_gradient"),
+    "when": ("always",),
+    "rho_schedule": ("constant",),
+}
+
+
 class OptOptions(Frozen):
     """An option of the ``opt`` group; ``rho`` and ``granularity`` stand at the top level.
 
@@ -73,23 +96,46 @@ class OptOptions(Frozen):
         combination: What makes the vector of g and h, registered or a path, in place of
             ``direction`` and ``magnitude``.
         name: Of the optimizer, or ``hybrid`` for any combination of the values below; beside a
-            factory, a combination or an ascent of one's own whatever it is to be called.
+            factory, a combination, an ascent of one's own or a value below that plain SAM does not
+            have whatever it is to be called.
         direction: Which gradient gives the direction: ``sgd`` is g, ``sam`` is h.
         magnitude: Which gradient gives the magnitude, likewise.
-        ascent: How epsilon is found: ``plain`` (Foret et al. 2021) or ``adaptive`` (Kwon et al.
-            2021, scaled by the weights), registered, or a path.
+        ascent: How epsilon is made of a direction: ``plain`` (Foret et al. 2021, by the norm),
+            ``adaptive`` (Kwon et al. 2021, scaled by the weights), ``unnormalized`` (USAM),
+            ``unified`` (between it and plain), ``per_tensor``, registered, or a path.
         eta: Added to abs(w) in the adaptive ascent.
         scaled: What the adaptive ascent scales: ``weights`` is every parameter of that name,
             ``matrices`` leaves out those of norm layers.
         curvature: The estimate D of ``sgdhess``, which steps along g + rho * D * g.
         args: Arguments of a whole optimizer.
         combination_args: Arguments of the combination.
-        ascent_args: Arguments of an ascent of one's own.
+        ascent_args: Arguments of an ascent, ``opt.ascent_args.share=0.5`` of ``unified``.
+        ascent_direction: Along what to climb: the ``gradient``, ``random``, the ``last_gradient``,
+            the ``momentum`` (MSAM), ``friendly`` (F-SAM), the ``average`` (VaSSO), registered, or a
+            path.
+        ascent_direction_args: Its arguments.
+        ascent_steps: Steps of rho / k in which to climb.
+        perturb: Which parameters are perturbed: ``all``, ``norm_layers`` (SAM-ON),
+            ``not_norm_layers``, ``no_biases``, or a list of patterns of their names.
+        m: Examples of each part of a mini-batch that climbs by itself (m-SAM); null is all.
+        when: At which steps to climb: ``always``, ``epochs`` (from first to last), ``every`` (k-th
+            step, LookSAM), ``random`` (SS-SAM), ``large_gradient`` (AE-SAM), registered, or a path.
+        when_args: Its arguments.
+        rho_schedule: The radius over time: ``constant``, ``with_lr``, ``cosine``, ``linear``,
+            registered, or a path.
+        rho_schedule_args: Its arguments, ``end`` as a share of rho.
+        granularity: Of this optimizer; null is the one at the top level.
     """
 
     factory: FactoryPath | None = None
     combination: CombinationName | None = None
     ascent: AscentName = "plain"
+    ascent_direction: DirectionName = "gradient"
+    ascent_steps: Count = 1
+    perturb: Perturbed = "all"
+    m: Count | None = None
+    when: WhenName = "always"
+    rho_schedule: RhoScheduleName = "constant"
     name: str
     direction: Source = "sgd"
     magnitude: Source = "sgd"
@@ -99,12 +145,18 @@ class OptOptions(Frozen):
     args: Arguments = NO_ARGUMENTS
     combination_args: Arguments = NO_ARGUMENTS
     ascent_args: Arguments = NO_ARGUMENTS
+    ascent_direction_args: Arguments = NO_ARGUMENTS
+    when_args: Arguments = NO_ARGUMENTS
+    rho_schedule_args: Arguments = NO_ARGUMENTS
+    granularity: Granularity | None = None
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str, info: ValidationInfo) -> str:
         own = info.data.get("factory") or info.data.get("combination")
-        if not own and info.data.get("ascent") in ("plain", "adaptive"):
+        usual = {**_PUBLISHED_SAM, "m": None}
+        differs = any(info.data.get(key) != value for key, value in usual.items())
+        if not own and not differs and info.data.get("ascent") in ("plain", "adaptive"):
             valid = (*VARIANTS, "hybrid", *OPTIMIZERS)
             if name not in valid:
                 raise ValueError(unknown_name("opt", name, valid))
@@ -114,8 +166,10 @@ class OptOptions(Frozen):
     def _one_transform(self) -> Self:
         if self.name == "sgdhess" and self.curvature is None:
             raise ValueError("sgdhess needs a curvature: hutchinson, gauss_newton or exact")
-        if self.ascent_args and self.ascent in ("plain", "adaptive"):
-            raise ValueError(f"ascent_args have no effect on ascent={self.ascent}: leave them out")
+        for key, usual in {"ascent": ("plain", "adaptive"), **_WITHOUT_ARGUMENTS}.items():
+            value = getattr(self, key)
+            if getattr(self, f"{key}_args") and value in usual:
+                raise ValueError(f"{key}_args have no effect on {key}={value}: leave them out")
         if self.curvature is not None and (self.direction, self.magnitude) != ("sgd", "sgd"):
             raise ValueError(
                 f"curvature={self.curvature} transforms the plain gradient: "
@@ -127,6 +181,13 @@ class OptOptions(Frozen):
     def is_whole_step(self) -> bool:
         """Whether it is an optimizer of its own, in place of a rule for g and h."""
         return self.factory is not None or self.name in OPTIMIZERS
+
+    @property
+    def perturbs(self) -> bool:
+        """Whether it takes a gradient at w + epsilon."""
+        if self.is_whole_step or self.curvature is not None:
+            return False
+        return self.combination is not None or "sam" in (self.direction, self.magnitude)
 
     def resolve(self, *, rho: float, granularity: Granularity) -> Variant:
         """The variant that these values train, named as in the tables."""
@@ -154,13 +215,13 @@ class OptOptions(Frozen):
             name=self._name_of(corner),
             direction=self.direction,
             magnitude=self.magnitude,
-            granularity=None if corner == "sam" else granularity,
+            granularity=None if corner == "sam" else self.granularity or granularity,
             **climb,
         )
 
     def _name_of(self, corner: str) -> str:
         """The table row of a corner."""
-        if self.ascent not in ("plain", "adaptive"):
+        if self.name not in (*VARIANTS, "hybrid") or not ASCENTS.find(self.ascent).ours:
             return self.name
         return "asam" if self.ascent == "adaptive" and corner == "sam" else corner
 
@@ -173,7 +234,15 @@ class OptOptions(Frozen):
             "eta": self.eta if adaptive else None,
             "scaled": "weights" if adaptive and self.scaled == "weights" else None,
             "ascent_args": self.ascent_args or None,
+            "m": self.m,
+            **{key: self._unusual(key, usual) for key, usual in _PUBLISHED_SAM.items()},
+            **{f"{key}_args": getattr(self, f"{key}_args") or None for key in _WITHOUT_ARGUMENTS},
         }
+
+    def _unusual(self, key: str, usual: object) -> Any:
+        """A value that plain SAM does not have, or None."""
+        value = getattr(self, key)
+        return None if value == usual else value
 
 
 class RecipeOptions(Frozen):

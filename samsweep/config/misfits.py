@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from samsweep.config.registry import BASES, DataInfo
+from samsweep.config.registry import BASES, DIRECTIONS, DataInfo
 
 if TYPE_CHECKING:
     from samsweep.config.options import Options
@@ -26,6 +26,8 @@ def misfits_of(options: Options, info: DataInfo) -> Iterable[str]:
     yield from _of_base_args(options)
     yield from _of_clipping(options)
     yield from _of_nesterov(options)
+    if options.opt.perturbs:
+        yield from _of_climb(options)
 
 
 def _of_batch_size(options: Options, info: DataInfo) -> Iterable[str]:
@@ -116,3 +118,36 @@ def _of_nesterov(options: Options) -> Iterable[str]:
             f"nesterov=true needs base=sgd with a momentum, not base={options.base} with "
             f"momentum={options.momentum:g}."
         )
+
+
+def _of_climb(options: Options) -> Iterable[str]:
+    """What does not go together of how SAM climbs."""
+    opt = options.opt
+    direction = DIRECTIONS.find(opt.ascent_direction)
+    if opt.m is not None and options.batch_size % opt.m:
+        yield (
+            f"opt.m={opt.m} does not divide batch_size={options.batch_size}: choose a number that "
+            "does."
+        )
+    if opt.m is not None and not direction.takes_parts:
+        yield (
+            f"opt.ascent_direction={opt.ascent_direction} averages over steps, which parts of "
+            f"opt.m={opt.m} examples cannot: leave one of them out."
+        )
+    if opt.ascent_steps > 1 and opt.ascent_direction != "gradient":
+        yield (
+            f"opt.ascent_steps={opt.ascent_steps}: each step climbs along the gradient where it "
+            f"starts, not opt.ascent_direction={opt.ascent_direction}: leave one of them out."
+        )
+    if opt.ascent_direction == "momentum" and not _has_momentum(options):
+        yield (
+            f"opt.ascent_direction=momentum: base={options.base} keeps none"
+            f"{' with momentum=0' if options.base == 'sgd' else ''}: choose base=sgd with a "
+            "momentum, adam or adamw."
+        )
+
+
+def _has_momentum(options: Options) -> bool:
+    if BASES.find(options.base).uses_momentum:
+        return options.momentum > 0
+    return options.base not in ("adagrad", "adadelta")

@@ -150,6 +150,11 @@ def _same(there: Component, component: Component) -> bool:
     return not there.ours and names[0] == names[1]
 
 
+def _ours(module: str, names: str) -> dict[str, Component]:
+    """Samsweep's own, each by the name of its function."""
+    return {n: Component(factory=f"{module}.{n}", ours=True) for n in names.split()}
+
+
 # --------------------------------------------------------------------------- models
 
 
@@ -385,16 +390,88 @@ BASES = _Bases(
 OPTIMIZERS = Registry("optimizer", Component, {})
 
 #: How g and h become the vector for the base optimizer: take both, return one like them.
-COMBINATIONS = Registry("combination", Component, {})
+COMBINATIONS = Registry(
+    "combination", Component, _ours("samsweep.optim.combine", "gsam wsam saner")
+)
 
-#: How to climb from w: take parameters, gradients and rho, return epsilon.
+#: How to climb from w: take parameters, a direction and rho, return epsilon.
 ASCENTS = Registry(
     "ascent",
     Component,
+    _ours("samsweep.optim.ascent", "plain adaptive unnormalized unified per_tensor"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionComponent(Component):
+    """Along what to climb: an :class:`~samsweep.optim.directions.AscentDirection`.
+
+    Args:
+        needs_gradient: Whether it is made of the gradient at w.
+        takes_parts: Whether parts of a mini-batch can each have their own.
+    """
+
+    needs_gradient: bool = True
+    takes_parts: bool = True
+
+
+def _direction(
+    name: str, *, needs_gradient: bool = True, takes_parts: bool = True
+) -> DirectionComponent:
+    return DirectionComponent(
+        factory=f"samsweep.optim.directions.{name}",
+        needs_gradient=needs_gradient,
+        takes_parts=takes_parts,
+        ours=True,
+    )
+
+
+#: Take what they have parameters for of ``base`` and ``seed``.
+DIRECTIONS = Registry(
+    "ascent direction",
+    DirectionComponent,
     {
-        "plain": Component(factory="samsweep.optim.ascent.plain", ours=True),
-        "adaptive": Component(factory="samsweep.optim.ascent.adaptive", ours=True),
+        "gradient": _direction("AscentDirection"),
+        "random": _direction("RandomDirection", needs_gradient=False),
+        "last_gradient": _direction("LastGradient", needs_gradient=False),
+        "momentum": _direction("MomentumDirection", needs_gradient=False),
+        "friendly": _direction("FriendlyDirection", takes_parts=False),
+        "average": _direction("AverageDirection", takes_parts=False),
     },
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhenComponent(Component):
+    """At which steps to climb: an :class:`~samsweep.optim.when.Always`.
+
+    Args:
+        share: Of the steps that climb, from the arguments, for estimates.
+    """
+
+    share: Callable[[Mapping[str, Any]], float] = lambda args: 1.0
+
+
+def _when(name: str, share: Callable[[Mapping[str, Any]], float]) -> WhenComponent:
+    return WhenComponent(factory=f"samsweep.optim.when.{name}", share=share, ours=True)
+
+
+#: Take what they have parameters for of ``seed``.
+WHENS = Registry(
+    "when",
+    WhenComponent,
+    {
+        "always": _when("Always", lambda args: 1.0),
+        "epochs": _when("Epochs", lambda args: 1.0),
+        "every": _when("Every", lambda args: 1 / args.get("steps", 5)),
+        "random": _when("AtRandom", lambda args: args.get("probability", 0.5)),
+        "large_gradient": _when("LargeGradient", lambda args: 0.5),
+    },
+)
+
+#: The radius over time: take a :class:`~samsweep.optim.moment.Moment`, return a factor of rho.
+RHO_SCHEDULES = Registry(
+    "rho_schedule", Component, _ours("samsweep.optim.radius", "constant with_lr cosine linear")
 )
 
 
@@ -618,6 +695,9 @@ CONTRASTS = (
     "magnitude_at_sam_direction",
 )
 
+#: Parameters that can be perturbed by a name; others are chosen by patterns of theirs.
+PERTURBED = ("all", "norm_layers", "not_norm_layers", "no_biases")
+
 Source = Literal["sgd", "sam"]
 Granularity = Literal["element", "tensor", "global"]
 Scaled = Literal["weights", "matrices"]
@@ -633,6 +713,9 @@ REGISTRIES: Mapping[str, Registry[Any]] = {
     "optimizer": OPTIMIZERS,
     "combination": COMBINATIONS,
     "ascent": ASCENTS,
+    "ascent_direction": DIRECTIONS,
+    "when": WHENS,
+    "rho_schedule": RHO_SCHEDULES,
     "schedule": SCHEDULES,
     "loss": LOSSES,
     "metric": METRICS,

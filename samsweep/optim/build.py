@@ -11,16 +11,23 @@ from samsweep.config import (
     ASCENTS,
     BASES,
     COMBINATIONS,
+    DIRECTIONS,
     OPTIMIZERS,
+    RHO_SCHEDULES,
+    WHENS,
     ConfigError,
     RecipeConfig,
     Variant,
 )
 from samsweep.config.factory import bound, make, name_of, parameters_of, takes_any
+from samsweep.config.registry import Registry
 from samsweep.optim.ascent import Ascent, adaptive, named_weights, plain
 from samsweep.optim.base import Clipping, ClosureOptimizer, GradientDescent
 from samsweep.optim.frozen_batch_norms import frozen_batchnorm
+from samsweep.optim.moment import Length
+from samsweep.optim.radius import constant
 from samsweep.optim.sam import SAM
+from samsweep.optim.selection import select
 from samsweep.optim.sgdhess import OutputOf, SGDHess
 
 #: Those with an update that is one pass over memory.
@@ -76,6 +83,7 @@ def build_optimizer(
     *,
     seed: int,
     fused: bool = False,
+    length: Length | None = None,
     keep_strides: bool = False,
 ) -> ClosureOptimizer:
     """The optimizer of a cell.
@@ -84,15 +92,18 @@ def build_optimizer(
         variant: Which vector is handed to the base optimizer.
         recipe: The base optimizer and its values.
         model: The network to train.
-        seed: Of the cell; decides the draws of ``sgdhess``.
+        seed: Of the cell; decides what is drawn.
         fused: Whether the base optimizer's update is one pass over memory.
+        length: Of the training, on which some depend.
         keep_strides: Whether both passes see weights of the same strides.
 
     Raises:
         ConfigError: If a component does not take what it is given.
     """
     base = build_base(recipe, model, fused=fused)
-    optimizer = _optimizer(variant, base, model, seed=seed, keep_strides=keep_strides)
+    optimizer = _optimizer(
+        variant, base, model, seed=seed, length=length, keep_strides=keep_strides
+    )
     if recipe.clip_norm is not None:
         optimizer.clipping = Clipping(recipe.clip_norm, recipe.clip or "combined")
     return optimizer
@@ -104,6 +115,7 @@ def _optimizer(
     model: nn.Module,
     *,
     seed: int,
+    length: Length | None,
     keep_strides: bool,
 ) -> ClosureOptimizer:
     if variant.optimizer is not None:
@@ -118,22 +130,20 @@ def _optimizer(
         )
     if not variant.perturbs:
         return GradientDescent(base)
-    combination = None
-    if variant.combination is not None:
-        component = COMBINATIONS.find(variant.combination)
-        combination = bound(
-            f"opt.combination={variant.combination}",
-            component.factory,
-            component.with_args(variant.combination_args),
-        )
     return SAM(
         base,
         rho=variant.rho or 0.0,
         direction=variant.direction,
         magnitude=variant.magnitude,
         granularity=variant.granularity or "element",
-        combination=combination,
+        combination=_bound("combination", COMBINATIONS, variant),
         ascent=_ascent(variant, model),
+        ascent_direction=_made("ascent_direction", DIRECTIONS, variant, base=base, seed=seed),
+        ascent_steps=variant.ascent_steps or 1,
+        perturbs=None if variant.perturb is None else select(model, variant.perturb),
+        when=_made("when", WHENS, variant, seed=seed),
+        radius=_bound("rho_schedule", RHO_SCHEDULES, variant) or constant,
+        length=length,
         second_pass=frozen_batchnorm(model),
         keep_strides=keep_strides,
     )
@@ -167,6 +177,22 @@ def _ascent(variant: Variant, model: nn.Module) -> Ascent:
     if variant.ascent == "adaptive":
         scaled = named_weights(model) if variant.scaled == "weights" else None
         return adaptive(variant.eta or 0.0, scaled)
-    name = variant.ascent
-    component = ASCENTS.find(name)
-    return bound(f"opt.ascent={name}", component.factory, component.with_args(variant.ascent_args))
+    return _bound("ascent", ASCENTS, variant) or plain
+
+
+def _bound(key: str, registry: Registry[Any], variant: Variant) -> Any:
+    """A function that a variant names, with its arguments; None if it names none."""
+    name, args = getattr(variant, key), getattr(variant, f"{key}_args")
+    if name is None:
+        return None
+    component = registry.find(name)
+    return bound(f"opt.{key}={name}", component.factory, component.with_args(args))
+
+
+def _made(key: str, registry: Registry[Any], variant: Variant, **beside: Any) -> Any:
+    """An object of a class that a variant names; None if it names none."""
+    name, args = getattr(variant, key), getattr(variant, f"{key}_args")
+    if name is None:
+        return None
+    component = registry.find(name)
+    return make(f"opt.{key}={name}", component.factory, component.with_args(args), **beside)

@@ -94,7 +94,8 @@ class SAM(ClosureOptimizer):
             see :func:`~samsweep.optim.ascent.perturbed`.
 
     Raises:
-        ValueError: If rho is negative or not finite, a name is unknown, or values exclude each other.
+        ValueError: If rho is negative or not finite, a name is unknown, or two values do not go
+            together.
 
     >>> layer = torch.nn.Linear(2, 1)
     >>> base = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)

@@ -133,7 +133,7 @@ class AtRandom(Always):
     def climbs(self, gradient: Vector, moment: Moment) -> bool:
         """Draw it."""
         draws = generator(self._seed, "climbs", moment.step)
-        return torch.rand((), generator=draws).item() < self._probability
+        return bool(torch.rand((), generator=draws) < self._probability)
 
 
 class LargeGradient(Always):

@@ -42,7 +42,7 @@ def slug(cell: CellConfig) -> str:
     """The readable part: model, variant, data set and seed."""
     variant = cell.variant
     parts = [cell.model.name, *_named(cell.model.args), variant.name]
-    for args in (variant.optimizer_args, variant.combination_args, variant.ascent_args):
+    for args in variant.args:
         parts += _named(args)
     if variant.granularity is not None:
         parts.append(variant.granularity)

@@ -97,13 +97,13 @@ def estimate_cost(
         return None
     seconds_probed = probe(list(unknown.values())) if unknown and probe is not None else ()
     timed = {
-        key: seconds / passes(run.cell.variant)
+        key: seconds / run.cell.variant.passes
         for (key, run), seconds in zip(unknown.items(), seconds_probed, strict=True)
     }
 
     def epoch_s(cell: CellConfig) -> float:
         known = durations.epoch_s(cell)
-        return timed[_probe_key(cell)] * passes(cell.variant) if known is None else known
+        return timed[_probe_key(cell)] * cell.variant.passes if known is None else known
 
     seconds: dict[CellKey, float] = {}
     uncounted: set[str] = set()
@@ -131,13 +131,6 @@ def _source(durations: _Durations, *, num_timed: int, device: str | None) -> str
     if num_timed:
         parts.append(f"from timed steps on {where}")
     return " and ".join(parts)
-
-
-def passes(variant: Variant) -> int:
-    """Gradients that a step takes, a Hessian-vector product counted as two more."""
-    if variant.curvature is not None:
-        return 3
-    return 2 if variant.perturbs else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +185,7 @@ class _Durations:
         epochs = [e for e in epochs if e.num_threads == self._num_threads] or epochs
         epochs = [e for e in epochs if e.variant.name == cell.variant.name] or epochs
         self.used.update(e.key for e in epochs)
-        scaled = [e.seconds * passes(cell.variant) / passes(e.variant) for e in epochs]
+        scaled = [e.seconds * cell.variant.passes / e.variant.passes for e in epochs]
         return statistics.median(scaled) if scaled else None
 
     def measurement_s(self, cell: CellConfig, key: str) -> float | None:

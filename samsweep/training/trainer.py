@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -19,7 +20,7 @@ from samsweep.data.mix import apply_policy, mix
 from samsweep.models import build_model
 from samsweep.numerics.seeding import derive_seed, generator, seed_global
 from samsweep.numerics.vectors import norm
-from samsweep.optim import StepResult, build_optimizer
+from samsweep.optim import Length, StepResult, build_optimizer
 from samsweep.training.cuda_graphs import Recording
 from samsweep.training.diagnostics import diagnose
 from samsweep.training.schedule import LearningRate
@@ -30,7 +31,9 @@ Compute = Callable[[Tensor, Tensor], tuple[StepResult, Tensor]]
 Diagnose = Callable[[StepResult], dict[str, Tensor]]
 
 #: Kinds of components that a step calls before its update.
-_IN_A_STEP = frozenset({"model", "loss", "metric", "optimizer", "combination", "ascent"})
+_IN_A_STEP = frozenset(
+    "model loss metric optimizer combination ascent ascent_direction when rho_schedule".split()
+)
 
 
 class Trainer:
@@ -79,6 +82,7 @@ class Trainer:
             self.model,
             seed=cell.seed,
             fused=compiled,
+            length=Length(len(data.train) // cell.recipe.batch_size, cell.recipe.epochs),
             # On a CPU plain steps keep the bits that they have always had.
             keep_strides=compiled or self.device.type == "cuda",
         )
@@ -94,7 +98,7 @@ class Trainer:
         # They may draw random numbers, which a recording would repeat, or wait for the device.
         self._draws = bool(others & _IN_A_STEP)
         self._update_draws = "base" in others
-        can_record = cell.variant.compilable and not self._draws and self.device.type == "cuda"
+        can_record = cell.variant.recordable and not self._draws and self.device.type == "cuda"
         self._records = cuda_graphs and can_record
         self._recorded: tuple[Compute, Diagnose] | None = None
         self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
@@ -191,6 +195,8 @@ class Trainer:
             self._average.load_state_dict(state["average"])
         # The score has been called correct.
         meter = {"score" if key == "correct" else key: x for key, x in state["meter"].items()}
+        if isinstance(meter["num_diagnosed"], int):  # as it was, one number for all
+            meter["num_diagnosed"] = dict.fromkeys(meter["diagnostics"], meter["num_diagnosed"])
         sums = tree_map_only(Tensor, lambda x: x.to(self.device, copy=True), meter)
         self._meter = _EpochMeter(**sums)
 
@@ -210,22 +216,30 @@ class Trainer:
     def _compute(self, inputs: Tensor, labels: Tensor) -> tuple[StepResult, Tensor]:
         """Everything of a step but the update, and the mini-batch's score before it, 0-d."""
         scores: list[Tensor] = []
+        parts = self._parts(len(labels))
         reduced = self.cell.recipe.precision == "bfloat16"
         # Mixed labels are shares of the classes, which only losses take.
         mixed = labels.is_floating_point() and not self.data.train.labels.is_floating_point()
         classes = labels.argmax(dim=1) if mixed else labels
 
-        def loss() -> Tensor:
+        def loss(part: slice = slice(None)) -> Tensor:
             if self._draws:
                 # Both passes of a step, and a step that is taken again, draw the same.
                 seed_global(derive_seed(self.cell.seed, "step", self.epoch, self.step))
             with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=reduced):
-                outputs = self._network(inputs).float()
-            if not scores:  # of the first pass, at w
-                scores.append(self.task.batch_score(outputs.detach(), classes))
-            return self.task.loss(outputs, labels)
+                outputs = self._network(inputs[part]).float()
+            if len(scores) < len(parts):  # of the first pass, at w
+                scores.append(self.task.batch_score(outputs.detach(), classes[part]))
+            return self.task.loss(outputs, labels[part])
 
-        return self.optimizer.compute(loss), scores[0]
+        closures = [partial(loss, part) for part in parts]
+        result = self.optimizer.compute(closures if len(closures) > 1 else loss)
+        return result, scores[0] if len(scores) == 1 else torch.stack(scores).sum()
+
+    def _parts(self, num_examples: int) -> list[slice]:
+        """What of a mini-batch climbs together."""
+        m = self.cell.variant.m or num_examples
+        return [slice(first, first + m) for first in range(0, num_examples, m)]
 
     def _step_functions(self, images: Tensor, labels: Tensor) -> tuple[Compute, Diagnose]:
         """What computes a step and its diagnostics, as CUDA graphs where that is wanted.
@@ -267,7 +281,8 @@ class _EpochMeter:
     num_steps: int = 0
     num_images: int = 0
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
-    num_diagnosed: int = 0
+    #: Steps that had the number, which those that did not climb may be without.
+    num_diagnosed: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def on(cls, device: torch.device) -> Self:
@@ -290,14 +305,13 @@ class _EpochMeter:
         self.score += score
         self.num_steps += 1
         self.num_images += num_images
-        if diagnostics:
-            self.num_diagnosed += 1
-            for name, value in diagnostics.items():
-                self.diagnostics[name] = self.diagnostics.get(name, 0) + value.double()
+        for name, value in diagnostics.items():
+            self.diagnostics[name] = self.diagnostics.get(name, 0) + value.double()
+            self.num_diagnosed[name] = self.num_diagnosed.get(name, 0) + 1
 
     def summary(self, task: Task) -> dict[str, Any]:
         """Means over the steps; the one moment when the device is waited for."""
-        means = {name: (x / self.num_diagnosed).tolist() for name, x in self.diagnostics.items()}
+        means = {k: (x / self.num_diagnosed[k]).tolist() for k, x in self.diagnostics.items()}
         return {
             "train_loss": self.loss.item() / self.num_steps,
             "train_accuracy": task.mean_score(self.score.item(), self.num_images),

@@ -50,14 +50,14 @@ def try_out(run: RunConfig) -> None:
 
 def _is_known_to_fit(run: RunConfig) -> bool:
     """Whether everything is samsweep's own, without arguments of the user."""
-    recipe = run.cell.recipe
+    recipe, variant = run.cell.recipe, run.cell.variant
     args = (recipe.base_args, recipe.lr_schedule_args, recipe.loss_args, recipe.metric_args)
     return (
         run.cell.sources is None
         and recipe.base in BASES
         # Arrays may be no images.
         and run.cell.dataset.name != "arrays"
-        and not any((*args, run.cell.model.args, run.cell.dataset.augment.policy))
+        and not any((*args, *variant.args, run.cell.model.args, run.cell.dataset.augment.policy))
         and all(MEASURES[name].ours for name in run.sharpness.measures)
     )
 
