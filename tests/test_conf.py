@@ -64,7 +64,7 @@ def own(images, tmp_path_factory):
 
 
 #: Bases of other options, and what they need to be one.
-BASES = {("dataset", "own"): ["+dataset.name=digits"], ("opt", "own"): ["+opt.name=sgd"]}
+BASES = {("dataset", "own"): ["+dataset.name=digits"]}
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)

@@ -82,11 +82,13 @@ Arguments = Annotated[Mapping[str, Any], BeforeValidator(_plain_json), AfterVali
 NO_ARGUMENTS: Mapping[str, Any] = _Arguments()
 
 #: Keys under which arguments of components stand, which ``conf/`` cannot list, keys of
-#: a grid, and those that options of the ``dataset`` group leave out.
+#: a grid, and those that options of the ``opt`` and ``dataset`` groups leave out.
 _ARGUMENTS = re.compile(
     r"(model|opt|dataset|tracking|sharpness)\.args[.=]"
     r"|(base|lr_schedule|loss|metric)_args[.=]"
-    r"|opt\.(ascent|combination)_args[.=]|dataset\.augment\.policy_args[.=]"
+    r"|opt\.[a-z_]+_args[.=]|dataset\.augment\.policy_args[.=]"
+    r"|opt\.(combination|ascent|ascent_direction|ascent_steps|perturb|m|when|rho_schedule)="
+    r"|opt\.(eta|scaled|granularity)="
     r"|dataset\.(train_fraction|augment\.(policy|mixup|cutmix))="
     r"|hydra\.sweeper\.zip[.=]"
 )

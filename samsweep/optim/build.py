@@ -190,9 +190,18 @@ def _bound(key: str, registry: Registry[Any], variant: Variant) -> Any:
 
 
 def _made(key: str, registry: Registry[Any], variant: Variant, **beside: Any) -> Any:
-    """An object of a class that a variant names; None if it names none."""
+    """An object of a class that a variant names; None if it names none.
+
+    Raises:
+        ConfigError: If it does not take its arguments, or their values.
+    """
     name, args = getattr(variant, key), getattr(variant, f"{key}_args")
     if name is None:
         return None
     component = registry.find(name)
-    return make(f"opt.{key}={name}", component.factory, component.with_args(args), **beside)
+    try:
+        return make(f"opt.{key}={name}", component.factory, component.with_args(args), **beside)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"opt.{key}={name}: {error}.") from error

@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from samsweep.config import ConfigError
+
 _NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
 
 #: Whether a parameter is chosen.
@@ -29,14 +31,16 @@ def select(model: nn.Module, which: str | Sequence[str]) -> Choice | None:
             one has to match.
 
     Raises:
-        ValueError: If none is chosen.
+        ConfigError: If none is chosen.
     """
     if which == "all":
         return None
     chosen = {id(param) for name, param, layer in _named(model) if _is_in(name, layer, which)}
     if not chosen:
-        names = ", ".join(name for name, _, _ in _named(model))
-        raise ValueError(f"perturb={which!r} chooses none of the parameters: {names}")
+        names = [name for name, _, _ in _named(model)]
+        text = which if isinstance(which, str) else f"[{','.join(which)}]"
+        shown = ", ".join(names if len(names) <= 9 else [*names[:6], "...", *names[-2:]])
+        raise ConfigError(f"perturb={text} chooses none of the parameters, which are {shown}.")
     return lambda param: id(param) in chosen
 
 

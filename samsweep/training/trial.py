@@ -57,6 +57,8 @@ def _is_known_to_fit(run: RunConfig) -> bool:
         and recipe.base in BASES
         # Arrays may be no images.
         and run.cell.dataset.name != "arrays"
+        # Patterns may match none of a network's parameters.
+        and variant.perturb is None
         and not any((*args, *variant.args, run.cell.model.args, run.cell.dataset.augment.policy))
         and all(MEASURES[name].ours for name in run.sharpness.measures)
     )

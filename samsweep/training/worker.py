@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from samsweep.config import RunConfig
+from samsweep.config import DATASETS, RunConfig
 from samsweep.config.plugins import load_plugins
 from samsweep.data.load import download_dataset
 from samsweep.records.schema import CellFailed
@@ -135,27 +135,37 @@ class _Reporter:
 # --------------------------------------------------------------------------- the machine
 
 
-def prepare_runs(runs: tuple[RunConfig, ...]) -> None:
+def prepare_runs(runs: tuple[RunConfig, ...], *, download: bool = True) -> None:
     """Download data sets, and try components that are not samsweep's.
+
+    Args:
+        runs: What is to be run.
+        download: Whether to download; without, what needs a download is not tried.
 
     Raises:
         ConfigError: If a data set cannot be had, or a component does not fit.
     """
     for run in runs:
         load_plugins(run.plugins)
-    for name, data_dir in dict.fromkeys((run.cell.dataset.name, run.data_dir) for run in runs):
-        download_dataset(name, data_dir)
+    if download:
+        for name, data_dir in dict.fromkeys((run.cell.dataset.name, run.data_dir) for run in runs):
+            download_dataset(name, data_dir)
     for run in runs:
-        try_out(run)
+        dataset = run.cell.dataset
+        if download or DATASETS.find(dataset.name, dataset.factory).download is None:
+            try_out(run)
 
 
-def prepare_machine(device: str, runs: tuple[RunConfig, ...], compiles: bool) -> Machine:
+def prepare_machine(
+    device: str, runs: tuple[RunConfig, ...], compiles: bool, download: bool = True
+) -> Machine:
     """Check the device, prepare what is to be run, and describe the machine.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
         runs: See :func:`prepare_runs`.
         compiles: Whether networks are to be compiled.
+        download: See :func:`prepare_runs`.
 
     Raises:
         ConfigError: If the device or a compiler is not there, or as :func:`prepare_runs`.
@@ -163,7 +173,7 @@ def prepare_machine(device: str, runs: tuple[RunConfig, ...], compiles: bool) ->
     found = resolve_device(device)
     if compiles:
         check_compiler()
-    prepare_runs(runs)
+    prepare_runs(runs, download=download)
     return Machine(
         host=socket.gethostname(),
         num_cores=num_cores(),

@@ -98,9 +98,7 @@ def machine_of(plan: Plan, *, download: bool) -> Machine:
     device = common_device([cell.run for cell in plan.cells])
     runs = preload_for(plan)
     compiles = any(cell.run.compiles for cell in plan.cells)
-    machine = call(
-        "samsweep.training.worker:prepare_machine", device, runs if download else (), compiles
-    )
+    machine = call("samsweep.training.worker:prepare_machine", device, runs, compiles, download)
     assert isinstance(machine, Machine)
     return machine
 
