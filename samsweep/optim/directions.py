@@ -95,8 +95,8 @@ class LastGradient(_Remembering):
         return self._earlier.of(params)
 
     def observe(self, params: Vector, gradient: Vector) -> None:
-        """Keep it for the next step."""
-        self._earlier.keep(params, gradient)
+        """Keep it for the next step: a copy, since SGD with Nesterov momentum changes its own."""
+        self._earlier.keep(params, [x.clone() for x in gradient])
 
 
 class MomentumDirection(AscentDirection):
@@ -108,6 +108,9 @@ class MomentumDirection(AscentDirection):
     Args:
         base: The base optimizer, with ``momentum_buffer`` (SGD) or ``exp_avg`` (Adam) as its state.
         sign: 1 climbs, -1 goes the other way.
+
+    Raises:
+        ValueError: If the sign is neither, or the base optimizer has no momentum.
     """
 
     needs_gradient = False
@@ -115,6 +118,8 @@ class MomentumDirection(AscentDirection):
     def __init__(self, base: torch.optim.Optimizer, sign: Literal[1, -1] = 1) -> None:
         if sign not in (1, -1):
             raise ValueError(f"sign={sign}: choose 1 or -1")
+        if not any(group.get("momentum") or "betas" in group for group in base.param_groups):
+            raise ValueError(f"{type(base).__name__} has no momentum to climb along")
         self._base = base
         self._sign = sign
 

@@ -94,7 +94,8 @@ class Trainer:
         # They may draw random numbers, which a recording would repeat, or wait for the device.
         self._draws = bool(others & _IN_A_STEP)
         self._update_draws = "base" in others
-        can_record = cell.variant.compilable and not self._draws and self.device.type == "cuda"
+        same = cell.variant.compilable and not self._draws and self.optimizer.recordable
+        can_record = same and self.device.type == "cuda"
         self._records = cuda_graphs and can_record
         self._recorded: tuple[Compute, Diagnose] | None = None
         self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
