@@ -64,6 +64,16 @@ def distance(model, other):
     return max((mine - theirs).abs().max().item() for mine, theirs in pairs)
 
 
+def float64_norm(groups, weight_adaptive=True):
+    """Squared gradient norm as pytorch_optimizer's own, which computes in float32 always."""
+    squares = [
+        (p.abs() * p.grad if group.get("adaptive") else p.grad).square().sum()
+        for group in groups
+        for p in group["params"]
+    ]
+    return torch.stack(squares).sum().reshape(1)
+
+
 class Quadratic:
     """½ wᵀA w − bᵀw, w two tensors, A symmetric and indefinite; b is the mini-batch, in float64."""
 

@@ -14,6 +14,7 @@ from optim_tools import (
     assert_equal,
     batches,
     distance,
+    float64_norm,
     loss_of,
     make_sam,
     network,
@@ -240,16 +241,6 @@ def test_rho_zero_equals_sgd_bit_for_bit(make):
 
 
 # ------------------------------------------------------------------ the reference implementation
-
-
-def float64_norm(groups, weight_adaptive=True):
-    """Squared gradient norm as pytorch_optimizer's own, which computes in float32 always."""
-    squares = [
-        (p.abs() * p.grad if group["adaptive"] else p.grad).square().sum()
-        for group in groups
-        for p in group["params"]
-    ]
-    return torch.stack(squares).sum().reshape(1)
 
 
 @pytest.mark.parametrize("adaptive_ascent", [False, True])
