@@ -129,7 +129,7 @@ class MomentumDirection(AscentDirection):
 
     def _momentum(self, param: Tensor) -> Tensor:
         state = self._base.state.get(param, {})
-        kept = state.get("momentum_buffer", state.get("exp_avg"))
+        kept: Tensor | None = state.get("momentum_buffer", state.get("exp_avg"))
         if kept is None:
             return torch.zeros_like(param)
         return kept if self._sign == 1 else -kept

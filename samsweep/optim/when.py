@@ -133,7 +133,7 @@ class AtRandom(Always):
     def climbs(self, gradient: Vector, moment: Moment) -> bool:
         """Draw it."""
         draws = generator(self._seed, "climbs", moment.step)
-        return torch.rand((), generator=draws).item() < self._probability
+        return bool(torch.rand((), generator=draws).item() < self._probability)
 
 
 class LargeGradient(Always):
@@ -165,7 +165,7 @@ class LargeGradient(Always):
         self._mean = self._decay * self._mean + new * square
         self._variance = self._decay * self._variance + new * (square - self._mean) ** 2
         threshold = self._start + (self._end - self._start) * moment.progress
-        return square >= self._mean + threshold * self._variance**0.5
+        return bool(square >= self._mean + threshold * self._variance**0.5)
 
     def state_dict(self, params: Vector) -> dict[str, Any]:
         """Both averages."""

@@ -9,31 +9,31 @@ from functools import partial
 import pytest
 import pytorch_optimizer
 import torch
-from optim_tools import F64, batches, distance, float64_norm, loss_of, make_sam, network, sgd, step
+from optim_tools import batches, float64_norm, loss_of, make_sam, network, sgd, step
 from pytorch_optimizer.lr_scheduler import ProportionScheduler
+from side_by_side import (
+    RHO,
+    ROUNDING,
+    SGD,
+    largest_difference,
+    mlp,
+    one_tensor,
+    ours,
+    theirs,
+    whole,
+)
 from torch import nn
 from unifiedsam import unifiedSAM
-from zij.contrib.sharpness_aware import asam as zij_asam
-from zij.contrib.sharpness_aware import gsam as zij_gsam
-from zij.contrib.sharpness_aware import looksam as zij_looksam
-from zij.contrib.sharpness_aware import wsam as zij_wsam
 
 from samsweep.optim import (
     SAM,
     Every,
     FriendlyDirection,
-    adaptive,
     gsam,
     unified,
     wsam,
 )
 from samsweep.optim.radius import with_lr
-
-SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
-RHO = 0.3
-
-#: Sums in another order, twenty times.
-ROUNDING = 1e-12
 
 
 @pytest.fixture
@@ -41,73 +41,6 @@ def norm_in_float64(monkeypatch):
     """pytorch_optimizer's norm of the gradient is one of float32, which is 1e-7 of epsilon."""
     where = "pytorch_optimizer.optimizer.sam.get_global_gradient_norm"
     monkeypatch.setattr(where, float64_norm)
-
-
-def mlp():
-    """Without batch norm, whose statistics each implementation keeps from moving in its own way."""
-    torch.manual_seed(0)
-    layers = nn.Flatten(), nn.Linear(36, 12), nn.Tanh(), nn.Linear(12, 5)
-    return nn.Sequential(*layers).to(F64)
-
-
-def one_tensor():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(36, 5, bias=False)).to(F64)
-
-
-def largest_difference(ours, theirs, num_steps=20):
-    """Of any weight after any of the steps; each is a model and what takes a step on a batch."""
-    (model, mine), (reference, other) = ours, theirs
-    largest, before = 0.0, [p.detach().clone() for p in model.parameters()]
-    for batch in batches(num_steps):
-        mine(batch)
-        other(batch)
-        largest = max(largest, distance(model, reference))
-    # It has been a training.
-    moved = [(p - b).abs().max().item() for p, b in zip(model.parameters(), before, strict=True)]
-    assert min(moved) > 0.02
-    return largest
-
-
-def ours(build, base=torch.optim.SGD, values=SGD, **keys):
-    model = build()
-    optimizer = SAM(base(model.parameters(), **values), rho=RHO, **keys)
-    return model, lambda batch: step(model, optimizer, batch)
-
-
-def theirs(build, make):
-    """An optimizer of theirs that wants a gradient first, then a closure that finds another."""
-    model = build()
-    optimizer = make(model)
-
-    def take(batch):
-        def closure():
-            optimizer.zero_grad()
-            loss = loss_of(model, *batch)
-            loss.backward()
-            return loss
-
-        closure()
-        optimizer.step(closure)
-
-    return model, take
-
-
-def whole(build, make):
-    """An optimizer of theirs whose closure finds both gradients."""
-    model = build()
-    optimizer = make(model)
-
-    def take(batch):
-        def closure():
-            optimizer.zero_grad()
-            loss = loss_of(model, *batch)
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
-
-    return model, take
 
 
 # ------------------------------------------------------------------ pytorch_optimizer
@@ -224,67 +157,6 @@ def test_radii_of_parameter_groups(norm_in_float64):
     optimizer = SAM(torch.optim.SGD(grouped(model), **SGD), rho=RHO)
     mine = model, lambda batch: step(model, optimizer, batch)
     assert largest_difference(mine, reference) < ROUNDING
-
-
-# ------------------------------------------------------------------ zij
-
-
-def test_zijs_asam_scales_all_and_adds_nothing():
-    """Biases by abs(w) too, no eta: our ascent with those values, not the authors' (below)."""
-    make = partial(zij_asam.ASAM, base_optimizer=torch.optim.SGD, rho=RHO, **SGD)
-    model = mlp()
-    optimizer = SAM(
-        torch.optim.SGD(model.parameters(), **SGD),
-        rho=RHO,
-        ascent=adaptive(0.0, list(model.parameters())),
-    )
-    mine = model, lambda batch: step(model, optimizer, batch)
-    reference = theirs(mlp, lambda model: make(model.parameters()))
-    assert largest_difference(mine, reference) < ROUNDING
-    reference = theirs(mlp, lambda model: make(model.parameters()))
-    assert largest_difference(ours(mlp, ascent=adaptive(0.01)), reference) > 1e-3
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
-def test_zijs_gsam(alpha):
-    """1e-12 beside ‖g‖ ‖h‖ and ‖h‖ in their projection."""
-    model = mlp()
-    optimizer = zij_gsam.GSAM(
-        model.parameters(), torch.optim.SGD, model, gsam_alpha=alpha, rho=RHO, **SGD
-    )
-
-    def take(batch):
-        optimizer.set_closure(nn.functional.cross_entropy, *batch)
-        optimizer.step()
-
-    rule = partial(gsam, alpha=alpha)
-    assert largest_difference(ours(mlp, combination=rule), (model, take)) < 10 * ROUNDING
-
-
-@pytest.mark.parametrize("gamma", [0.5, 0.9])
-def test_zijs_wsam(gamma):
-    make = partial(
-        zij_wsam.WSAM,
-        base_optimizer=torch.optim.SGD,
-        rho=RHO,
-        gamma=gamma,
-        decouple=False,
-        **SGD,
-    )
-    reference = whole(mlp, lambda model: make(model.parameters(), model=model))
-    rule = partial(wsam, gamma=gamma)
-    assert largest_difference(ours(mlp, combination=rule), reference) < 10 * ROUNDING
-
-
-def test_zijs_looksam_of_one_tensor():
-    """Tensor by tensor, 1e-8 beside ‖v‖; it counts by Adam's state, SGD's has no steps."""
-    adam = {"lr": 0.01}
-    make = partial(
-        zij_looksam.LookSAM, base_optimizer=torch.optim.Adam, rho=RHO, k=4, alpha=0.7, **adam
-    )
-    reference = theirs(one_tensor, lambda model: make(model.parameters()))
-    mine = ours(one_tensor, torch.optim.Adam, adam, when=Every(4, reuse=0.7))
-    assert largest_difference(mine, reference) < 1e-6
 
 
 # ------------------------------------------------------------------ unifiedsam, the authors' own
