@@ -81,8 +81,8 @@ class SAM(ClosureOptimizer):
         combination: What makes the vector of g and h, in place of the three above.
         ascent: How epsilon is made of a direction; see :mod:`~samsweep.optim.ascent`.
         ascent_direction: Along what to climb.
-        ascent_steps: Steps of rho / k in place of one, each along the gradient where it starts
-            (Foret et al. 2021, appendix C.3).
+        ascent_steps: Steps of rho / k in place of one, each along the gradient where it starts,
+            which stay within rho of w (Foret et al. 2021, appendix C.6, with projection).
         perturbs: Which parameters are perturbed; None is all. Norms are of these alone.
         when: At which steps to climb.
         radius: Factor of rho over time.

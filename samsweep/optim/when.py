@@ -141,7 +141,8 @@ class LargeGradient(Always):
 
     mu and sigma² are moving averages of ‖g‖² and of its squared distance from mu, with this step in
     them. A step climbs if ‖g‖² >= mu + c · sigma, c going linearly from ``start`` to ``end`` over
-    the training: rarely at first, mostly at last (section 3.2, algorithm 1). Both start at 0.
+    the training: rarely at first, mostly at last. Both start at 0, so that the first step climbs
+    where c <= 1 / sqrt(1 - delta).
 
     Args:
         decay: delta, of both averages.

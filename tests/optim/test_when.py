@@ -180,6 +180,15 @@ def test_a_large_gradient_is_that_of_the_paper(start, end, decay):
     assert rule.state_dict(problem.params) == pytest.approx({"mean": mean, "variance": variance})
 
 
+@pytest.mark.parametrize("decay", [0.9, 0.5])
+@pytest.mark.parametrize(("share", "climbs"), [(0.999, True), (1.001, False)])
+def test_the_first_step_climbs_below_a_threshold(decay, share, climbs):
+    threshold = share / math.sqrt(1 - decay)
+    rule = LargeGradient(decay, threshold, threshold)
+    moment = Moment(step=0, length=LENGTH)
+    assert rule.climbs([torch.tensor([3.0, 4.0], dtype=F64)], moment) == climbs
+
+
 def test_a_rule_sees_the_mean_of_the_parts():
     seen = []
 
