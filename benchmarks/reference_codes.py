@@ -174,18 +174,23 @@ def ours(
     values: dict[str, float] = SGD,
     with_model: Callable[[nn.Module], dict[str, Any]] = lambda model: {},
     with_base: Callable[[torch.optim.Optimizer], dict[str, Any]] = lambda base: {},
-    rho: float = RHO,
+    decay: float = 0.0,
     after: Callable[[torch.optim.Optimizer], Callable[[], object]] = lambda base: lambda: None,
     **keys: Any,
 ) -> Side:
     model = make_network(kind)
     made = base(model.parameters(), **values)
     keys |= with_model(model) | with_base(made)
-    optimizer = SAM(made, rho=rho, second_pass=frozen_batchnorm(model), **keys)
+    optimizer = SAM(made, rho=RHO, second_pass=frozen_batchnorm(model), **keys)
     finish = after(made)
 
+    def closure(batch: Batch) -> Tensor:
+        if not decay:
+            return loss_of(model, batch)
+        return loss_of(model, batch) + decay / 2 * sum(p.square().sum() for p in model.parameters())
+
     def take(batch: Batch) -> None:
-        optimizer.step(lambda: loss_of(model, batch))
+        optimizer.step(lambda: closure(batch))
         finish()
 
     return Side(model, take)
@@ -408,9 +413,10 @@ def msam(folder: Path, table: Table) -> None:
         up, back = optimizer.move_up_to_momentumAscent, optimizer.move_back_from_momentumAscent
         return Side(model, take, back, up)
 
-    def mine(sign: int, base: Any = torch.optim.SGD, values: Any = SGD) -> Side:
+    def mine(sign: int, base: Any = torch.optim.SGD, values: Any = SGD, decay: float = 0.0) -> Side:
         return ours(
             base=base,
+            decay=decay,
             values=values,
             with_base=lambda base: {"ascent_direction": MomentumDirection(base, sign)},
         )
@@ -426,6 +432,9 @@ def msam(folder: Path, table: Table) -> None:
     )
     decayed = "theirs decays w + epsilon, not w"
     table.compare(f"{name}, weight decay 0.01", "momentum, sign -1", decayed, mine(-1), sgd(SGD))
+    inside = mine(-1, values=UNDECAYED, decay=0.01)
+    what = "momentum, sign -1, decay as part of the loss"
+    table.compare(f"{name}, weight decay 0.01", what, "rounding", inside, sgd(SGD))
     adamw = theirs(partial(adam, rho=RHO, **ADAMW))
     table.compare(
         "MarlonBecker/MSAM AdamW_MSAM, no weight decay",
@@ -497,7 +506,7 @@ def saners(folder: Path, table: Table) -> None:
     for alpha in (0.5, 0.8):
         their = partial(theirs, "saner", "SANER", alpha=alpha)
         mine = ours(combination=partial(saner, alpha=alpha))
-        why = "rounding: no g is as small as the 1e-8 that theirs adds to it"
+        why = "rounding: its 1e-8 beside g decides no element"
         table.compare(f"{name}, alpha {alpha:g}", f"saner, alpha {alpha:g}", why, mine, their())
     mine = ours(ascent_direction=FriendlyDirection())
     their = theirs("fsam", "FriendlySAM")
