@@ -4,7 +4,9 @@ What is left is rounding, or a small number that one of the two adds to a denomi
 says which. ``docs/optimizers.md`` has the largest differences, also from the authors' own code.
 """
 
+import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 import pytorch_optimizer
@@ -168,3 +170,15 @@ def test_unified_sam(share):
     reference = theirs(mlp, lambda model: make(model.parameters()))
     mine = ours(mlp, ascent=partial(unified, share=share))
     assert largest_difference(mine, reference) < ROUNDING
+
+
+# ------------------------------------------------------------------ the authors' codes
+
+
+def test_the_page_has_the_committed_differences():
+    root = Path(__file__).parents[2]
+    rows = json.loads((root / "benchmarks/results/reference_codes.json").read_text())["rows"]
+    page = (root / "docs/optimizers.md").read_text()
+    for row in rows:
+        difference = f"{row['difference']:.0e}" if row["difference"] else "0"
+        assert f"| {row['code']} | {row['ours']} | {difference} |" in page
