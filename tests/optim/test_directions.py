@@ -96,9 +96,12 @@ def test_the_first_step_of_what_looks_back_does_not_climb():
 
 
 def test_the_last_gradient_is_not_what_the_base_made_of_it():
-    """SGD with Nesterov momentum and no weight decay adds to the tensor that it is handed."""
+    """SGD with Nesterov momentum and no weight decay adds to the tensor that it is handed.
+
+    Tensors together, as it does on a GPU by itself.
+    """
     problem = Quadratic()
-    base = torch.optim.SGD(problem.params, lr=0.1, momentum=0.9, nesterov=True)
+    base = torch.optim.SGD(problem.params, lr=0.1, momentum=0.9, nesterov=True, foreach=True)
     optimizer = SAM(base, rho=0.3, ascent=unnormalized, ascent_direction=LastGradient())
     w, last, buffer = problem.start, torch.zeros(9, dtype=F64), torch.zeros(9, dtype=F64)
     for t in range(4):
