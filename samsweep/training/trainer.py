@@ -157,6 +157,8 @@ class Trainer:
         result, score = compute(inputs, labels)
         if self._update_draws:
             seed_global(derive_seed(self.cell.seed, "update", self.epoch, self.step))
+        # Before the update, which with Nesterov momentum changes the vector that it is handed.
+        diagnostics = diagnose(result) if with_diagnostics else {}
         self.optimizer.apply(result)
         if self._average is not None:
             self._average.update_parameters(self.model)
@@ -164,7 +166,7 @@ class Trainer:
             result.loss,
             score,
             len(indices),
-            diagnostics=diagnose(result) if with_diagnostics else {},
+            diagnostics=diagnostics,
         )
         self.step += 1
 
