@@ -134,12 +134,6 @@ class Variant(Frozen):
         return self.curvature is None and self.optimizer is None
 
     @property
-    def recordable(self) -> bool:
-        """Whether each of its steps does the same, so that it can be launched from a recording."""
-        changes = (self.ascent_direction, self.when, self.rho_schedule)
-        return self.compilable and not any(changes) and self.ascent != "unified"
-
-    @property
     def passes(self) -> float:
         """Gradients that a step takes in the mean, a Hessian-vector product counted as two more.
 

@@ -39,7 +39,7 @@ def plain(params: Vector, grads: Vector, rho: float) -> Vector:
 
 
 def unnormalized(params: Vector, grads: Vector, rho: float) -> Vector:
-    """Epsilon = rho · g: USAM (Andriushchenko & Flammarion 2022, arXiv 2206.06232, section 2)."""
+    """Epsilon = rho · g: USAM (Andriushchenko & Flammarion 2022, arXiv 2206.06232)."""
     return torch._foreach_mul(grads, rho)
 
 
@@ -53,7 +53,7 @@ def unified(
 ) -> Vector:
     """Epsilon = rho · (1 - lambda + lambda / (‖g‖ + 1e-12)) · g, between USAM and SAM.
 
-    Unified SAM (Oikonomou & Loizou, ICLR 2025, arXiv 2503.02225, equation 3).
+    Unified SAM (Oikonomou & Loizou, ICLR 2025, arXiv 2503.02225).
 
     Args:
         params: The parameters.

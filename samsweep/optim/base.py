@@ -82,6 +82,14 @@ class ClosureOptimizer(ABC):
         self.clipping: Clipping | None = None
 
     @property
+    def recordable(self) -> bool:
+        """Whether :meth:`compute` is the same work at each step, which a CUDA graph can repeat.
+
+        It is not where a step depends on Python's numbers or on what the optimizer remembers.
+        """
+        return False
+
+    @property
     def params(self) -> list[Tensor]:
         """All parameters that can be trained, group after group."""
         groups = self.base.param_groups
@@ -184,6 +192,11 @@ def checked_rho(rho: float) -> float:
 
 class GradientDescent(ClosureOptimizer):
     """The plain gradient: the base optimizer as it is, driven by the same ``step(closure)``."""
+
+    @property
+    def recordable(self) -> bool:
+        """Always."""
+        return True
 
     def _compute(self, closure: Closures) -> StepResult:
         loss = only(closure)()

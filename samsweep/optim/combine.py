@@ -65,7 +65,7 @@ def combine(
 def gsam(g: Vector, h: Vector, *, alpha: float = 0.4) -> Vector:
     """H - alpha · g⊥, with g⊥ the part of g that is orthogonal to h.
 
-    GSAM (Zhuang et al. 2022, arXiv 2203.08065, algorithm 1); 0 is SAM.
+    GSAM (Zhuang et al. 2022, arXiv 2203.08065); 0 is SAM.
     """
     along = _ratio(dot(g, h), dot(h, h))
     orthogonal = torch._foreach_sub(g, torch._foreach_mul(h, along))
@@ -75,7 +75,7 @@ def gsam(g: Vector, h: Vector, *, alpha: float = 0.4) -> Vector:
 def wsam(g: Vector, h: Vector, *, gamma: float = 0.9) -> Vector:
     """G + gamma / (1 - gamma) · (h - g).
 
-    WSAM (Yue et al. 2023, arXiv 2305.15817, equation 7), whose gradient goes through the base
+    WSAM (Yue et al. 2023, arXiv 2305.15817), whose gradient goes through the base
     optimizer as a whole; the authors' decoupled form keeps h - g out of its momentum. 0 is SGD, 1/2
     is SAM but for the rounding of g + (h - g).
 
@@ -90,8 +90,10 @@ def wsam(g: Vector, h: Vector, *, gamma: float = 0.9) -> Vector:
 def saner(g: Vector, h: Vector, *, alpha: float = 0.5) -> Vector:
     """H, but alpha · h where 0 < h / g < 1: elements that SAM makes smaller become smaller still.
 
-    SANER (Luong et al. 2024, arXiv 2411.17132, section 5); 1 is SAM. The authors' code divides by
-    g + 1e-8, here nothing is divided.
+    SANER (Luong et al. 2024, arXiv 2411.17132). As in the authors' code 1 is SAM and 0 drops those
+    elements; the formula that they give beside it, (1 - alpha) · h, counts the other way, and is
+    the same at their 1/2. They warm alpha up over 50 epochs, from 1, and divide by g + 1e-8; here
+    alpha is constant and nothing is divided.
     """
     return [_shrunk(x, y, alpha) for x, y in zip(g, h, strict=True)]
 

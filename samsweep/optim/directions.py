@@ -95,19 +95,23 @@ class LastGradient(_Remembering):
         return self._earlier.of(params)
 
     def observe(self, params: Vector, gradient: Vector) -> None:
-        """Keep it for the next step."""
-        self._earlier.keep(params, gradient)
+        """Keep it for the next step: a copy, since SGD with Nesterov momentum changes its own."""
+        self._earlier.keep(params, [x.clone() for x in gradient])
 
 
 class MomentumDirection(AscentDirection):
     """The base optimizer's momentum; the first step does not climb.
 
-    Momentum-SAM (Becker et al. 2024, arXiv 2401.12033, algorithm 1) moves by -rho v / ‖v‖ with v
-    the sum of gradients that the weights go against, so *down* the momentum: a sign of -1.
+    Momentum-SAM (Becker et al. 2024, arXiv 2401.12033) moves by -rho v / ‖v‖ with v the sum of
+    gradients that the weights go against, so *down* the momentum: a sign of -1. Weight decay is in
+    v, and is of w; the authors' code takes it of w + epsilon.
 
     Args:
         base: The base optimizer, with ``momentum_buffer`` (SGD) or ``exp_avg`` (Adam) as its state.
         sign: 1 climbs, -1 goes the other way.
+
+    Raises:
+        ValueError: If the sign is neither, or the base optimizer has no momentum.
     """
 
     needs_gradient = False
@@ -115,6 +119,8 @@ class MomentumDirection(AscentDirection):
     def __init__(self, base: torch.optim.Optimizer, sign: Literal[1, -1] = 1) -> None:
         if sign not in (1, -1):
             raise ValueError(f"sign={sign}: choose 1 or -1")
+        if not any(group.get("momentum") or "betas" in group for group in base.param_groups):
+            raise ValueError(f"{type(base).__name__} has no momentum to climb along")
         self._base = base
         self._sign = sign
 
@@ -133,13 +139,13 @@ class MomentumDirection(AscentDirection):
 class FriendlyDirection(_Remembering):
     """g - sigma · m with m a moving average of earlier gradients: what is new in the mini-batch.
 
-    Friendly SAM (Li et al. 2024, arXiv 2403.12350, equation 8); like the authors' code, m is that
-    before the step and starts as the first g, along which the first step climbs. With sigma = 1 the
-    m that has g in it gives the same direction.
+    Friendly SAM (Li et al. 2024, arXiv 2403.12350). As in the authors' code, m is that before the
+    step and starts as the first g, along which the first step climbs. With sigma = 1 the m that has
+    g in it, which is the paper's, gives the same direction. Steps that do not climb are not in m.
 
     Args:
         sigma: How much of the average is taken away.
-        decay: lambda, of the average.
+        decay: lambda, of the average (0.9 in the authors' class, 0.95 in their training).
     """
 
     takes_parts = False
@@ -163,11 +169,11 @@ class FriendlyDirection(_Remembering):
 class AverageDirection(_Remembering):
     """A moving average of gradients: (1 - theta) · d + theta · g.
 
-    VaSSO (Li & Giannakis 2023, arXiv 2309.15639, equation 4); like the authors' code it starts as
-    the first g.
+    VaSSO (Li & Giannakis 2023, arXiv 2309.15639). As in the authors' code it starts as the first g.
+    Steps that do not climb are not in it.
 
     Args:
-        theta: Share of g.
+        theta: Share of g (0.9 is the default of the authors' code).
     """
 
     takes_parts = False

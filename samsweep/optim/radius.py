@@ -19,7 +19,7 @@ def constant(moment: Moment) -> float:
 def with_lr(moment: Moment, end: float = 0.0) -> float:
     """Linear in the learning rate: ``end`` where that is 0, 1 at its peak.
 
-    GSAM (Zhuang et al. 2022, arXiv 2203.08065, section 3.3) with a smallest learning rate of 0.
+    GSAM (Zhuang et al. 2022, arXiv 2203.08065) with a smallest learning rate of 0.
     """
     return end + (1 - end) * moment.lr_share
 

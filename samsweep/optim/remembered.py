@@ -22,7 +22,7 @@ class Remembered:
 
     def of(self, params: Vector) -> list[Tensor]:
         """Those of these parameters; zeros of a parameter that is without."""
-        return [self._kept.get(id(p), torch.zeros_like(p)).detach() for p in params]
+        return [self._kept[id(p)] if self.has(p) else torch.zeros_like(p) for p in params]
 
     def has(self, param: Tensor) -> bool:
         """Whether there is one of this parameter."""

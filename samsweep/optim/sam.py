@@ -81,8 +81,8 @@ class SAM(ClosureOptimizer):
         combination: What makes the vector of g and h, in place of the three above.
         ascent: How epsilon is made of a direction; see :mod:`~samsweep.optim.ascent`.
         ascent_direction: Along what to climb.
-        ascent_steps: Steps of rho / k in place of one, each along the gradient where it starts
-            (Foret et al. 2021, appendix C.3).
+        ascent_steps: Steps of rho / k in place of one, each along the gradient where it starts,
+            which stay within rho of w (Foret et al. 2021, appendix C.6, with projection).
         perturbs: Which parameters are perturbed; None is all. Norms are of these alone.
         when: At which steps to climb.
         radius: Factor of rho over time.
@@ -94,8 +94,8 @@ class SAM(ClosureOptimizer):
             see :func:`~samsweep.optim.ascent.perturbed`.
 
     Raises:
-        ValueError: If rho is negative or not finite, a name is unknown, or two values do not go
-            together.
+        ValueError: If rho is negative or not finite, a name is unknown, or values exclude each
+            other.
 
     >>> layer = torch.nn.Linear(2, 1)
     >>> base = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
@@ -141,6 +141,12 @@ class SAM(ClosureOptimizer):
         self._second_pass = second_pass if second_pass is not None else nullcontext()
         self._keep_strides = keep_strides
         self.num_steps = 0
+        first = base.param_groups[0]
+        #: Of the first group, as built: of what the learning rate is a share.
+        self._peak_lr = float(first.get("initial_lr", first.get("lr", 0.0))) or 1.0
+        own = [checked_rho(group["rho"]) for group in base.param_groups if "rho" in group]
+        if rho == 0 and any(own):
+            raise ValueError(f"rho=0, but a parameter group has rho={max(own)}: give a rho above 0")
         takes_h = combination is None and (direction, magnitude) == ("sam", "sam")
         self._one_pass = takes_h and not (
             self._direction.needs_gradient or self._when.needs_gradient
@@ -157,7 +163,18 @@ class SAM(ClosureOptimizer):
             follows_gradient
             and ascent_steps == 1
             and perturbs is None
+            and not own
             and rule not in (unnormalized, unified, per_tensor)
+        )
+
+    @property
+    def recordable(self) -> bool:
+        """Whether it climbs along the gradient, by the same radius at each step."""
+        return (
+            type(self._direction) is AscentDirection
+            and type(self._when) is Always
+            and self._radius is constant
+            and not self._ascent_takes_step
         )
 
     # ---------------------------------------------------------------- state
@@ -182,14 +199,14 @@ class SAM(ClosureOptimizer):
     # ---------------------------------------------------------------- a step
 
     def _compute(self, closure: Closures) -> StepResult:
-        moment = self._moment()
-        self.num_steps += 1
         closures = [closure] if callable(closure) else list(closure)
         if len(closures) > 1 and not self._direction.takes_parts:
             raise ValueError(
                 f"{type(self._direction).__name__} averages over steps, which parts of a "
                 "mini-batch cannot: give one closure"
             )
+        moment = self._moment()
+        self.num_steps += 1
         if self._one_pass:
             return self._at_once(closures, moment)
         clean = [self._pass(one, self.params) for one in closures]
@@ -214,21 +231,22 @@ class SAM(ClosureOptimizer):
             update=self._combine(g, h),
             loss_perturbed=_mean_of([part.loss for part in climbed]),
             grad_perturbed=h,
-            rho=rho if self._is_textbook else None,
+            rho=rho if self._is_textbook and len(closures) == 1 else None,
         )
 
     def _moment(self) -> Moment:
-        peak = self.base.defaults.get("lr") or 1.0
-        lr = float(self.base.param_groups[0].get("lr", peak))
-        return Moment(step=self.num_steps, lr_share=lr / float(peak), length=self._length)
+        lr = float(self.base.param_groups[0].get("lr", self._peak_lr))
+        return Moment(step=self.num_steps, lr_share=lr / self._peak_lr, length=self._length)
 
     def _at_once(self, closures: Sequence[Closure], moment: Moment) -> StepResult:
         """One pass, at w + epsilon, or at w where the step does not climb."""
         params, gradient = self.params, ()
-        climbs = self._when.climbs(gradient, moment)
-        rho = self.rho * self._radius(moment) if climbs else 0.0
-        moved, there = self._perturbation(params, gradient, rho, moment)
-        with perturbed(moved, there, keep_strides=self._keep_strides):
+        if self._when.climbs(gradient, moment):
+            rho = self.rho * self._radius(moment)
+            held = self._perturbation(params, gradient, rho, moment)
+            with perturbed(*held, keep_strides=self._keep_strides):
+                passes = [self._pass(closure, params) for closure in closures]
+        else:
             passes = [self._pass(closure, params) for closure in closures]
         used, h = passes[0].params, _mean([part.gradient for part in passes])
         self._direction.observe(used, h)
@@ -284,7 +302,7 @@ class SAM(ClosureOptimizer):
         return {
             id(p): group["rho"] / self.rho
             for group in self.base.param_groups
-            if "rho" in group
+            if "rho" in group and self.rho
             for p in group["params"]
         }
 

@@ -50,7 +50,8 @@ def _is_in(name: str, layer: nn.Module, which: str | Sequence[str]) -> bool:
     if which == "not_norm_layers":
         return not is_norm_layer(layer)
     if which == "no_biases":
-        return name.rpartition(".")[2] != "bias"
+        # Attention's in_proj_bias and the bias_ih_l0 of recurrent layers among them.
+        return "bias" not in name.rpartition(".")[2].split("_")
     patterns = [which] if isinstance(which, str) else which
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 

@@ -133,7 +133,7 @@ class AtRandom(Always):
     def climbs(self, gradient: Vector, moment: Moment) -> bool:
         """Draw it."""
         draws = generator(self._seed, "climbs", moment.step)
-        return bool(torch.rand((), generator=draws) < self._probability)
+        return bool(torch.rand((), generator=draws).item() < self._probability)
 
 
 class LargeGradient(Always):
@@ -141,7 +141,8 @@ class LargeGradient(Always):
 
     mu and sigma² are moving averages of ‖g‖² and of its squared distance from mu, with this step in
     them. A step climbs if ‖g‖² >= mu + c · sigma, c going linearly from ``start`` to ``end`` over
-    the training: rarely at first, mostly at last (section 3.2, algorithm 1). Both start at 0.
+    the training: rarely at first, mostly at last. Both start at 0, so that the first step climbs
+    where c <= 1 / sqrt(1 - delta).
 
     Args:
         decay: delta, of both averages.
@@ -165,7 +166,7 @@ class LargeGradient(Always):
         self._mean = self._decay * self._mean + new * square
         self._variance = self._decay * self._variance + new * (square - self._mean) ** 2
         threshold = self._start + (self._end - self._start) * moment.progress
-        return square >= self._mean + threshold * self._variance**0.5
+        return bool(square >= self._mean + threshold * self._variance**0.5)
 
     def state_dict(self, params: Vector) -> dict[str, Any]:
         """Both averages."""

@@ -98,7 +98,8 @@ class Trainer:
         # They may draw random numbers, which a recording would repeat, or wait for the device.
         self._draws = bool(others & _IN_A_STEP)
         self._update_draws = "base" in others
-        can_record = cell.variant.recordable and not self._draws and self.device.type == "cuda"
+        same = cell.variant.compilable and not self._draws and self.optimizer.recordable
+        can_record = same and self.device.type == "cuda"
         self._records = cuda_graphs and can_record
         self._recorded: tuple[Compute, Diagnose] | None = None
         self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
@@ -160,6 +161,8 @@ class Trainer:
         result, score = compute(inputs, labels)
         if self._update_draws:
             seed_global(derive_seed(self.cell.seed, "update", self.epoch, self.step))
+        # Before the update, which with Nesterov momentum changes the vector that it is handed.
+        diagnostics = diagnose(result) if with_diagnostics else {}
         self.optimizer.apply(result)
         if self._average is not None:
             self._average.update_parameters(self.model)
@@ -167,7 +170,7 @@ class Trainer:
             result.loss,
             score,
             len(indices),
-            diagnostics=diagnose(result) if with_diagnostics else {},
+            diagnostics=diagnostics,
         )
         self.step += 1
 

@@ -9,51 +9,105 @@ from functools import partial
 import pytest
 import pytorch_optimizer
 import torch
+from optim_tools import (
+    F64,
+    assert_equal,
+    batches,
+    distance,
+    float64_norm,
+    loss_of,
+    make_sam,
+    network,
+    sgd,
+    step,
+    train,
+    weights,
+)
 from torch import nn
 
 from samsweep.optim import (
     SAM,
+    AtRandom,
+    AverageDirection,
+    Epochs,
+    Every,
+    FriendlyDirection,
     GradientDescent,
+    LargeGradient,
+    LastGradient,
+    Length,
+    MomentumDirection,
     OutputOf,
+    RandomDirection,
     SGDHess,
     adaptive,
     frozen_batchnorm,
+    gsam,
     named_weights,
+    per_tensor,
     plain,
+    saner,
+    select,
     sgdhess,
+    unified,
+    unnormalized,
+    wsam,
 )
+from samsweep.optim.radius import cosine, linear, with_lr
 
 CORNERS = list(itertools.product(["sgd", "sam"], repeat=2))
 GRANULARITIES = ["element", "tensor", "global"]
-F64 = torch.float64
+
+#: For what depends on the training's length: 8 steps of 4 epochs.
+LENGTH = Length(steps_per_epoch=2, epochs=4)
 
 
-def network(dtype=F64) -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1, bias=False),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(4 * 36, 5),
-    ).to(dtype)
+def momentum_sam(model, base=None, *, rho=0.3, sign=1):
+    base = base or sgd(model)
+    direction = MomentumDirection(base, sign)
+    return make_sam(model, base, rho=rho, ascent_direction=direction)
 
 
-def batches(num: int, dtype=F64):
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(num):
-        images = torch.randn(8, 1, 6, 6, generator=generator, dtype=dtype)
-        yield images, torch.randint(0, 5, (8,), generator=generator)
+def fresh(**make):
+    """SAM with parts that are made anew, since some remember their steps."""
+
+    def build(model, base=None, rho=0.3):
+        parts = {name: part(model) if callable(part) else part for name, part in make.items()}
+        return make_sam(model, base, rho=rho, length=LENGTH, **parts)
+
+    return build
 
 
-def sgd(model, **overrides):
-    values = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01} | overrides
-    return torch.optim.SGD(model.parameters(), **values)
-
-
-def make_sam(model, base=None, *, rho=0.3, **keys):
-    return SAM(base or sgd(model), rho=rho, second_pass=frozen_batchnorm(model), **keys)
-
+#: One value at least of each factor of the family.
+FAMILY = {
+    "random": fresh(ascent_direction=lambda _: RandomDirection()),
+    "last": fresh(ascent_direction=lambda _: LastGradient()),
+    "momentum": momentum_sam,
+    "msam": partial(momentum_sam, sign=-1),
+    "fsam": fresh(ascent_direction=lambda _: FriendlyDirection()),
+    "vasso": fresh(ascent_direction=lambda _: AverageDirection()),
+    "usam": fresh(ascent=lambda _: unnormalized),
+    "unified": fresh(ascent=lambda _: partial(unified, share="1/t")),
+    "per_tensor": fresh(ascent=lambda _: per_tensor),
+    "sam_on": fresh(perturbs=lambda model: select(model, "norm_layers")),
+    "late": fresh(when=lambda _: Epochs(first=1)),
+    "early": fresh(when=lambda _: Epochs(last=1)),
+    "every": fresh(when=lambda _: Every(2)),
+    "looksam": fresh(when=lambda _: Every(2, reuse=0.5)),
+    "ss_sam": fresh(when=lambda _: AtRandom()),
+    "ae_sam": fresh(when=lambda _: LargeGradient()),
+    "with_lr": fresh(radius=lambda _: with_lr),
+    "cosine": fresh(radius=lambda _: cosine),
+    "linear": fresh(radius=lambda _: linear),
+    "steps": fresh(ascent_steps=3),
+    "gsam": fresh(combination=lambda _: gsam),
+    "wsam": fresh(combination=lambda _: wsam),
+    "saner": fresh(combination=lambda _: saner),
+    "random-hybrid": fresh(ascent_direction=lambda _: RandomDirection(), magnitude="sgd"),
+    "last-looksam": fresh(
+        ascent_direction=lambda _: LastGradient(), when=lambda _: Every(2, reuse=0.5)
+    ),
+}
 
 #: Every optimizer that there is, for the contract below.
 MAKERS = {
@@ -65,6 +119,7 @@ MAKERS = {
         for (d, m), granularity in itertools.product(CORNERS, GRANULARITIES)
     },
     "asam": partial(make_sam, ascent=adaptive(0.01)),
+    **{f"family-{name}": make for name, make in FAMILY.items()},
     **{
         f"sgdhess-{curvature}": lambda model, base, curvature=curvature, rho=0.3: SGDHess(
             base, rho=rho, curvature=curvature, output=OutputOf(model)
@@ -75,25 +130,13 @@ MAKERS = {
 
 every_optimizer = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
-
-def loss_of(model, images, labels):
-    return nn.functional.cross_entropy(model(images), labels)
-
-
-def step(model, optimizer, batch):
-    return optimizer.step(partial(loss_of, model, *batch))
-
-
-def train(model, optimizer, num_steps=4, dtype=F64):
-    return [step(model, optimizer, batch) for batch in batches(num_steps, dtype)]
-
-
-def weights(model):
-    return [p.detach().clone() for p in model.parameters()]
-
-
-def assert_equal(left, right):
-    assert all(torch.equal(x, y) for x, y in zip(left, right, strict=True))
+#: Its first step already climbs in its only pass, so that loss and statistics are of w + epsilon.
+CLIMBS_AT_ONCE = ("family-random",)
+at_w = pytest.mark.parametrize(
+    "make",
+    [make for name, make in MAKERS.items() if name not in CLIMBS_AT_ONCE],
+    ids=[name for name in MAKERS if name not in CLIMBS_AT_ONCE],
+)
 
 
 # ------------------------------------------------------------------ the contract of every optimizer
@@ -107,7 +150,7 @@ def test_lr_zero_leaves_weights_bit_identical(make):
     assert_equal(weights(model), before)
 
 
-@every_optimizer
+@at_w
 def test_a_step_moves_weights_and_returns_the_loss_at_w(make):
     model = network()
     batch = next(batches(1))
@@ -120,6 +163,13 @@ def test_a_step_moves_weights_and_returns_the_loss_at_w(make):
 
 
 @every_optimizer
+def test_batchnorm_statistics_are_counted_once_per_step(make):
+    model = network()
+    train(model, make(model, sgd(model)), 3)
+    assert model[1].num_batches_tracked == 3
+
+
+@at_w
 def test_batchnorm_statistics_move_once_per_step(make):
     model, reference = network(), network()
     batch = next(batches(1))
@@ -162,7 +212,7 @@ def test_state_continues_bit_identically(make):
 def test_an_unused_parameter_is_left_alone(make):
     model = network()
     unused = nn.Parameter(torch.ones(3, dtype=F64))
-    base = torch.optim.SGD([*model.parameters(), unused], lr=0.1, weight_decay=0.1)
+    base = torch.optim.SGD([*model.parameters(), unused], lr=0.1, momentum=0.9, weight_decay=0.1)
     train(model, make(model, base), 1)
     assert torch.equal(unused, torch.ones(3, dtype=F64))
 
@@ -191,16 +241,6 @@ def test_rho_zero_equals_sgd_bit_for_bit(make):
 
 
 # ------------------------------------------------------------------ the reference implementation
-
-
-def float64_norm(groups, weight_adaptive=True):
-    """Squared gradient norm as pytorch_optimizer's own, which computes in float32 always."""
-    squares = [
-        (p.abs() * p.grad if group["adaptive"] else p.grad).square().sum()
-        for group in groups
-        for p in group["params"]
-    ]
-    return torch.stack(squares).sum().reshape(1)
 
 
 @pytest.mark.parametrize("adaptive_ascent", [False, True])
@@ -268,11 +308,6 @@ class ReferenceASAM:
             p.copy_(kept)
         self.base.step()
         self.base.zero_grad()
-
-
-def distance(model, other):
-    pairs = zip(weights(model), weights(other), strict=True)
-    return max((mine - theirs).abs().max().item() for mine, theirs in pairs)
 
 
 def test_asam_equals_the_authors_code_step_for_step():

@@ -1,0 +1,100 @@
+"""Parts of a mini-batch, each with an epsilon of its own: m-SAM."""
+
+from functools import partial
+
+import pytest
+import torch
+from optim_tools import (
+    F64,
+    assert_close,
+    assert_equal,
+    batches,
+    loss_of,
+    make_sam,
+    network,
+    sgd,
+    step,
+    train,
+    weights,
+)
+from torch import nn
+
+from samsweep.numerics.vectors import norm
+from samsweep.optim import SAM, AverageDirection, FriendlyDirection, GradientDescent, perturbed
+
+
+def mlp(dtype=F64):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Tanh(), nn.Linear(8, 5))
+    return model.to(dtype)
+
+
+def parts_of(model, batch, num):
+    images, labels = (x.chunk(num) for x in batch)
+    pairs = zip(images, labels, strict=True)
+    return [partial(loss_of, model, x, y) for x, y in pairs]
+
+
+@pytest.mark.parametrize("num", [2, 4, 8])
+def test_each_part_has_an_epsilon_of_its_own(num):
+    model, reference = mlp(), mlp()
+    batch = next(batches(1))
+    result = SAM(sgd(model), rho=0.3).step(parts_of(model, batch, num))
+    params = list(reference.parameters())
+    clean, climbed = [], []
+    for loss in parts_of(reference, batch, num):
+        g = torch.autograd.grad(loss(), params)
+        epsilon = [0.3 * x / (norm(g) + 1e-12) for x in g]
+        with perturbed(params, epsilon):
+            climbed.append(torch.autograd.grad(loss(), params))
+        clean.append(g)
+    for mine, parts in ((result.grad_clean, clean), (result.grad_perturbed, climbed)):
+        for x, each in zip(mine, zip(*parts, strict=True), strict=True):
+            assert_close(x, sum(each) / num)
+    assert result.loss.item() == pytest.approx(loss_of(reference, *batch).item(), rel=1e-13)
+    assert result.rho is None
+
+
+def test_one_part_is_sam_bit_for_bit():
+    straight, model = network(torch.float32), network(torch.float32)
+    optimizer = make_sam(model)
+    for batch in batches(4, torch.float32):
+        optimizer.step([partial(loss_of, model, *batch)])
+    train(straight, make_sam(straight), 4, torch.float32)
+    assert_equal(weights(model), weights(straight))
+
+
+def test_parts_of_the_same_examples_are_sam_bit_for_bit():
+    """A mean of two or four equal vectors is exact."""
+    straight, model = mlp(torch.float32), mlp(torch.float32)
+    ours, other = SAM(sgd(model), rho=0.3), SAM(sgd(straight), rho=0.3)
+    for images, labels in batches(4, torch.float32):
+        whole = images[:2].repeat(4, 1, 1, 1), labels[:2].repeat(4)
+        ours.step(parts_of(model, whole, 4))
+        step(straight, other, (images[:2], labels[:2]))
+    assert_equal(weights(model), weights(straight))
+
+
+@pytest.mark.parametrize("direction", [FriendlyDirection, AverageDirection])
+def test_averages_over_steps_take_no_parts(direction):
+    model = mlp()
+    optimizer = make_sam(model, ascent_direction=direction())
+    before = optimizer.num_steps
+    with pytest.raises(ValueError, match=f"{direction.__name__} averages over steps.*one closure"):
+        optimizer.step(parts_of(model, next(batches(1)), 2))
+    assert optimizer.num_steps == before
+
+
+def test_parts_are_for_sam():
+    model = mlp()
+    with pytest.raises(ValueError, match="2 closures: parts of a mini-batch are for SAM"):
+        GradientDescent(sgd(model)).step(parts_of(model, next(batches(1)), 2))
+
+
+def test_statistics_move_once_for_each_part():
+    model, reference = network(), network()
+    batch = next(batches(1))
+    make_sam(model).step(parts_of(model, batch, 2))
+    for images in batch[0].chunk(2):
+        reference(images)
+    assert_equal(list(model.buffers()), list(reference.buffers()))
