@@ -31,6 +31,7 @@ from multirun_analysis.stats.effects import (
 )
 from multirun_analysis.stats.families import with_families
 from multirun_analysis.stats.outcomes import outcomes_of, with_metric
+from multirun_analysis.stats.summary import without_unpruned
 from multirun_analysis.wording.labels import natural_order, setting_text
 from samsweep.config import OUTCOMES, ConfigError, unknown_name
 
@@ -168,7 +169,7 @@ def factor_effects(runs: pd.DataFrame, measurements: pd.DataFrame, factor: Facto
             f"{', '.join([*(key for key in varying_keys(keys) if key in shared), 'seed'])}: run "
             "both levels with equal values of these, or choose another factor."
         )
-    found = with_metric(found, cells)
+    found = with_metric(without_unpruned(found), cells)
     found = with_families(found.assign(recipe_key="one family"), None)
     places = pairs.drop_duplicates("place").set_index("place")
     told = {}
@@ -179,7 +180,7 @@ def factor_effects(runs: pd.DataFrame, measurements: pd.DataFrame, factor: Facto
         told[key] = keys[key].take(row.to_numpy()).reset_index(drop=True)
     shown = separating_keys(pd.DataFrame(told, index=found.index))
     columns = ["outcome", "settings_key", "settings_label", *_STATISTICS]
-    columns += [name for name in found if name == "metric" and name not in shown]
+    columns += [name for name in found if name in ("n_pruned", "metric") and name not in shown]
     described = pd.concat(
         [pd.DataFrame({key: told[key] for key in shown}), found.reindex(columns=columns)], axis=1
     )

@@ -98,7 +98,7 @@ def swept_page(study: Study, rows: Sequence[str], cols: Sequence[str], value: st
 
 _STATISTICS = (
     "quantity", "mean", "median", "sd",
-    "n", "n_diverged", "n_failed", "n_missing", "n_unconverged", "settings_label",
+    "n", "n_diverged", "n_failed", "n_pruned", "n_missing", "n_unconverged", "settings_label",
 )  # fmt: skip
 
 

@@ -32,8 +32,8 @@ commands that run these. Only records, histories and manifests are read, also wh
   {command} study=mine effects=momentum:0,0.9
 
 In a table, `96.52 ± 0.31 (n=3)` is mean and standard deviation over 3 seeds, `??` a cell without a
-result, `diverged` one whose loss became NaN or inf. Exit status 1: there is nothing to
-tabulate, or W&B refused.
+result, `diverged` one whose loss became NaN or inf, `pruned` one ended by a pruner. Exit status 1: there
+is nothing to tabulate, or W&B refused.
 """
 
 

@@ -28,6 +28,7 @@ from samsweep.config.registry import (
     MetricComponent,
     OPTIMIZERS,
     OUTCOMES,
+    PRUNERS,
     Precision,
     REGISTRIES,
     Registry,
@@ -47,7 +48,7 @@ from samsweep.config.cell import (
     Variant,
 )
 from samsweep.config.sharpness import SharpnessConfig
-from samsweep.config.run import CheckpointConfig, RunConfig, TrackingConfig
+from samsweep.config.run import CheckpointConfig, PruningConfig, RunConfig, TrackingConfig
 from samsweep.config.describe import Key, described
 from samsweep.config.options import AnalysisOptions, Confirmatory, OptOptions, Options, conf_dir
 
@@ -82,7 +83,9 @@ __all__ = [
     "ModelConfig",
     "OPTIMIZERS",
     "OUTCOMES",
+    "PRUNERS",
     "Precision",
+    "PruningConfig",
     "REGISTRIES",
     "RecipeConfig",
     "Registry",

@@ -22,6 +22,7 @@ from samsweep.config.registry import (
     LOSSES,
     METRICS,
     OUTCOMES,
+    PRUNERS,
     SCHEDULES,
     Registry,
 )
@@ -81,7 +82,7 @@ NO_ARGUMENTS: Mapping[str, Any] = _Arguments()
 #: a grid, and those that options of the ``dataset`` group leave out.
 _ARGUMENTS = re.compile(
     r"(model|opt|dataset|tracking|sharpness)\.args[.=]"
-    r"|(base|lr_schedule|loss|metric)_args[.=]"
+    r"|(base|lr_schedule|loss|metric|pruner)_args[.=]"
     r"|opt\.(ascent|combination)_args[.=]|dataset\.augment\.policy_args[.=]"
     r"|dataset\.(train_fraction|augment\.(policy|mixup|cutmix))="
     r"|hydra\.sweeper\.zip[.=]"
@@ -170,6 +171,7 @@ MetricName = Annotated[str, component(METRICS)]
 ScheduleName = Annotated[str, component(SCHEDULES)]
 AscentName = Annotated[str, component(ASCENTS)]
 CombinationName = Annotated[str, component(COMBINATIONS)]
+PrunerName = Annotated[str, component(PRUNERS)]
 
 OutcomeName = Annotated[str, one_of("outcome", OUTCOMES)]
 ContrastName = Annotated[str, one_of("effect", CONTRASTS)]

@@ -495,6 +495,38 @@ TRACKERS = Registry(
     },
 )
 
+# --------------------------------------------------------------------------- pruners
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunerComponent(Component):
+    """What ends hopeless cells early: returns an ``optuna.pruners.BasePruner``.
+
+    Args:
+        replays: Whether it keeps what it compares by in the trials as they report, so that the
+            reports of other cells have to be played to it one after the other.
+    """
+
+    replays: bool = True
+
+
+def _pruner(name: str, *, replays: bool = False) -> PrunerComponent:
+    return PrunerComponent(factory=f"optuna.pruners.{name}Pruner", replays=replays, ours=True)
+
+
+#: By Optuna's names; its other classes by their paths.
+PRUNERS = Registry(
+    "pruner",
+    PrunerComponent,
+    {
+        "median": _pruner("Median"),
+        "percentile": _pruner("Percentile"),
+        "threshold": _pruner("Threshold"),
+        "successive_halving": _pruner("SuccessiveHalving", replays=True),
+        "hyperband": _pruner("Hyperband", replays=True),
+    },
+)
+
 # --------------------------------------------------------------------------- measures
 
 
@@ -638,5 +670,6 @@ REGISTRIES: Mapping[str, Registry[Any]] = {
     "metric": METRICS,
     "augmentation": AUGMENTATIONS,
     "tracker": TRACKERS,
+    "pruner": PRUNERS,
     "measure": MEASURES,
 }

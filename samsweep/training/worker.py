@@ -35,6 +35,7 @@ from samsweep.training.device import (
     num_cores,
     resolve_device,
 )
+from samsweep.training.pruning import make_pruner
 from samsweep.training.trial import try_out
 
 log = logging.getLogger(__name__)
@@ -136,16 +137,18 @@ class _Reporter:
 
 
 def prepare_runs(runs: tuple[RunConfig, ...]) -> None:
-    """Download data sets, and try components that are not samsweep's.
+    """Download data sets, make pruners, and try components that are not samsweep's.
 
     Raises:
-        ConfigError: If a data set cannot be had, or a component does not fit.
+        ConfigError: If a data set cannot be had, or a component or its arguments do not fit.
     """
     for run in runs:
         load_plugins(run.plugins)
     for name, data_dir in dict.fromkeys((run.cell.dataset.name, run.data_dir) for run in runs):
         download_dataset(name, data_dir)
     for run in runs:
+        if run.pruning is not None:
+            make_pruner(run.pruning)
         try_out(run)
 
 
