@@ -27,6 +27,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from multirun_analysis.runs.keys import recipe_keys
+from multirun_analysis.runs.values import named_value
 from multirun_analysis.stats.families import with_families
 from multirun_analysis.stats.outcomes import Outcome, adjusted_for_fit, outcomes_of, with_metric
 from multirun_analysis.stats.paired import ALPHA, Array, describe_groups
@@ -136,7 +137,11 @@ _ROUNDING = 1e-13
 
 
 def estimate_effects(
-    runs: pd.DataFrame, measurements: pd.DataFrame, plan: Confirmatory | None = None
+    runs: pd.DataFrame,
+    measurements: pd.DataFrame,
+    plan: Confirmatory | None = None,
+    *,
+    value: str | None = None,
 ) -> pd.DataFrame:
     """All contrasts of a study with their intervals and tests.
 
@@ -144,6 +149,11 @@ def estimate_effects(
         runs: Frame of :func:`.load_runs`, of one study.
         measurements: Frame of :func:`.load_measurements`.
         plan: The tests that were named beforehand; without, all are exploratory.
+        value: The outcome, a name of :func:`.named_value`; None is every one of
+            :data:`~samsweep.config.OUTCOMES`.
+
+    Raises:
+        ConfigError: If the study has nothing of that name.
 
     Returns:
         :data:`EFFECT_COLUMNS`, a row per design, outcome (and its measurement), radius and effect,
@@ -153,7 +163,9 @@ def estimate_effects(
     """
     cells = runs.reset_index(drop=True)
     quads = _quads(cells)
-    parts = [plain_and_adjusted(quads, one, cells) for one in outcomes_of(cells, measurements)]
+    named = None if value is None else named_value(cells, measurements, value)
+    outcomes = outcomes_of(cells, measurements, named)
+    parts = [plain_and_adjusted(quads, one, cells) for one in outcomes]
     effects = without_unpruned(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
     more = [name for name in effects if name == "n_pruned"]
     effects = _described(effects.reindex(columns=[*EFFECT_COLUMNS, *more]), cells)

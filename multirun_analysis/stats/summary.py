@@ -158,7 +158,8 @@ _REGISTRIES: Mapping[str, Iterable[str]] = {
 }
 
 
-def _ordered(values: pd.Series[Any], known: Iterable[str]) -> list[str]:
+def ordered(values: pd.Series[Any], known: Iterable[str]) -> list[str]:
+    """Every value, those that are known first."""
     others = {str(value) for value in values.dropna().unique()}.difference(known)
     return [*known, *sorted(others, key=natural_order)]
 
@@ -167,7 +168,7 @@ def in_order(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Rows sorted by some columns, in the order of the registries where a column has one."""
     ranked = rows.assign(
         **{
-            name: pd.Categorical(rows[name], _ordered(rows[name], _REGISTRIES[name]))
+            name: pd.Categorical(rows[name], ordered(rows[name], _REGISTRIES[name]))
             for name in by
             if name in _REGISTRIES
         }
