@@ -247,12 +247,16 @@ class DatasetComponent(Component):
     Args:
         info: What is known of it without loading it, or what finds that out; None to load it once,
             in a process of its own, and remember.
+        fingerprint: Of the contents, which is in the identity of cells: a text, or what gives one
+            for the arguments that it has parameters for; None is a hash of the arrays, or what
+            ``info`` says.
         download: What fetches it to ``data_dir`` where it is not there yet.
         splits: Whether the factory gives splits as tensors, which ours do, not arrays to be
             checked and split.
     """
 
     info: DataInfo | Factory | None = None
+    fingerprint: str | Callable[..., str] | None = None
     download: Factory | None = None
     splits: bool = False
 
