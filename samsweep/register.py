@@ -32,6 +32,7 @@ from samsweep.config.registry import (
     METRICS,
     MODELS,
     OPTIMIZERS,
+    PRUNERS,
     RHO_SCHEDULES,
     SCHEDULES,
     TRACKERS,
@@ -113,5 +114,7 @@ metric = _Register(METRICS)
 augmentation = _Register(AUGMENTATIONS)
 #: A tracker from ``config``, ``record`` and ``folder``.
 tracker = _Register(TRACKERS)
+#: What ends hopeless cells early: a pruner of Optuna's kind.
+pruner = _Register(PRUNERS)
 #: A number, or named values, from a model, inputs and labels.
 measure = _Register(MEASURES)

@@ -362,6 +362,8 @@ def test_changes_to_batches_are_in_the_identity(key):
         (["opt=asam", "opt.ascent_args.power=2"], "ascent_args have no effect on ascent=adaptive"),
         (["lr_schedule=cosine"], "lr_schedule 'cosine' is unknown: choose one of constant"),
         (["lr_schedule_args.x=nan"], "must be finite"),
+        (["pruner=medain"], "pruner 'medain' is unknown: did you mean 'median'.* choose one of"),
+        (["pruner_args.n_warmup_steps=1"], "pruner_args .n_warmup_steps. have no effect without"),
     ],
 )
 def test_a_key_that_makes_no_sense_is_refused(overrides, message):
@@ -393,6 +395,15 @@ def test_what_does_not_fit_the_data_is_refused(inputs, labels, override, message
     data += ["dataset.image_size=null", *(f"dataset.augment.{key}" for key in off)]
     with pytest.raises(ConfigError, match=message):
         compose_run(*data, override)
+
+
+def test_a_pruner_without_optuna_is_refused_with_the_way_to_get_it(monkeypatch):
+    from samsweep.config import options
+
+    monkeypatch.setattr(options, "find_spec", lambda name: None)
+    told = r"pruner=median needs Optuna.*pip install 'samsweep\[pruning\]'.*pruner=null"
+    with pytest.raises(ConfigError, match=told):
+        compose_run("pruner=median", "seed=123")
 
 
 def test_numbers_of_arguments_are_rounded_in_the_identity():

@@ -1,6 +1,9 @@
 """Composition of a grid, against Hydra's own of each point."""
 
+import math
+
 import pytest
+from helpers import leave, point
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
@@ -9,6 +12,8 @@ from omegaconf import OmegaConf
 
 from samsweep.config import ConfigError, conf_dir
 from samsweep.hydra_config import Composer, register_resolvers, to_run_config
+from samsweep.hydra_config.launcher import _job_return
+from samsweep.records.schema import Progress
 
 
 @pytest.fixture
@@ -99,3 +104,14 @@ def test_every_problem_is_told_once(hydra):
 def test_the_configuration_becomes_a_run_with_absolute_paths(hydra):
     config = hydra.compose_config("config", ["data_dir=here"], run_mode=RunMode.RUN)
     assert to_run_config(config).data_dir.is_absolute()
+
+
+def test_a_sweeper_that_optimizes_gets_the_last_validation_of_a_pruned_cell(tmp_path):
+    progress = Progress(
+        epoch=3, num_epochs=40, steps_per_epoch=7, val_accuracy=12.5, updated="2026-01-01T00:00:00"
+    )
+    for seed, status in enumerate(("pruned", "diverged", "interrupted")):
+        leave(tmp_path, f"seed={seed}", status=status, progress=progress)
+    points = [point(tmp_path, f"seed={seed}") for seed in range(3)]
+    pruned, diverged, interrupted = (_job_return(each).return_value for each in points)
+    assert (pruned, diverged) == (12.5, 0.0) and math.isnan(interrupted)

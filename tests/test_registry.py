@@ -15,7 +15,16 @@ from helpers import compose_run
 from torch import nn
 
 from samsweep import register
-from samsweep.config import BASES, COMBINATIONS, LOSSES, MODELS, ConfigError, DataInfo, plugins
+from samsweep.config import (
+    BASES,
+    COMBINATIONS,
+    DATASETS,
+    LOSSES,
+    MODELS,
+    ConfigError,
+    DataInfo,
+    plugins,
+)
 from samsweep.config.factory import (
     add_search_path,
     bound,
@@ -417,6 +426,112 @@ def test_data_that_are_not_what_their_registration_says_are_refused(tmp_path):
         load_dataset(config, data_dir=tmp_path, path=None)
     wrong = {problem.partition(" has ")[2].partition("=")[0] for problem in refused.value.problems}
     assert wrong == {"num_outputs", "input_shape"}
+
+
+def test_everything_that_is_wrong_with_inspected_data_is_told(own_modules):
+    write(
+        own_modules,
+        odd_data="""
+            import numpy as np
+
+            def lacking():
+                print("loading")
+                return {"x_train": np.zeros((4, 2)), "z": np.zeros(4)}
+
+            def raises():
+                raise ValueError("first line\\nsecond line")
+
+            def dies():
+                import os
+                os._exit(9)
+        """,
+    )
+
+    def problems(factory):
+        with pytest.raises(ConfigError) as refused:
+            compose_run("dataset=own", f"+dataset.factory=odd_data.{factory}", "batch_size=4")
+        return refused.value.problems
+
+    told = problems("lacking")
+    assert len(told) == 4
+    for name, problem in zip(("y_train", "x_test", "y_test", "has z"), told, strict=True):
+        assert name in problem
+    (told,) = problems("raises")
+    assert "ValueError" in told and "first line second line" in told
+    assert len(problems("dies")) == 1
+
+
+def _declared_data(**known):
+    """A data set of a plugin that says how large it is, under a name of its own.
+
+    One with an argument has a function for that.
+    """
+    x, y = np.zeros((20, 5), np.float32), np.arange(20) % 2
+    info = DataInfo(
+        num_outputs=2, input_shape=(5,), input_dtype="float32", num_train=18, num_val=2, num_test=20
+    )
+    name = f"declared{len(DATASETS)}"
+
+    def load(release="a"):
+        return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+
+    def describe_release(release="a"):
+        return info
+
+    known.setdefault("info", info)
+    if known["info"] is None:
+        known["info"] = describe_release
+    register.dataset(name, load, **known)
+    return name
+
+
+def _compose_dataset(name, *overrides):
+    own = ("dataset=own", f"+dataset.name={name}", "batch_size=4", "data_dir=data")
+    return compose_run(*own, *overrides).cell
+
+
+def test_declared_contents_are_in_the_identity(tmp_path):
+    without = _compose_dataset(_declared_data()).dataset
+    assert without.fingerprint is None
+    text = _compose_dataset(_declared_data(fingerprint="2026.1")).dataset
+    assert text.fingerprint == "2026.1"
+    load_dataset(text, data_dir=tmp_path, path=None)
+
+    asked = []
+
+    def of_release(release="a"):
+        asked.append(release)
+        return f"contents of {release}"
+
+    name = _declared_data(fingerprint=of_release, info=None)
+    cells = [_compose_dataset(name, *more) for more in ([], ["dataset.args.release=b"], [])]
+    found = [cell.dataset.fingerprint for cell in cells]
+    assert found == ["contents of a", "contents of b", "contents of a"]
+    assert len({cell_id(cell) for cell in cells}) == 2
+    assert asked == ["a", "b"], "once for all points of a grid"
+    load_dataset(cells[1].dataset, data_dir=tmp_path, path=None)
+
+
+def test_contents_that_are_others_by_now_are_not_trained_on(tmp_path):
+    name = _declared_data(fingerprint="new")
+    config = _compose_dataset(name).dataset.model_copy(update={"fingerprint": "old"})
+    with pytest.raises(ConfigError, match=f"dataset={name} has the fingerprint new.* on old"):
+        load_dataset(config, data_dir=tmp_path, path=None)
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "told"),
+    [
+        (lambda: 1 / 0, ["ZeroDivisionError", "fingerprint"]),
+        (lambda: 12, ["12", "return a text"]),
+        (lambda year: year, ["dataset.args.year", "set dataset.args.year=VALUE"]),
+    ],
+)
+def test_a_fingerprint_that_cannot_be_had_is_refused(fingerprint, told):
+    name = _declared_data(fingerprint=fingerprint)
+    with pytest.raises(ConfigError) as refused:
+        _compose_dataset(name)
+    assert all(part in str(refused.value) for part in (f"dataset={name}", *told))
 
 
 def test_a_plan_counts_cells_of_another_source(tmp_path):

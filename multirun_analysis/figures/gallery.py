@@ -31,7 +31,7 @@ from multirun_analysis.figures.rho import (
 from multirun_analysis.figures.scatter import scatter
 from multirun_analysis.figures.style import Palette, png_bytes, svg_bytes
 from multirun_analysis.runs.measurements import of_largest_eigenvalue
-from multirun_analysis.stats.summary import join_measurements, split_by_recipe, summarize
+from multirun_analysis.stats.summary import LOST, join_measurements, split_by_recipe, summarize
 from multirun_analysis.study import Study
 from multirun_analysis.wording.numbers import number
 from samsweep.records.store import atomic_path
@@ -163,8 +163,9 @@ def _outcome(
 ) -> Iterator[Picture]:
     title = f"{title}, against ρ"
     scale = " The axis is logarithmic." if outcome.log else ""
-    lost = int(rows["status"].isin(["diverged", "failed"]).sum())
-    crosses = f" Crosses at the foot: seeds that diverged or failed, {lost} in all." if lost else ""
+    lost = int(rows["status"].isin(LOST).sum())
+    what = f"diverged or failed{', or were pruned' * bool((rows['status'] == 'pruned').any())}"
+    crosses = f" Crosses at the foot: seeds that {what}, {lost} in all." if lost else ""
     yield from recipe.picture(
         name,
         title,

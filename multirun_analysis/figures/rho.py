@@ -32,7 +32,7 @@ from multirun_analysis.figures.style import (
     rho_axis,
     styled,
 )
-from multirun_analysis.stats.summary import summarize
+from multirun_analysis.stats.summary import num_lost, summarize
 
 #: Points at most between two series at one rho.
 _DODGE = 9.0
@@ -164,7 +164,7 @@ def _draw_means(
         **style.line_style,
         **style.marker_style,
     )
-    lost = means[means["n_diverged"] + means["n_failed"] > 0]
+    lost = means[num_lost(means) > 0]
     if len(lost):
         axes.plot(
             lost["rho"].to_numpy(float),
@@ -226,6 +226,7 @@ def _legend(figure: Figure, groups: list[Group], summary: pd.DataFrame, palette:
     for sgd in by_series(summary[summary["variant"] == "sgd"]):
         line = Line2D([], [], **palette.style(*sgd).line_style)
         entries[f"{sgd.label}, mean ± sd"] = (Patch(color=GREY, alpha=0.25, lw=0), line)
-    if (summary["n_diverged"] + summary["n_failed"]).sum():
-        entries["seeds diverged or failed"] = Line2D([], [], ls="", marker="x", color=GREY)
+    if num_lost(summary).sum():
+        pruned = ", or pruned" * ("n_pruned" in summary)
+        entries[f"seeds diverged or failed{pruned}"] = Line2D([], [], ls="", marker="x", color=GREY)
     add_legend(figure, entries)

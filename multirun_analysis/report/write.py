@@ -33,7 +33,7 @@ def write_tables(
     wandb_project: str = "samsweep",
     rows: Sequence[str] = (),
     cols: Sequence[str] = (),
-    value: str = "test_accuracy",
+    value: str | None = None,
     effects: str | None = None,
     quiet: bool = False,
     config_dir: Path | None = None,

@@ -25,7 +25,8 @@ CELL: Mapping[str, Column] = {
     "cell_id": Column("string", "the cell's id, which is the name of its folder"),
     "study": Column("string", "name of the study"),
     "status": Column(
-        "string", "planned, running, complete, diverged, failed or interrupted; see the records"
+        "string",
+        "planned, running, complete, diverged, failed, interrupted or pruned; see the records",
     ),
     "model": Column("string", "the network, with what varies of it, such as mlp (width 32)"),
     "model_name": Column("string", "its name alone"),
@@ -102,7 +103,9 @@ RUNS: Mapping[str, Column] = {
     "git_commit": Column("string", "samsweep's commit in the latest attempt"),
     "git_dirty": Column("boolean", "whether the source differed from that commit"),
     "error": Column(
-        "string", "traceback of a failed cell; where the loss of a diverged one became NaN or inf"
+        "string",
+        "traceback of a failed cell; where the loss of a diverged one became NaN or inf; why a "
+        "pruned one was ended",
     ),
 }
 

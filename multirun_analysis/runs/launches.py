@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from multirun_analysis.runs.reading import MAX_RECORD, Skipped, read_regular, skip
 from multirun_analysis.wording.labels import printable
-from samsweep.records.schema import FINISHED
+from samsweep.records.schema import ENDED
 from samsweep.sweep.manifest import Manifest, launch_folders
 
 #: Commands that are shown, at most; the latest ones.
@@ -17,8 +17,8 @@ _MOST_SHOWN = 10
 
 
 def unfinished(runs: pd.DataFrame) -> pd.DataFrame:
-    """The cells without a result; a diverged cell has one."""
-    return runs[~runs["status"].isin(FINISHED)]
+    """The cells that their commands run further; a diverged cell has a result."""
+    return runs[~runs["status"].isin(ENDED)]
 
 
 def resume_commands(study_folder: Path, runs: pd.DataFrame, skipped: list[Skipped]) -> list[str]:

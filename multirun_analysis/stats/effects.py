@@ -27,10 +27,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from multirun_analysis.runs.keys import DEFAULTS, recipe_keys
+from multirun_analysis.runs.values import named_value
 from multirun_analysis.stats.families import with_families
 from multirun_analysis.stats.outcomes import Outcome, adjusted_for_fit, outcomes_of, with_metric
 from multirun_analysis.stats.paired import ALPHA, Array, describe_groups
-from multirun_analysis.stats.summary import in_order
+from multirun_analysis.stats.summary import LOST, in_order, without_unpruned
 from multirun_analysis.wording.labels import SAM_FAMILY, recipe_titles
 from samsweep.config import CORNERS, Confirmatory
 
@@ -91,7 +92,7 @@ EFFECT_COLUMNS: Mapping[str, str] = {
     "estimate": "float64",  # mean over seeds
     "median": "float64",
     "n": "Int64",  # seeds with all values
-    "n_lost": "Int64",  # seeds left out: the sum of the next three
+    "n_lost": "Int64",  # seeds left out: the sum of the next three, and of n_pruned
     "n_diverged": "Int64",  # a cell diverged
     "n_failed": "Int64",  # none did, but one failed
     "n_missing": "Int64",  # not trained or not measured yet, or not there at all
@@ -139,7 +140,11 @@ _ROUNDING = 1e-13
 
 
 def estimate_effects(
-    runs: pd.DataFrame, measurements: pd.DataFrame, plan: Confirmatory | None = None
+    runs: pd.DataFrame,
+    measurements: pd.DataFrame,
+    plan: Confirmatory | None = None,
+    *,
+    value: str | None = None,
 ) -> pd.DataFrame:
     """All contrasts of a study with their intervals and tests.
 
@@ -147,17 +152,26 @@ def estimate_effects(
         runs: Frame of :func:`.load_runs`, of one study.
         measurements: Frame of :func:`.load_measurements`.
         plan: The tests that were named beforehand; without, all are exploratory.
+        value: The outcome, a name of :func:`.named_value`; None is every one of
+            :data:`~samsweep.config.OUTCOMES`.
+
+    Raises:
+        ConfigError: If the study has nothing of that name.
 
     Returns:
         :data:`EFFECT_COLUMNS`, a row per design, outcome (and its measurement), radius and effect,
         wherever each of the effect's corners has a cell of whatever status. Empty without hybrids.
-        Then ``metric``, where a recipe has another than the accuracy.
+        Then ``n_pruned``, where a seed has no diverged or failed cell but a pruned one, and
+        ``metric``, where a recipe has another than the accuracy.
     """
     cells = runs.reset_index(drop=True)
     quads = _quads(cells)
-    parts = [plain_and_adjusted(quads, one, cells) for one in outcomes_of(cells, measurements)]
-    effects = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    effects = _described(effects.reindex(columns=list(EFFECT_COLUMNS)), cells)
+    named = None if value is None else named_value(cells, measurements, value)
+    outcomes = outcomes_of(cells, measurements, named)
+    parts = [plain_and_adjusted(quads, one, cells) for one in outcomes]
+    effects = without_unpruned(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
+    more = [name for name in effects if name == "n_pruned"]
+    effects = _described(effects.reindex(columns=[*EFFECT_COLUMNS, *more]), cells)
     effects = with_families(effects, plan).astype(dict(EFFECT_COLUMNS))
     effects = with_metric(effects, cells)
     return in_order(effects.assign(interaction_large=_large_interactions(effects)), _ORDER)
@@ -292,11 +306,12 @@ def _outcome_effects(
         outcome=outcome.name,
         **outcome.described,
         **counts,
-        n_lost=counts["n_diverged"] + counts["n_failed"] + counts["n_missing"],
+        n_lost=sum(counts[name] for name in _LOST_COUNTS),
     )
 
 
-_COUNTS = ("n_diverged", "n_failed", "n_missing", "n_unconverged")
+_LOST_COUNTS = (*(f"n_{status}" for status in LOST), "n_missing")
+_COUNTS = (*_LOST_COUNTS, "n_unconverged")
 
 
 def _contrast(
@@ -315,16 +330,18 @@ def _contrast(
     value = _combined(_taken(outcome.values, rows, np.nan), np.array(list(weights.values())))
     lost = np.isnan(value)
     statuses = cells["status"].to_numpy(dtype=object)
-    diverged = lost & (_taken(statuses == "diverged", rows, False)).any(axis=1)
-    failed = lost & ~diverged & (_taken(statuses == "failed", rows, False)).any(axis=1)
+    # Each seed counts once, by the first of the states that explain it.
+    missing, counts = lost, {}
+    for status in LOST:
+        explains = missing & _taken(statuses == status, rows, False).any(axis=1)
+        counts[f"n_{status}"], missing = explains, missing & ~explains
     return pd.DataFrame(
         {
             "effect": effect,
             "point": quads["point"].to_numpy()[seeds],
             "value": value,
-            "n_diverged": diverged,
-            "n_failed": failed,
-            "n_missing": lost & ~diverged & ~failed,
+            **counts,
+            "n_missing": missing,
             "n_unconverged": ~lost & _taken(outcome.unconverged, rows, False).any(axis=1),
         }
     )

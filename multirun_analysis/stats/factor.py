@@ -24,6 +24,7 @@ from multirun_analysis.runs.keys import (
     separating_keys,
     varying_keys,
 )
+from multirun_analysis.runs.values import named_value
 from multirun_analysis.stats.effects import (
     EFFECT_COLUMNS,
     Design,
@@ -31,6 +32,7 @@ from multirun_analysis.stats.effects import (
 )
 from multirun_analysis.stats.families import with_families
 from multirun_analysis.stats.outcomes import outcomes_of, with_metric
+from multirun_analysis.stats.summary import ordered, without_unpruned
 from multirun_analysis.wording.labels import natural_order, setting_text
 from samsweep.config import OUTCOMES, ConfigError, unknown_name
 
@@ -128,17 +130,22 @@ def _parsed(typed: str) -> Any:
 # --------------------------------------------------------------------------- contrasts
 
 
-def factor_effects(runs: pd.DataFrame, measurements: pd.DataFrame, factor: Factor) -> FactorEffects:
+def factor_effects(
+    runs: pd.DataFrame, measurements: pd.DataFrame, factor: Factor, *, value: str | None = None
+) -> FactorEffects:
     """The contrasts of a factor with their intervals and tests, all exploratory.
 
     Args:
         runs: Frame of :func:`.load_runs`, of one study.
         measurements: Frame of :func:`.load_measurements`.
         factor: The key and its two values.
+        value: The outcome, a name of :func:`.named_value`; None is every one of
+            :data:`~samsweep.config.OUTCOMES`.
 
     Raises:
-        ConfigError: If no two cells are a pair.
+        ConfigError: If no two cells are a pair, or the study has nothing of that name.
     """
+    named = None if value is None else named_value(runs, measurements, value)
     chosen = keys_frame(runs)[factor.key]
     is_level = [_equal(chosen, level).to_numpy(dtype=bool) for level in factor.levels]
     cells = runs[is_level[0] | is_level[1]].reset_index(drop=True)
@@ -156,11 +163,14 @@ def factor_effects(runs: pd.DataFrame, measurements: pd.DataFrame, factor: Facto
     measured = measurements[measurements["cell_id"].isin(cells["cell_id"])]
     synthetic = cells.set_index("cell_id")["recipe_key"]
     measured = measured.assign(recipe_key=measured["cell_id"].map(synthetic))
-    outcomes = outcomes_of(cells, measured)
-    found = pd.concat(
-        [plain_and_adjusted(pairs, outcome, cells, _DESIGN) for outcome in outcomes],
-        ignore_index=True,
-    )
+    outcomes = outcomes_of(cells, measured, named)
+    parts = [plain_and_adjusted(pairs, outcome, cells, _DESIGN) for outcome in outcomes]
+    if not parts:
+        raise ConfigError(
+            f"value={value}: no cell of effects={factor.key} has it: measure them first, "
+            "or choose another value."
+        )
+    found = pd.concat(parts, ignore_index=True)
     if found.empty:
         first, second = map(setting_text, factor.levels)
         raise ConfigError(
@@ -168,7 +178,7 @@ def factor_effects(runs: pd.DataFrame, measurements: pd.DataFrame, factor: Facto
             f"{', '.join([*(key for key in varying_keys(keys) if key in shared), 'seed'])}: run "
             "both levels with equal values of these, or choose another factor."
         )
-    found = with_metric(found, cells)
+    found = with_metric(without_unpruned(found), cells)
     found = with_families(found.assign(recipe_key="one family"), None)
     places = pairs.drop_duplicates("place").set_index("place")
     told = {}
@@ -179,7 +189,7 @@ def factor_effects(runs: pd.DataFrame, measurements: pd.DataFrame, factor: Facto
         told[key] = keys[key].take(row.to_numpy()).reset_index(drop=True)
     shown = separating_keys(pd.DataFrame(told, index=found.index))
     columns = ["outcome", "settings_key", "settings_label", *_STATISTICS]
-    columns += [name for name in found if name == "metric" and name not in shown]
+    columns += [name for name in found if name in ("n_pruned", "metric") and name not in shown]
     described = pd.concat(
         [pd.DataFrame({key: told[key] for key in shown}), found.reindex(columns=columns)], axis=1
     )
@@ -242,7 +252,8 @@ def _pairs(
 
 def _in_order(effects: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Rows in the order of the outcomes, their measurements and the keys' values."""
-    ranks = effects.assign(outcome=pd.Categorical(effects["outcome"], list(OUTCOMES)))
+    outcomes = pd.Categorical(effects["outcome"], ordered(effects["outcome"], OUTCOMES))
+    ranks = effects.assign(outcome=outcomes)
     ranks = ranks.assign(**{key: _ranks(effects[key]) for key in keys})
     by = ["outcome", "settings_label", *keys]
     return effects.loc[ranks.sort_values(by, kind="stable").index].reset_index(drop=True)

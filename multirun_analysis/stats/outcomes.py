@@ -20,7 +20,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from multirun_analysis.runs.measurements import of_largest_eigenvalue
+from multirun_analysis.runs.values import NamedValue
 from multirun_analysis.stats.paired import Array
+from samsweep.config import OUTCOMES
 
 #: Outcomes of training: the last epoch's, but for the accuracy at best validation. The
 #: generalisation gap is training accuracy (on the labels as trained) less test accuracy.
@@ -43,15 +45,38 @@ MIN_FREEDOM = 10
 class Outcome:
     """A number of each cell."""
 
-    name: str  # one of samsweep.config.OUTCOMES
+    name: str  # one of samsweep.config.OUTCOMES, or of named_value
     values: Array  # of shape (cells,), NaN where there is none
     unconverged: npt.NDArray[np.bool_]  # of shape (cells,): whether a value missed its tolerance
     described: Mapping[str, Any] = field(default_factory=dict)  # the measurement's columns
     recipe_key: str | None = None  # the one recipe that has it; None for all
 
 
-def outcomes_of(cells: pd.DataFrame, measurements: pd.DataFrame) -> Iterator[Outcome]:
-    """Every outcome that a study has.
+def outcomes_of(
+    cells: pd.DataFrame, measurements: pd.DataFrame, value: NamedValue | None = None
+) -> Iterator[Outcome]:
+    """Every outcome that a study has, or those that a name of the user's gives.
+
+    Args:
+        cells: Frame of :func:`.load_runs`, of a study or of some of its cells.
+        measurements: Frame of :func:`.load_measurements`, of these cells.
+        value: A name's numbers, taken as they are or as it says ``log_``.
+
+    Yields:
+        One for the numbers of trainings, and for measured ones one for each recipe and measurement
+        settings.
+    """
+    if value is None:
+        yield from _usual_outcomes(cells, measurements)
+    elif value.name in OUTCOMES:
+        found = _usual_outcomes(cells, measurements)
+        yield from (outcome for outcome in found if outcome.name == value.name)
+    else:
+        yield from _outcomes_of_value(value, cells)
+
+
+def _usual_outcomes(cells: pd.DataFrame, measurements: pd.DataFrame) -> Iterator[Outcome]:
+    """All of :data:`~samsweep.config.OUTCOMES`.
 
     Yields:
         One for each of :data:`TRAINING_OUTCOMES`, and ``log_lambda_max`` for each recipe and
@@ -63,15 +88,37 @@ def outcomes_of(cells: pd.DataFrame, measurements: pd.DataFrame) -> Iterator[Out
         values = known[name].where(complete).to_numpy(dtype=float)
         yield Outcome(name, _finite(values), np.zeros(len(cells), dtype=bool))
     eigenvalues = of_largest_eigenvalue(measurements)
-    for (recipe_key, settings_key), rows in eigenvalues.groupby(["recipe_key", "settings_key"]):
-        found = rows.drop_duplicates("cell_id").set_index("cell_id")
-        found = found[["lambda_max", "converged"]].reindex(cells["cell_id"])
-        lambda_max = found["lambda_max"].to_numpy(dtype=float)
-        positive = (lambda_max > 0) & complete.to_numpy(dtype=bool)
-        logs = np.log(lambda_max, where=positive, out=np.full(len(cells), np.nan))
+    positive = eigenvalues["lambda_max"].where(eigenvalues["lambda_max"] > 0)
+    yield from _measured("log_lambda_max", eigenvalues.assign(value=np.log(positive)), cells)
+
+
+def _outcomes_of_value(value: NamedValue, cells: pd.DataFrame) -> Iterator[Outcome]:
+    rows = value.rows.assign(value=value.rows[value.column])
+    if not value.of_cells:
+        recipes = cells.set_index("cell_id")["recipe_key"]
+        yield from _measured(
+            value.name, rows.assign(recipe_key=rows["cell_id"].map(recipes)), cells
+        )
+        return
+    found = rows.set_index("cell_id")["value"].reindex(cells["cell_id"])
+    numbers = found.to_numpy(dtype=float, na_value=np.nan)
+    complete = (cells["status"] == "complete").to_numpy(dtype=bool)
+    yield Outcome(
+        value.name, _finite(np.where(complete, numbers, np.nan)), np.zeros(len(cells), dtype=bool)
+    )
+
+
+def _measured(name: str, rows: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Outcome]:
+    """An outcome for each recipe and measurement settings of rows with a ``value``."""
+    complete = (cells["status"] == "complete").to_numpy(dtype=bool)
+    for (recipe_key, settings_key), of_settings in rows.groupby(["recipe_key", "settings_key"]):
+        found = of_settings.drop_duplicates("cell_id").set_index("cell_id")
+        found = found[["value", "converged"]].reindex(cells["cell_id"])
+        values = np.where(complete, found["value"].to_numpy(dtype=float), np.nan)
         unconverged = ~found["converged"].astype("boolean").fillna(True).to_numpy(dtype=bool)
-        settings = {"settings_key": settings_key, "settings_label": rows["settings_label"].iloc[0]}
-        yield Outcome("log_lambda_max", _finite(logs), unconverged, settings, str(recipe_key))
+        label = of_settings["settings_label"].iloc[0]
+        settings = {"settings_key": settings_key, "settings_label": label}
+        yield Outcome(name, _finite(values), unconverged, settings, str(recipe_key))
 
 
 def with_metric(effects: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:

@@ -25,8 +25,10 @@ _ORIGIN = ("formula", "recipe_key")
 #: Columns of :func:`summarize`, before those of the measurement.
 SUMMARY_COLUMNS = (
     "quantity", *_DESCRIPTION, "rho", "mean", "median", "sd",
-    "n", "n_diverged", "n_failed", "n_missing", "n_unconverged", *_ORIGIN, "row_key",
+    "n", "n_diverged", "n_failed", "n_pruned", "n_missing", "n_unconverged", *_ORIGIN, "row_key",
 )  # fmt: skip
+#: States of cells whose lack of a value they explain, in the order in which they do.
+LOST = ("diverged", "failed", "pruned")
 _SETTINGS = tuple(SETTINGS_COLUMNS)
 #: What of a cell a summary needs beside the quantity.
 NEEDED = ("cell_id", "status", *_DESCRIPTION, "rho", *_ORIGIN, "row_key")
@@ -89,8 +91,9 @@ def summarize(runs: pd.DataFrame, column: str, quantity: str | None = None) -> p
     Returns:
         A row per cell without its seed (and measurement), in the order of the tables, with
         ``mean``, ``median``, ``sd`` (sample, NaN for one seed), ``n``, and the numbers of seeds
-        without a value: ``n_diverged``, ``n_failed``, ``n_missing`` (not trained or not measured
-        yet). ``n_unconverged`` of the n did not reach their tolerance.
+        without a value: ``n_diverged``, ``n_failed``, ``n_pruned`` (a column if any was),
+        ``n_missing`` (not trained or not measured yet). ``n_unconverged`` of the n did not reach
+        their tolerance.
     """
     settings = [name for name in _SETTINGS if name in runs]
     keys = ["row_key", "rho", *settings]
@@ -108,7 +111,18 @@ def summarize(runs: pd.DataFrame, column: str, quantity: str | None = None) -> p
     summary = pd.concat([numbers, described], axis="columns")
     summary["quantity"] = pd.Series(quantity or column, index=summary.index, dtype="string")
     by = ["recipe_key", *settings[-1:], "model", "variant", "optimizer", "granularity"]
-    return in_order(summary, [*by, "row_key", "rho"])[[*SUMMARY_COLUMNS, *settings]]
+    columns = [*SUMMARY_COLUMNS, *settings]
+    return without_unpruned(in_order(summary, [*by, "row_key", "rho"])[columns])
+
+
+def num_lost(summary: pd.DataFrame) -> pd.Series[int]:
+    """How many seeds of each row diverged, failed or were pruned."""
+    return summary[[name for lost in LOST if (name := f"n_{lost}") in summary]].sum(axis="columns")
+
+
+def without_unpruned(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same without ``n_pruned`` where no cell was pruned, as in most studies."""
+    return rows if rows["n_pruned"].any() else rows.drop(columns="n_pruned")
 
 
 def _counts(runs: pd.DataFrame, column: str) -> dict[str, pd.Series[Any]]:
@@ -116,11 +130,9 @@ def _counts(runs: pd.DataFrame, column: str) -> dict[str, pd.Series[Any]]:
     status = runs["status"].astype("object")
     value = runs[column].astype("float64").where(status == "complete")
     value = value.where(np.isfinite(value))
-    lost = {"diverged": status == "diverged", "failed": status == "failed"}
     counted = {
-        "n_diverged": lost["diverged"],
-        "n_failed": lost["failed"],
-        "n_missing": value.isna() & ~lost["diverged"] & ~lost["failed"],
+        **{f"n_{name}": status == name for name in LOST},
+        "n_missing": value.isna() & ~status.isin(LOST),
         "n_unconverged": value.notna() & _unconverged(runs),
     }
     return {"value": value, **{name: flag.astype(int) for name, flag in counted.items()}}
@@ -146,7 +158,8 @@ _REGISTRIES: Mapping[str, Iterable[str]] = {
 }
 
 
-def _ordered(values: pd.Series[Any], known: Iterable[str]) -> list[str]:
+def ordered(values: pd.Series[Any], known: Iterable[str]) -> list[str]:
+    """Every value, those that are known first."""
     others = {str(value) for value in values.dropna().unique()}.difference(known)
     return [*known, *sorted(others, key=natural_order)]
 
@@ -155,7 +168,7 @@ def in_order(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Rows sorted by some columns, in the order of the registries where a column has one."""
     ranked = rows.assign(
         **{
-            name: pd.Categorical(rows[name], _ordered(rows[name], _REGISTRIES[name]))
+            name: pd.Categorical(rows[name], ordered(rows[name], _REGISTRIES[name]))
             for name in by
             if name in _REGISTRIES
         }

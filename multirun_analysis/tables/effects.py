@@ -8,12 +8,14 @@ from typing import Any
 import pandas as pd
 
 from multirun_analysis.references import about
+from multirun_analysis.runs.values import LOG
 from multirun_analysis.stats.effects import EFFECTS, SIMPLE_EFFECTS
 from multirun_analysis.stats.families import CONFIRMATORY
 from multirun_analysis.tables.entries import MISSING, notes
 from multirun_analysis.tables.pages import Page, Section
 from multirun_analysis.wording.metrics import judged_by
 from multirun_analysis.wording.numbers import decimals_of, interval_text, number, p_text, signed
+from samsweep.config import MEASURES
 
 #: What an effect compares, for the rows of a table.
 EFFECT_LABELS: Mapping[str, str] = {
@@ -74,10 +76,10 @@ Row = Mapping[Any, Any]
 # --------------------------------------------------------------------------- of a study
 
 
-def effects_page(effects: pd.DataFrame) -> Page:
+def effects_page(effects: pd.DataFrame, name: str = "effects") -> Page:
     """The contrasts of a study, a table for each outcome and design."""
     return Page(
-        name="effects",
+        name=name,
         title="Direction or magnitude: the 2x2 design, paired by seed",
         legend=_LEGEND,
         sections=tuple(_sections(effects)),
@@ -95,12 +97,21 @@ def _sections(effects: pd.DataFrame) -> Iterator[Section]:
 
 def outcome_label(row: Row | pd.Series[Any]) -> str:
     """A row's outcome with its unit, by the name of its recipe's metric."""
-    label, metric = OUTCOME_LABELS[row["outcome"]], row.get("metric", "accuracy")
+    label, metric = _plain_label(str(row["outcome"])), row.get("metric", "accuracy")
     if metric == "accuracy":
         return label
     # Another metric is of another loss than the cross-entropy, whose unit is the nat.
     bare = label.replace(" (percentage points)", "").replace(" (nats)", "")
     return bare.replace("accuracy", judged_by([metric]).label)
+
+
+def _plain_label(outcome: str) -> str:
+    """An outcome by its label, that of its measure, or as the user names it."""
+    if outcome in OUTCOME_LABELS:
+        return OUTCOME_LABELS[outcome]
+    bare = outcome.removeprefix(LOG)
+    label = OUTCOME_LABELS.get(bare) or (MEASURES[bare].label if bare in MEASURES else "") or bare
+    return label if bare == outcome else f"ln {label.partition(' (')[0]}"
 
 
 def design_title(row: Row | pd.Series[Any]) -> str:

@@ -2,7 +2,8 @@
 
 * ``96.52`` is one seed, ``96.52 ± 0.31 (n=3)`` the mean and sample sd of three;
 * ``96.52 ± 0.31 (n=2, 1 diverged)``: the loss of a third one became NaN or inf;
-* ``diverged``, ``?? (failed)`` and ``??`` (missing, or not finished) are never a number.
+* ``diverged``, ``pruned`` (ended early by the study's pruner), ``?? (failed)`` and ``??`` (missing,
+  or not finished) are never a number.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ Format = Callable[..., str]
 
 def with_texts(summary: pd.DataFrame, form: Format) -> pd.DataFrame:
     """A summary with what stands in the table: ``text``, and the ``score`` that competes."""
-    rows = summary[["mean", "sd", "n", *(f"n_{what}" for what in _NOTES)]].to_dict("records")
+    counts = [name for what in _NOTES if (name := f"n_{what}") in summary]
+    rows = summary[["mean", "sd", "n", *counts]].to_dict("records")
     texts, scores = [cell_text(row, form) for row in rows], [_score(row, form) for row in rows]
     return summary.assign(
         text=pd.Series(texts, index=summary.index, dtype="object"),
@@ -35,6 +37,7 @@ def with_texts(summary: pd.DataFrame, form: Format) -> pd.DataFrame:
 _NOTES = {
     "diverged": "diverged",
     "failed": "failed",
+    "pruned": "pruned",
     "missing": "missing",
     "unconverged": "not converged",
 }
@@ -43,10 +46,11 @@ _NOTES = {
 def _score(row: Values, form: Format) -> float:
     """The mean as it is printed, so that what reads the same ties; NaN does not compete.
 
-    A cell does not compete whose mean leaves out the seeds that did worst (they diverged), or
-    takes in eigenvalues that are known too roughly.
+    A cell does not compete whose mean leaves out the seeds that did worst (they diverged, or were
+    pruned), or takes in eigenvalues that are known too roughly.
     """
-    sound = row["n"] and not row["n_diverged"] and not row["n_unconverged"]
+    doubtful = row["n_diverged"] or row.get("n_pruned") or row["n_unconverged"]
+    sound = row["n"] and not doubtful
     return float(form(row["mean"])) if sound else np.nan
 
 
@@ -56,7 +60,7 @@ def notes(row: Values) -> list[str]:
     >>> notes({"n_diverged": 1, "n_failed": 0, "n_missing": 2, "n_unconverged": 0})
     ['1 diverged', '2 missing']
     """
-    return [f"{row[f'n_{what}']} {note}" for what, note in _NOTES.items() if row[f"n_{what}"]]
+    return [f"{row[f'n_{what}']} {note}" for what, note in _NOTES.items() if row.get(f"n_{what}")]
 
 
 def cell_text(row: Values, form: Format) -> str:
@@ -71,12 +75,17 @@ def cell_text(row: Values, form: Format) -> str:
 
 
 def _text_without_value(row: Values) -> str:
-    diverged, failed = row["n_diverged"], row["n_failed"]
-    seeds = diverged + failed + row["n_missing"]
+    named = {"diverged": row["n_diverged"], "pruned": row.get("n_pruned", 0)}
+    failed = row["n_failed"]
+    seeds = sum(named.values()) + failed + row["n_missing"]
+    text = next((what for what, number in named.items() if number), MISSING)
     if seeds == 1:
-        return "diverged" if diverged else f"{MISSING} (failed)" if failed else MISSING
-    told = [f"{diverged} of {seeds}"] * bool(diverged) + [f"{failed} failed"] * bool(failed)
-    text = "diverged" if diverged else MISSING
+        return f"{MISSING} (failed)" if failed else text
+    told = [
+        f"{number} of {seeds}" if what == text else f"{number} {what}"
+        for what, number in {**named, "failed": failed}.items()
+        if number
+    ]
     return f"{text} ({', '.join(told)})" if told else text
 
 

@@ -25,13 +25,13 @@ _LEGEND = (
 )
 
 
-def factor_page(study: Study, factor: Factor) -> Page:
-    """A table for each outcome and measurement, a row for each contrast.
+def factor_page(study: Study, factor: Factor, value: str | None = None) -> Page:
+    """A table for each outcome, or for ``value`` alone, and measurement, a row for each contrast.
 
     Raises:
-        ConfigError: If no two cells are a pair.
+        ConfigError: If no two cells are a pair, or nothing in the study is called ``value``.
     """
-    found = factor_effects(study.runs, study.measurements, factor)
+    found = factor_effects(study.runs, study.measurements, factor, value=value)
     short = short_names(found.keys)
     sections = [_confounded(found.confounded)] if found.confounded else []
     outcomes = found.effects.groupby(["outcome", "settings_label"], sort=False, dropna=False)

@@ -65,7 +65,7 @@ def _plain(value: Any) -> str:
 
 def to_markdown(page: Page) -> str:
     """A page as GitHub's Markdown."""
-    blocks = [f"# {_markdown(page.title)}", _markdown(page.legend)]
+    blocks = [f"# {_markdown(page.title)}", _markdown(page.full_legend)]
     for section in page.sections:
         if section.heading:
             blocks.append(f"{'#' * section.level} {_markdown(section.heading)}")

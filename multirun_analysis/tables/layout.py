@@ -125,6 +125,8 @@ def long_form(recipes: Recipes, *summaries: pd.DataFrame) -> pd.DataFrame:
     """Summaries below each other, with titles for people; the same columns in every file."""
     filled = [summary for summary in summaries if not summary.empty] or list(summaries[:1])
     long = pd.concat(filled, ignore_index=True)
+    if "n_pruned" in long:  # which a summary without such cells does not have
+        long["n_pruned"] = long["n_pruned"].fillna(0).astype(int)
     # A summary of the training alone has no measurement settings.
     others = [name for name in long.columns if name not in SETTINGS_COLUMNS]
     long = long.reindex(columns=[*others, *SETTINGS_COLUMNS])

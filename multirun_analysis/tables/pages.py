@@ -22,6 +22,12 @@ class Section:
     best: pd.DataFrame | None = None  # of the table's shape: which cells are their column's best
 
 
+#: What a legend says where cells were pruned.
+_PRUNED = (
+    "Pruned: ended early by the study's pruner. A mean is of the other seeds, and does not compete."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Page:
     """What becomes one file in each format."""
@@ -31,3 +37,8 @@ class Page:
     legend: str = ""  # what the cells' marks mean
     sections: tuple[Section, ...] = ()
     data: pd.DataFrame = field(default_factory=pd.DataFrame)  # the numbers, for the CSV file
+
+    @property
+    def full_legend(self) -> str:
+        """The legend, with what pruned cells are where the numbers count some."""
+        return " ".join([self.legend, *[_PRUNED] * ("n_pruned" in self.data)]).strip()

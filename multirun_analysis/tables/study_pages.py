@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from multirun_analysis.references import load_reference
 from multirun_analysis.runs.measurements import of_largest_eigenvalue, with_numbers
 from multirun_analysis.stats.contrasts import curvature_effects
-from multirun_analysis.stats.effects import published_effects
+from multirun_analysis.stats.effects import estimate_effects, published_effects
 from multirun_analysis.stats.factor import parse_factor
 from multirun_analysis.stats.summary import NEEDED, join_measurements, ordered_recipes
 from multirun_analysis.study import Study
@@ -25,6 +25,10 @@ from multirun_analysis.tables.measured import (
 from multirun_analysis.tables.pages import Page
 from multirun_analysis.tables.swept import swept_page
 from multirun_analysis.tables.verdicts import verdicts_page
+from samsweep.config import OUTCOMES, ConfigError
+
+#: What stands for the 2x2 design of direction and magnitude where a factor may be named.
+DESIGN = "design"
 
 
 def study_pages(study: Study) -> list[Page]:
@@ -63,14 +67,41 @@ def reference_pages(study: Study, reference: str) -> list[Page]:
 
 
 def asked_pages(
-    study: Study, rows: Sequence[str], cols: Sequence[str], value: str, effects: str | None
+    study: Study, rows: Sequence[str], cols: Sequence[str], value: str | None, effects: str | None
 ) -> list[Page]:
-    """The table of the keys that are asked for, and the contrasts of the factor.
+    """The table of the keys that are asked for, and the contrasts of the factor or of the design.
 
     Raises:
-        ConfigError: If the study has no such key, value or level.
+        ConfigError: If the study has no such key, value or level, or no cells of the design.
     """
-    pages = [swept_page(study, rows, cols, value)] if rows or cols else []
-    if effects is not None:
-        pages.append(factor_page(study, parse_factor(effects, study.runs, study.name)))
+    if value is not None and not (rows or cols or effects):
+        raise ConfigError(
+            f"value={value} says what is shown: say of what, rows=KEY, cols=KEY, "
+            f"effects=KEY:A,B or effects={DESIGN}."
+        )
+    pages = [swept_page(study, rows, cols, value or "test_accuracy")] if rows or cols else []
+    if effects == DESIGN:
+        pages.append(_design_page(study, value))
+    elif effects is not None:
+        pages.append(factor_page(study, parse_factor(effects, study.runs, study.name), value))
     return pages
+
+
+def _design_page(study: Study, value: str | None) -> Page:
+    """The contrasts of direction and magnitude, of one value or of all outcomes.
+
+    Raises:
+        ConfigError: If nothing in the study is called so, or it has no hybrids.
+    """
+    # Those of the study's outcomes are of families already.
+    effects = study.effects
+    if value in OUTCOMES:
+        effects = effects[effects["outcome"] == value]
+    elif value is not None:
+        effects = estimate_effects(study.runs, study.measurements, value=value)
+    if effects.empty:
+        raise ConfigError(
+            f"effects={DESIGN}: study {study.name} has no samdirection or sammagnitude cells with "
+            "partners: train some, or name a factor, effects=KEY:A,B."
+        )
+    return effects_page(effects, DESIGN)

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
-import numpy as np
 import pandas as pd
 
 from multirun_analysis.runs.keys import keys_frame, resolve_key, separating_keys
-from multirun_analysis.runs.measurements import with_numbers
+from multirun_analysis.runs.values import named_value
 from multirun_analysis.stats.summary import join_measurements, summarize
 from multirun_analysis.study import Study
 from multirun_analysis.tables.entries import MISSING, Format, significant, two_decimals, with_texts
@@ -29,16 +28,12 @@ from samsweep.config import (
     VARIANTS,
     ConfigError,
     Granularity,
-    unknown_name,
 )
-from samsweep.records.schema import Metrics
 
 _LEGEND = f"Mean ± sd over seeds (n). {MISSING} is a cell without a result; blank: no such cell."
 
-#: Of what the training leaves: what is better when lower, and all of it.
+#: Of what the training leaves: what is better when lower.
 _LOW = ("test_loss", "val_loss", "train_loss", "best_test_loss")
-_OF_CELLS = (*Metrics.model_fields, "generalization_gap", "epochs_done", "seconds")
-_LOG_LARGEST = "log_lambda_max"
 
 
 class _Value(NamedTuple):
@@ -58,7 +53,7 @@ def swept_page(study: Study, rows: Sequence[str], cols: Sequence[str], value: st
         study: The study.
         rows: Keys of the rows, as users write them.
         cols: Keys of the columns; without any there is one column.
-        value: A result of training, ``generalization_gap``, or a quantity that was measured.
+        value: A name of :func:`.named_value`.
 
     Raises:
         ConfigError: If the study has no such key or value.
@@ -98,7 +93,7 @@ def swept_page(study: Study, rows: Sequence[str], cols: Sequence[str], value: st
 
 _STATISTICS = (
     "quantity", "mean", "median", "sd",
-    "n", "n_diverged", "n_failed", "n_missing", "n_unconverged", "settings_label",
+    "n", "n_diverged", "n_failed", "n_pruned", "n_missing", "n_unconverged", "settings_label",
 )  # fmt: skip
 
 
@@ -115,28 +110,18 @@ def _value(study: Study, name: str) -> _Value:
     Raises:
         ConfigError: If nothing in the study has it.
     """
-    runs, measured = study.runs, with_numbers(study.measurements)
-    judged = judged_by(runs["metric"])
-    if name in _OF_CELLS:
-        gap = runs["train_accuracy"] - runs["test_accuracy"]
-        rows = runs.assign(generalization_gap=gap)
-        label = name.replace("_", " ").capitalize()
-        if "accuracy" in name:
-            label = label.replace("accuracy", judged.label)
-            form = two_decimals if judged.in_percent else significant
-            return _Value(label, rows, name, form, judged.better)
-        return _Value(label, rows, name, significant, "low" if name in _LOW else None)
-    measures = list(dict.fromkeys([*measured["name"], *measured["quantity"]]))
-    logs = [_LOG_LARGEST] * ("lambda_max" in measures)
-    if name not in (*measures, *logs):
-        raise ConfigError(unknown_name("value", name, [*_OF_CELLS, *measures, *logs]))
-    quantity = "lambda_max" if name in logs else name
-    of_name = measured["name"] == quantity
-    found = measured[of_name if of_name.any() else measured["quantity"] == quantity]
-    if name in logs:
-        positive = found["value"].where(found["value"] > 0)
-        found = found.assign(value=np.log(positive))
-    return _Value(name, join_measurements(runs, found), "value", significant, "low")
+    runs, judged = study.runs, judged_by(study.runs["metric"])
+    found = named_value(runs, study.measurements, name)
+    if not found.of_cells:
+        rows = join_measurements(runs, found.rows)
+        return _Value(name, rows, found.column, significant, "low")
+    label = name.replace("_", " ").capitalize()
+    if "accuracy" in name:
+        label = label.replace("accuracy", judged.label)
+        form = two_decimals if judged.in_percent and name == found.column else significant
+        return _Value(label, found.rows, found.column, form, judged.better)
+    better: Better = "low" if found.column in _LOW else None
+    return _Value(label, found.rows, found.column, significant, better)
 
 
 # --------------------------------------------------------------------------- where it stands

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from samsweep.cli.overrides import config_dir_of, options_of
+from samsweep.cli.overrides import config_dir_of, options_of, split_overrides
 from samsweep.config import Key, Options, described
 from samsweep.config.arguments import help_of_keys
 from samsweep.hydra_config import composition
@@ -43,7 +43,7 @@ def help_of_options(
 
     ``presets`` is whether the command takes ``+experiment=``.
     """
-    overrides = [word for word in arguments if "=" in word and not word.startswith("-")]
+    _, overrides = split_overrides(arguments)
     config_dir = config_dir_of(arguments)
     with composition("help", overrides, config_dir) as (_, config):
         chosen = dict(config.hydra.runtime.choices)

@@ -30,6 +30,15 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         ConfigError: With a sentence for every word that is neither.
     """
+    # Late: completion does without Hydra, whose import takes time.
+    from samsweep.hydra_config import with_option_as_text
+
+    config_dir = config_dir_of(arguments)
+
+    def is_group(key: str) -> bool:
+        # Those of Hydra's plugins have no folder here.
+        return "/" in key or bool(options_of(key, config_dir))
+
     flags: list[str] = []
     overrides: list[str] = []
     problems = []
@@ -49,7 +58,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
                 value = words.pop(0)
             problems.append(f"{word}: write {name.removeprefix('--')}={value or 'VALUE'}.")
         elif equals or word.startswith("~"):
-            overrides.append(with_arguments_added(word))
+            overrides.append(with_option_as_text(with_arguments_added(word), is_group))
         else:
             problems.append(f"{word}: write KEY=VALUE, such as study={word}.")
     if problems:

@@ -16,7 +16,7 @@ from rich.table import Table
 from samsweep.config import ConfigError, Frozen, described
 from samsweep.config.arguments import help_of_keys, parse_arguments
 from samsweep.config.fields import StudyName
-from samsweep.records.schema import FINISHED
+from samsweep.records.schema import ENDED
 from samsweep.records.store import CellFolder, RecordError, cell_folders, find_study, study_names
 from samsweep.sweep.slurm.scheduler import SlurmUnavailable
 from samsweep.sweep.status import STOPPED, CellStatus, read_status, totals
@@ -41,6 +41,7 @@ _STYLES = {
     "interrupted": "yellow",
     "queued": "cyan",
     "diverged": "magenta",
+    "pruned": "magenta",
     "planned": "dim",
     "starting": "dim",
 }
@@ -193,7 +194,7 @@ def _retry(study: Path, start: str) -> int:
         print(problem, file=sys.stderr)
     after = [cell for cell in read_status(study) if cell.name in {c.name for c in cells}]
     print(totals(after))
-    return 0 if all(cell.state in FINISHED for cell in after) else 1
+    return 0 if all(cell.state in ENDED for cell in after) else 1
 
 
 # --------------------------------------------------------------------------- the table

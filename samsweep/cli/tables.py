@@ -30,10 +30,11 @@ commands that run these. Only records, histories and manifests are read, also wh
   {command} study=cifar100 wandb=offline
   {command} study=mine rows=opt.alpha,lr cols=rho value=test_accuracy
   {command} study=mine effects=momentum:0,0.9
+  {command} study=mine effects=design value=log_trace
 
 In a table, `96.52 ± 0.31 (n=3)` is mean and standard deviation over 3 seeds, `??` a cell without a
-result, `diverged` one whose loss became NaN or inf. Exit status 1: there is nothing to
-tabulate, or W&B refused.
+result, `diverged` one whose loss became NaN or inf, `pruned` one ended by a pruner. Exit status 1:
+there is nothing to tabulate, or W&B refused.
 """
 
 
@@ -63,10 +64,13 @@ class TablesOptions(Frozen):
         rows: Keys of the configuration, rows=opt.alpha,lr, whose values are the rows of a table of
             its own; as they are set, or as much of a name as says which one is meant.
         cols: Keys whose values are its columns; whatever else varies has a table for each value.
-        value: What it shows: a result of training, generalization_gap, or a quantity that was
-            measured.
+        value: What rows and cols show, test_accuracy by default, and what effects are of, by
+            default all outcomes: a result of training, generalization_gap, a quantity that was
+            measured, by a measure of one's own too, another number of a measure
+            (top5.bulk_outlier_ratio), or the logarithm of one of these (log_trace).
         effects: A key and two of its values, effects=lr:0.1,0.5, of which the second is compared
-            with the first, paired by seed and by everything else that varies.
+            with the first, paired by seed and by everything else that varies; or design, the 2x2
+            design of direction and magnitude.
         quiet: Whether to print no tables.
         config_dir: Folder of options beside conf/, whose presets name confirmatory tests too.
     """
@@ -81,7 +85,7 @@ class TablesOptions(Frozen):
     wandb_project: str = "samsweep"
     rows: Names = ()
     cols: Names = ()
-    value: str = "test_accuracy"
+    value: str | None = None
     effects: str | None = None
     quiet: bool = False
     config_dir: Path | None = None

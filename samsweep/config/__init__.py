@@ -30,6 +30,7 @@ from samsweep.config.registry import (
     OPTIMIZERS,
     RHO_SCHEDULES,
     OUTCOMES,
+    PRUNERS,
     Precision,
     REGISTRIES,
     Registry,
@@ -50,7 +51,7 @@ from samsweep.config.cell import (
     Variant,
 )
 from samsweep.config.sharpness import SharpnessConfig
-from samsweep.config.run import CheckpointConfig, RunConfig, TrackingConfig
+from samsweep.config.run import CheckpointConfig, PruningConfig, RunConfig, TrackingConfig
 from samsweep.config.describe import Key, described
 from samsweep.config.groups import AnalysisOptions, Confirmatory, OptOptions
 from samsweep.config.options import Options, conf_dir
@@ -88,7 +89,9 @@ __all__ = [
     "OPTIMIZERS",
     "RHO_SCHEDULES",
     "OUTCOMES",
+    "PRUNERS",
     "Precision",
+    "PruningConfig",
     "REGISTRIES",
     "RecipeConfig",
     "Registry",

@@ -24,6 +24,7 @@ from samsweep.config.registry import (
     METRICS,
     OUTCOMES,
     PERTURBED,
+    PRUNERS,
     RHO_SCHEDULES,
     SCHEDULES,
     WHENS,
@@ -85,7 +86,7 @@ NO_ARGUMENTS: Mapping[str, Any] = _Arguments()
 #: a grid, and those that options of the ``opt`` and ``dataset`` groups leave out.
 _ARGUMENTS = re.compile(
     r"(model|opt|dataset|tracking|sharpness)\.args[.=]"
-    r"|(base|lr_schedule|loss|metric)_args[.=]"
+    r"|(base|lr_schedule|loss|metric|pruner)_args[.=]"
     r"|opt\.[a-z_]+_args[.=]|dataset\.augment\.policy_args[.=]"
     r"|opt\.(combination|ascent|ascent_direction|ascent_steps|perturb|m|when|rho_schedule)="
     r"|opt\.(eta|scaled|granularity)="
@@ -176,6 +177,7 @@ MetricName = Annotated[str, component(METRICS)]
 ScheduleName = Annotated[str, component(SCHEDULES)]
 AscentName = Annotated[str, component(ASCENTS)]
 CombinationName = Annotated[str, component(COMBINATIONS)]
+PrunerName = Annotated[str, component(PRUNERS)]
 DirectionName = Annotated[str, component(DIRECTIONS)]
 WhenName = Annotated[str, component(WHENS)]
 RhoScheduleName = Annotated[str, component(RHO_SCHEDULES)]

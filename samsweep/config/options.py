@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -23,6 +24,7 @@ from samsweep.config.fields import (
     NonNegative,
     Positive,
     Probability,
+    PrunerName,
     ScheduleName,
     Seed,
     StudyName,
@@ -33,13 +35,20 @@ from samsweep.config.registry import (
     AUGMENTATIONS,
     BASES,
     MEASURES,
+    PRUNERS,
     TRACKERS,
     Clip,
     DataInfo,
     Granularity,
     Precision,
 )
-from samsweep.config.run import CheckpointConfig, OnCodeChange, RunConfig, TrackingConfig
+from samsweep.config.run import (
+    CheckpointConfig,
+    OnCodeChange,
+    PruningConfig,
+    RunConfig,
+    TrackingConfig,
+)
 from samsweep.config.sharpness import SharpnessConfig
 
 
@@ -103,6 +112,11 @@ class Options(Frozen):
         checkpoint_every_seconds: Seconds between checkpoints; null is by steps alone.
         keep_checkpoints: Whether checkpoints stay once a cell is complete.
         diagnostics_every: Steps between two records of diagnostics of g and h.
+        pruner: What ends a cell after an epoch if it is hopeless beside the other cells of its
+            study: a pruner of Optuna's, registered, or a path; null trains every cell to the last
+            epoch, pruned ones too.
+        pruner_args: Its arguments, ``pruner_args.n_startup_trials=5``; a trial is a cell, a step an
+            epoch, from 0.
         dry_run: Whether to print the plan and what it will cost, and do nothing.
         fail_fast: Whether the first cell that fails ends the sweep.
         detach: Whether to return once everything is submitted to the cluster.
@@ -156,6 +170,8 @@ class Options(Frozen):
     checkpoint_every_seconds: Positive | None
     keep_checkpoints: bool
     diagnostics_every: Count
+    pruner: PrunerName | None = None
+    pruner_args: Arguments = NO_ARGUMENTS
 
     dry_run: bool
     fail_fast: bool
@@ -171,6 +187,20 @@ class Options(Frozen):
         TRACKERS.find(self.tracking.name, self.tracking.factory)
         if self.dataset.augment.policy is not None:
             AUGMENTATIONS.find(self.dataset.augment.policy)
+        return self
+
+    @model_validator(mode="after")
+    def _can_prune(self) -> Self:
+        if self.pruner is None and self.pruner_args:
+            raise ValueError(
+                f"pruner_args ({', '.join(self.pruner_args)}) have no effect without a pruner: set "
+                f"one of {', '.join(PRUNERS)}, or leave them out"
+            )
+        if self.pruner is not None and find_spec("optuna") is None:
+            raise ValueError(
+                f"pruner={self.pruner} needs Optuna, which is not installed: "
+                "pip install 'samsweep[pruning]', or set pruner=null"
+            )
         return self
 
     def resolve(self, info: DataInfo) -> RunConfig:
@@ -214,6 +244,9 @@ class Options(Frozen):
                 every_seconds=self.checkpoint_every_seconds,
                 keep=self.keep_checkpoints,
             ),
+            pruning=None
+            if self.pruner is None
+            else PruningConfig(name=self.pruner, args=self.pruner_args),
             diagnostics_every=self.diagnostics_every,
         )
 

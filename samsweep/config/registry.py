@@ -252,12 +252,16 @@ class DatasetComponent(Component):
     Args:
         info: What is known of it without loading it, or what finds that out; None to load it once,
             in a process of its own, and remember.
+        fingerprint: Of the contents, which is in the identity of cells: a text, or what gives one
+            for the arguments that it has parameters for; None is a hash of the arrays, or what
+            ``info`` says.
         download: What fetches it to ``data_dir`` where it is not there yet.
         splits: Whether the factory gives splits as tensors, which ours do, not arrays to be
             checked and split.
     """
 
     info: DataInfo | Factory | None = None
+    fingerprint: str | Callable[..., str] | None = None
     download: Factory | None = None
     splits: bool = False
 
@@ -572,6 +576,38 @@ TRACKERS = Registry(
     },
 )
 
+# --------------------------------------------------------------------------- pruners
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrunerComponent(Component):
+    """What ends hopeless cells early: returns an ``optuna.pruners.BasePruner``.
+
+    Args:
+        replays: Whether it keeps what it compares by in the trials as they report, so that the
+            reports of other cells have to be played to it one after the other.
+    """
+
+    replays: bool = True
+
+
+def _pruner(name: str, *, replays: bool = False) -> PrunerComponent:
+    return PrunerComponent(factory=f"optuna.pruners.{name}Pruner", replays=replays, ours=True)
+
+
+#: By Optuna's names; its other classes by their paths.
+PRUNERS = Registry(
+    "pruner",
+    PrunerComponent,
+    {
+        "median": _pruner("Median"),
+        "percentile": _pruner("Percentile"),
+        "threshold": _pruner("Threshold"),
+        "successive_halving": _pruner("SuccessiveHalving", replays=True),
+        "hyperband": _pruner("Hyperband", replays=True),
+    },
+)
+
 # --------------------------------------------------------------------------- measures
 
 
@@ -721,5 +757,6 @@ REGISTRIES: Mapping[str, Registry[Any]] = {
     "metric": METRICS,
     "augmentation": AUGMENTATIONS,
     "tracker": TRACKERS,
+    "pruner": PRUNERS,
     "measure": MEASURES,
 }

@@ -55,6 +55,18 @@ class CheckpointConfig(Frozen):
     keep: bool
 
 
+class PruningConfig(Frozen):
+    """What ends cells early that are hopeless beside the others of their study.
+
+    Args:
+        name: Of the pruner, registered or a path.
+        args: Its arguments.
+    """
+
+    name: str
+    args: Arguments = NO_ARGUMENTS
+
+
 class RunConfig(Frozen):
     """One cell and how it runs here: nothing outside ``cell`` changes what is learnt."""
 
@@ -72,6 +84,7 @@ class RunConfig(Frozen):
     sharpness: SharpnessConfig
     tracking: TrackingConfig
     checkpoint: CheckpointConfig
+    pruning: PruningConfig | None = None
     diagnostics_every: Count
 
     @property

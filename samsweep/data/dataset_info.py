@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from samsweep.config import DATASETS, ConfigError, DataInfo, DatasetComponent
 from samsweep.config.factory import load_factory, match
-from samsweep.data.inspected import inspected
+from samsweep.data.inspected import inspected, key_of
 
 #: Keys of the group that a data set may take beside its arguments, each by a parameter of its name.
 _KEYS = ("path", "image_size")
@@ -62,8 +62,46 @@ def describe(dataset: ChosenDataset, path: Path | None) -> DataInfo:
         assert isinstance(info, DataInfo)
     else:
         _refuse_keys(dataset.name, given(dataset, path, component), component.args)
+    if component.fingerprint is not None:
+        values = given(dataset, path, component)
+        info = replace(info, fingerprint=_declared_fingerprint(component, values, dataset.name))
     fraction = dataset.train_fraction
     return info if fraction in (None, 1.0) else replace(info, num_train=part(info, fraction))
+
+
+#: Fingerprints that were asked for, by what the data set is made from: a grid asks at every point.
+_fingerprints: dict[tuple[Any, str], str] = {}
+
+
+def _declared_fingerprint(component: DatasetComponent, values: Mapping[str, Any], name: str) -> str:
+    """What a registration says of the contents.
+
+    Raises:
+        ConfigError: If that is no text, or its function needs what there is not, or raises.
+    """
+    declared = component.fingerprint
+    if not callable(declared):
+        return str(declared)
+    key = (declared, key_of(component, values))
+    if key not in _fingerprints:
+        keywords, _, missing = match(declared, {}, values)
+        if missing:
+            raise ConfigError(*(_missing(key, name) for key in missing))
+        try:
+            found = declared(**keywords)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"dataset={name}: its fingerprint raised {type(error).__name__}: {error}."
+            ) from error
+        if not isinstance(found, str) or not found:
+            raise ConfigError(
+                f"dataset={name}: its fingerprint is {found!r}: return a text that changes with "
+                "the contents."
+            )
+        _fingerprints[key] = found
+    return _fingerprints[key]
 
 
 def part(info: DataInfo, fraction: float | None) -> int:

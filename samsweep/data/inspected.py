@@ -14,11 +14,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from samsweep.config import ConfigError, DataInfo, DatasetComponent
 from samsweep.config.factory import name_of
 from samsweep.system.cache import cached_file, keep
+
+#: Exit status with which the last line of the output is the sentences about what is wrong.
+_REFUSED = 3
 
 
 def inspected(component: DatasetComponent, name: str, values: Mapping[str, Any]) -> DataInfo:
@@ -32,7 +35,7 @@ def inspected(component: DatasetComponent, name: str, values: Mapping[str, Any])
     Raises:
         ConfigError: If it cannot be loaded, or what it gives is no data set.
     """
-    file = cached_file("datasets", f"{_key(component, values)}.json")
+    file = cached_file("datasets", f"{key_of(component, values)}.json")
     try:
         return _from_json(file.read_text())
     except (OSError, ValueError, TypeError, KeyError):
@@ -43,7 +46,7 @@ def inspected(component: DatasetComponent, name: str, values: Mapping[str, Any])
 
 def forget(component: DatasetComponent, values: Mapping[str, Any]) -> None:
     """Let the next plan load a data set again, one whose files its arguments do not name."""
-    cached_file("datasets", f"{_key(component, values)}.json").unlink(missing_ok=True)
+    cached_file("datasets", f"{key_of(component, values)}.json").unlink(missing_ok=True)
 
 
 def _from_json(text: str) -> DataInfo:
@@ -52,7 +55,8 @@ def _from_json(text: str) -> DataInfo:
     return DataInfo(**{**values, **shapes})
 
 
-def _key(component: DatasetComponent, values: Mapping[str, Any]) -> str:
+def key_of(component: DatasetComponent, values: Mapping[str, Any]) -> str:
+    """What a data set is made from: factory, source, arguments, and the files that these name."""
     files = {
         key: [path.stat().st_mtime_ns, path.stat().st_size]
         for key, value in values.items()
@@ -82,7 +86,10 @@ def _load_elsewhere(component: DatasetComponent, name: str, values: Mapping[str,
         capture_output=True,
         text=True,
     )
+    if done.returncode == _REFUSED:
+        raise ConfigError(*json.loads(done.stdout.splitlines()[-1]))
     if done.returncode:
+        # It died of something that no exception tells.
         *_, reason = done.stderr.strip().splitlines() or ["no reason given"]
         raise ConfigError(reason)
     return done.stdout.splitlines()[-1]
@@ -97,10 +104,16 @@ def _main(factory: str, name: str, values: str) -> None:
     print(json.dumps(dataclasses.asdict(info)))
 
 
+def _refuse(*problems: str) -> NoReturn:
+    print(json.dumps(problems))
+    sys.exit(_REFUSED)
+
+
 if __name__ == "__main__":
     try:
         _main(*sys.argv[1:])
     except ConfigError as error:
-        raise SystemExit(str(error)) from None
+        _refuse(*error.problems)
     except Exception as error:
-        raise SystemExit(f"dataset={sys.argv[2]} raised {type(error).__name__}: {error}") from None
+        reason = " ".join(str(error).split())
+        _refuse(f"dataset={sys.argv[2]} raised {type(error).__name__}: {reason}")

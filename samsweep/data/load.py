@@ -88,7 +88,9 @@ def _load_clean(config: DatasetConfig, data_dir: Path, path: Path | None) -> Ima
     if isinstance(component.info, DataInfo):
         _check_declared(config.name, component.info, loaded)
     found = loaded.fingerprint
-    if config.fingerprint not in (None, found):
+    if component.fingerprint is not None:
+        found = describe(config, path).fingerprint
+    elif config.fingerprint not in (None, found):
         forget(component, values)
     _check_fingerprint(config, found, path)
     return from_arrays(arrays)

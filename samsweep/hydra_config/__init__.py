@@ -6,7 +6,12 @@ The sweeper and the launchers that Hydra calls are here; ``hydra_plugins`` has t
 it finds them.
 """
 
-from samsweep.hydra_config.compose import Composer, composition, options_of_grid
+from samsweep.hydra_config.compose import (
+    Composer,
+    composition,
+    options_of_grid,
+    with_option_as_text,
+)
 from samsweep.hydra_config.convert import register_resolvers, to_options, to_run_config
 from samsweep.hydra_config.explain import explain, is_refusal
 from samsweep.hydra_config.launcher import plan_launcher
@@ -21,4 +26,5 @@ __all__ = [
     "register_resolvers",
     "to_options",
     "to_run_config",
+    "with_option_as_text",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,6 +61,27 @@ def composition(
         GlobalHydra.instance().clear()
 
 
+def with_option_as_text(override: str, is_group: Callable[[str], object]) -> str:
+    """An override whose option's name reads as a number, a truth value or null, as the text it is.
+
+    Hydra raises a ``ValueError`` for ``dataset=nan`` or ``model=null``; of a text it says which
+    options there are, and one that is really called so can be chosen.
+
+    Args:
+        override: As the user writes it; several values are left as they are, until they are points.
+        is_group: Whether a key is that of a group of options.
+    """
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return override  # which Hydra refuses in its turn
+    single = not (parsed.is_delete() or parsed.is_sweep_override())
+    if not single or not isinstance(parsed.value(), bool | int | float | None):
+        return override
+    key, _, value = override.partition("=")
+    return f"{key}='{value}'" if is_group(parsed.key_or_group) else override
+
+
 class Composer:
     """Composes the points of a grid, each combination of options once.
 
@@ -73,7 +94,10 @@ class Composer:
         self._loader = loader
         self._master = master
         parser = OverridesParser.create(config_loader=loader)
-        self._parse = functools.cache(parser.parse_override)
+        is_group = functools.cache(loader.get_group_options)
+        self._parse = functools.cache(
+            lambda override: parser.parse_override(with_option_as_text(override, is_group))
+        )
         self._compose = functools.cache(self._compose_options)
         self._problem = functools.cache(self._problem_of_point)
 

@@ -28,7 +28,7 @@ from samsweep.config.arguments import written
 _SINGLE = {
     "experiment": "each preset brings a grid of its own; run one after the other.",
     **dict.fromkeys(
-        ("dry_run", "fail_fast", "detach", "on_code_change", "hydra.sweep.dir"),
+        ("dry_run", "fail_fast", "detach", "on_code_change", "pruner", "hydra.sweep.dir"),
         "give one value for the whole sweep.",
     ),
 }

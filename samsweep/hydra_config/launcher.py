@@ -44,8 +44,9 @@ class PlanLauncher(Launcher):
         """Run the points that another sweeper proposes.
 
         Returns:
-            For each point the validation accuracy in percent: 0 for a cell that diverged, NaN for
-            one that was not run to its end, the error of one that failed.
+            For each point the validation accuracy in percent, of a pruned cell that of its last
+            epoch: 0 for a cell that diverged, NaN for one that was not run to its end, the error of
+            one that failed.
         """
         assert self.composer is not None
         points = self.composer.points(job_overrides)
@@ -66,12 +67,8 @@ def _job_return(point: Point) -> JobReturn:
     if record is not None and record.status == "failed":
         result.status = JobStatus.FAILED
         result.return_value = CellFailed(f"{record.cell_id}: {record.summary}")
-    elif record is not None and record.status == "diverged":
-        result.return_value = 0.0
-    elif record is None or record.metrics is None:
-        result.return_value = math.nan
     else:
-        result.return_value = record.metrics.val_accuracy
+        result.return_value = math.nan if record is None else record.objective
     return result
 
 

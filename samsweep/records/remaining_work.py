@@ -16,9 +16,14 @@ Work = Literal["train", "resume", "measure", "nothing"]
 
 
 def work_left(run: RunConfig, record: Record | None) -> Work:
-    """What a cell needs, by what there is of it, to be as the run asks for."""
+    """What a cell needs, by what there is of it, to be as the run asks for.
+
+    A pruned cell needs nothing as long as the run has a pruner, whichever, and is resumed without.
+    """
     if record is None:
         return "train"
+    if record.status == "pruned" and run.pruning is not None:
+        return "nothing"
     if not record.finished:
         return "resume" if record.attempts else "train"
     if record.status == "complete" and missing_measurements(run, record):

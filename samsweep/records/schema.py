@@ -6,6 +6,7 @@ durations are seconds.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,10 +18,13 @@ from samsweep.system.text import score_text
 #: Version of this form; readers refuse a newer one and convert older ones.
 SCHEMA_VERSION = 1
 
-Status = Literal["planned", "running", "complete", "diverged", "failed", "interrupted"]
+Status = Literal["planned", "running", "complete", "diverged", "failed", "interrupted", "pruned"]
 
 #: A cell in one of these states has a result: running it again would change nothing.
 FINISHED: frozenset[Status] = frozenset({"complete", "diverged"})
+#: A cell in one of these was not stopped by anything but itself: the command that ran it runs it no
+#: further.
+ENDED: frozenset[Status] = FINISHED | {"pruned"}
 
 
 #: Measurements that a summary shows.
@@ -155,13 +159,15 @@ class Record(_Part):
         study: Name of the study.
         identity: The cell's configuration.
         formula: The vector that was handed to the base optimizer.
-        status: See DESIGN: planned, running, then one of the others.
+        status: See DESIGN: planned, running, then one of the others; ``pruned`` was ended early by
+            the study's pruner, with a checkpoint.
         progress: How far training has come.
         metrics: Of a complete cell.
         measurements: By the keys of :func:`~samsweep.records.identity.wanted_measurements`.
         attempts: Every process that worked on the cell, in order.
-        error: Traceback of a failed cell, what became NaN or infinite in a diverged one, or what
-            stopped an interrupted one, if more is known than that a signal did.
+        error: Traceback of a failed cell, what became NaN or infinite in a diverged one, why a
+            pruned one was ended, or what stopped an interrupted one, if more is known than that a
+            signal did.
         measuring_error: Why the latest attempt to measure a trained cell came to nothing.
     """
 
@@ -200,6 +206,19 @@ class Record(_Part):
     def finished(self) -> bool:
         """Whether the cell has a result."""
         return self.status in FINISHED
+
+    @property
+    def objective(self) -> float:
+        """What a sweeper optimizes: validation after the last epoch that was trained.
+
+        0 for a cell that diverged, since its network classifies nothing and NaN would end an
+        optimizer's search; NaN for one that is not at its end.
+        """
+        if self.metrics is not None:
+            return self.metrics.val_accuracy
+        if self.status == "pruned" and self.progress and self.progress.val_accuracy is not None:
+            return self.progress.val_accuracy
+        return 0.0 if self.status == "diverged" else math.nan
 
     @property
     def metric(self) -> str | None:

@@ -18,7 +18,7 @@ from samsweep.records.store import CellFolder, RecordError, cell_folders
 from samsweep.system.text import counted
 
 #: What is to be done for a cell: its work, unless another process does it.
-Action = Work | Literal["elsewhere"]
+Action = Work | Literal["elsewhere", "pruned"]
 
 #: The actions in the order in which they are printed.
 ACTIONS: Mapping[Action, str] = {
@@ -26,8 +26,11 @@ ACTIONS: Mapping[Action, str] = {
     "resume": "to resume",
     "measure": "only to measure",
     "elsewhere": "running elsewhere",
+    "pruned": "pruned",
     "nothing": "already finished",
 }
+#: Those of cells that are left as they are.
+_LEFT: frozenset[Action] = frozenset({"elsewhere", "pruned", "nothing"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +127,7 @@ class Plan:
     @property
     def to_do(self) -> tuple[PlannedCell, ...]:
         """The cells that have work left and that no other process works on."""
-        return tuple(c for c in self.cells if c.action not in ("nothing", "elsewhere"))
+        return tuple(c for c in self.cells if c.action not in _LEFT)
 
     @property
     def elsewhere(self) -> tuple[PlannedCell, ...]:
@@ -191,7 +194,7 @@ def _without_sources(cell: CellConfig) -> str:
 def _plan_cell(folder: CellFolder, asked: list[Point]) -> PlannedCell:
     record = folder.read()
     points = [point for point in _distinct(asked) if work_left(point.run, record) != "nothing"]
-    action: Action = "nothing"
+    action: Action = "pruned" if record and record.status == "pruned" else "nothing"
     if points:
         busy = record is not None and FolderLock(folder.path).alive
         action = "elsewhere" if busy else work_left(points[0].run, record)

@@ -89,7 +89,8 @@ def _runner(launcher: LauncherSettings) -> Runner:
 def _names_modules(run: RunConfig) -> bool:
     """Whether a run names modules to import, beside those of installed plugins."""
     names = [name for name in run.cell.names() if is_path(name)]
-    return bool(run.plugins or names or run.tracking.factory)
+    pruner = run.pruning is not None and is_path(run.pruning.name)
+    return bool(run.plugins or names or run.tracking.factory or pruner)
 
 
 def _points(folder: CellFolder, manifest: Manifest) -> list[Point]:

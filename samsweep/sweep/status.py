@@ -120,21 +120,18 @@ def _cell_status(folder: CellFolder, queued: QueuedCell | None) -> CellStatus:
     if record.measuring_error is not None:
         state = "unmeasured"
     if queued is not None and not alive and not record.finished and state != "failed":
-        state = state if _was_stopped_in(record, queued) else "queued"
+        state = state if _ended_in(record, queued) else "queued"
     return CellStatus(name=name, state=state, record=record, queued=queued)
 
 
-def _was_stopped_in(record: Record, queued: QueuedCell) -> bool:
-    """Whether a cell was stopped in a job that runs others: that job will not resume it.
+def _ended_in(record: Record, queued: QueuedCell) -> bool:
+    """Whether a cell was stopped in a job that runs others, or pruned: that job will not resume it.
 
     If the whole job was stopped it is queued again, and waits.
     """
-    return (
-        record.status == "interrupted"
-        and queued.state.state == "RUNNING"
-        and bool(record.attempts)
-        and record.attempts[-1].provenance.job_id == queued.job_id
-    )
+    ran_there = bool(record.attempts) and record.attempts[-1].provenance.job_id == queued.job_id
+    stopped = record.status == "interrupted" and queued.state.state == "RUNNING"
+    return ran_there and (stopped or record.status == "pruned")
 
 
 def totals(cells: Sequence[CellStatus]) -> str:

@@ -76,7 +76,7 @@ class WandbTracker:
             self._next_step = epoch + 1
 
     def finish(self, record: Record) -> None:
-        """Summary of the results; the run is closed, as failed unless the cell is complete."""
+        """Summary of the results; the run is closed, as failed unless the cell came to an end."""
         summary: dict[str, Any] = {"status": record.status}
         if record.metrics is not None:
             summary |= record.metrics.model_dump()
@@ -86,7 +86,7 @@ class WandbTracker:
         if record.status == "interrupted":
             # W&B calls it preempted.
             self._run.mark_preempting()
-        done = record.status == "complete" and record.measuring_error is None
+        done = record.status in ("complete", "pruned") and record.measuring_error is None
         self._run.finish(exit_code=0 if done else 1)
         closed = Path(self._run.dir).parent / _CLOSED
         closed.write_text(f"{self._next_step - 1}\n", encoding="utf-8")

@@ -25,6 +25,7 @@ from samsweep.training.checkpoint import Checkpoints
 from samsweep.training.device import num_cores, num_threads, prepare_device
 from samsweep.training.measurement import measure_missing
 from samsweep.training.progress_bar import TrainingProgress
+from samsweep.training.pruning import Pruned
 from samsweep.training.record_writer import RecordWriter
 from samsweep.training.train import Diverged, train
 from samsweep.training.workspace import Workspace
@@ -41,8 +42,8 @@ def run_cell(
 ) -> float:
     """Bring a cell to its end, from wherever it is.
 
-    A finished cell is not trained again, an interrupted one is resumed at its checkpoint, and a
-    measurement that is there is not repeated.
+    A finished cell is not trained again, an interrupted one is resumed at its checkpoint (a pruned
+    one if the run has no pruner), and a measurement that is there is not repeated.
 
     Args:
         config: The cell and how it runs here.
@@ -53,8 +54,8 @@ def run_cell(
             another process, it is not tried again. None is always to try.
 
     Returns:
-        Validation accuracy of the last epoch in percent; 0 for a cell that diverged, NaN for one
-        that another process is working on.
+        Validation accuracy of the last epoch in percent, of a pruned cell too; 0 for one that
+        diverged, NaN for one that another process is working on.
 
     Raises:
         CellFailed: If training or measuring raised, here or since it was planned.
@@ -73,9 +74,7 @@ def run_cell(
                 _train_and_measure(config, writer, progress or TrainingProgress(name))
             already = " already" if work == "nothing" else ""
             log.info("%s:%s %s", name, already, writer.record.summary)
-            metrics = writer.record.metrics
-            # A network that diverged classifies nothing; NaN would end an optimizer's search.
-            return 0.0 if metrics is None else metrics.val_accuracy
+            return writer.record.objective
     except FolderBusy as busy:
         log.info("%s: skipped, %s", name, busy)
     except LockLost as lost:
@@ -161,6 +160,10 @@ def _attempt(workspace: Workspace, stop: StopRequest) -> None:
         raise
     except Diverged as error:
         end("diverged", error=str(error))
+    except Pruned as reason:
+        # Its checkpoint stays: without a pruner it is resumed.
+        end("pruned", error=str(reason))
+        return
     except Exception as error:
         end("failed", error=traceback.format_exc())
         raise writer.failure("training", error) from error

@@ -14,6 +14,7 @@ from samsweep.system.progress import Snapshot
 from samsweep.system.signals import StopRequest
 from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
 from samsweep.training.evaluate import Score, evaluate
+from samsweep.training.pruning import Pruned, Pruning
 from samsweep.training.trainer import Trainer
 from samsweep.training.workspace import Workspace
 
@@ -35,7 +36,8 @@ def train(workspace: Workspace, checkpoints: Checkpoints, stop: StopRequest) -> 
 
     Raises:
         Diverged: If a loss or the weights' norm became NaN or infinite.
-        Interrupted: If a signal came; a checkpoint is written first.
+        Pruned: If the pruner calls it hopeless; a checkpoint is written first.
+        Interrupted: If a signal came; likewise.
     """
     trainer, history = _resume(workspace, checkpoints)
     for row in history:
@@ -83,6 +85,7 @@ def _run_epochs(
     checkpoints: Checkpoints,
     stop: StopRequest,
 ) -> None:
+    pruning = Pruning.of(workspace.config, workspace.folder)
     with workspace.progress as report:
 
         def after_step() -> None:
@@ -100,6 +103,10 @@ def _run_epochs(
             _end_epoch(workspace, trainer, history, row)
             report(_snapshot(workspace, trainer, history))
             workspace.tracker.log_epoch(row)
+            reason = pruning.reason(history) if pruning is not None else None
+            if reason is not None:
+                _write_checkpoint(workspace, trainer, checkpoints)
+                raise Pruned(reason)
 
 
 def _snapshot(workspace: Workspace, trainer: Trainer, history: History) -> Snapshot:

@@ -35,6 +35,7 @@ from samsweep.training.device import (
     num_cores,
     resolve_device,
 )
+from samsweep.training.pruning import make_pruner
 from samsweep.training.trial import try_out
 
 log = logging.getLogger(__name__)
@@ -136,14 +137,14 @@ class _Reporter:
 
 
 def prepare_runs(runs: tuple[RunConfig, ...], *, download: bool = True) -> None:
-    """Download data sets, and try components that are not samsweep's.
+    """Download data sets, make pruners, and try components that are not samsweep's.
 
     Args:
         runs: What is to be run.
         download: Whether to download; without, what needs a download is not tried.
 
     Raises:
-        ConfigError: If a data set cannot be had, or a component does not fit.
+        ConfigError: If a data set cannot be had, or a component or its arguments do not fit.
     """
     for run in runs:
         load_plugins(run.plugins)
@@ -151,6 +152,8 @@ def prepare_runs(runs: tuple[RunConfig, ...], *, download: bool = True) -> None:
         for name, data_dir in dict.fromkeys((run.cell.dataset.name, run.data_dir) for run in runs):
             download_dataset(name, data_dir)
     for run in runs:
+        if run.pruning is not None:
+            make_pruner(run.pruning)
         dataset = run.cell.dataset
         if download or DATASETS.find(dataset.name, dataset.factory).download is None:
             try_out(run)

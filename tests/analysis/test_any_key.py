@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -324,6 +325,146 @@ def test_lost_seeds_are_counted(study: Study, root: Path) -> None:
     rows = factor_effects(read.runs, read.measurements, factor).effects
     row = rows[rows["outcome"] == "test_accuracy"].iloc[0]
     assert (row["n"], row["n_diverged"], row["n_missing"]) == (2, 1, 1)
+
+
+# --------------------------------------------------------------------------- effects of any value
+
+
+def l1(value: float | None, **settings: Any) -> Any:
+    """What a plugin's own measure found, which is not registered here."""
+    return taken("weight_l1", {"weight_l1": value, "num_forwards": 3}, **settings)
+
+
+@pytest.fixture
+def measured(study: Study) -> Study:
+    """Both hybrids between SGD and SAM, of eight seeds, with measures of one's own and ours."""
+    random = np.random.default_rng(1)
+    for seed in range(8):
+        for name in ("sgd", "sam", "samdirection", "sammagnitude"):
+            score = float(random.normal(90, 1))
+            found = [measurement(score), l1(2 * score), taken("trace", {"trace": 10 * score})]
+            study.add(cell(variant(name, None if name == "sgd" else 0.1), seed=seed), score, *found)
+    return study
+
+
+SAME = ("estimate", "median", "t_low", "t_high", "bca_low", "bca_high", "p", "n")
+
+
+def _headline(effects: Any) -> Any:
+    (row,) = effects[effects["effect"] == "magnitude_minus_direction"].to_dict("records")
+    return row
+
+
+def test_effects_of_an_own_measure_have_the_statistics_of_all(measured: Study, root: Path) -> None:
+    read = open_study("default", root)
+    accuracy = _headline(read.effects[read.effects["outcome"] == "test_accuracy"])
+    logs = _headline(read.effects[read.effects["outcome"] == "log_lambda_max"])
+
+    def of(value: str) -> Any:
+        return _headline(estimate_effects(read.runs, read.measurements, value=value))
+
+    own = of("weight_l1")
+    assert own["outcome"] == "weight_l1" and own["settings_label"] is not None
+    for name in ("estimate", "median", "t_low", "t_high", "bca_low", "bca_high", "fit_estimate"):
+        assert own[name] == pytest.approx(2 * accuracy[name], nan_ok=True), name
+    assert (own["p"], own["n"]) == (accuracy["p"], 8)
+    assert own["family"] == "exploratory"
+    # A logarithm where it is asked for, of a measure of ours or one's own alike.
+    for name in ("log_trace", "log_weight_l1"):
+        assert all(of(name)[s] == pytest.approx(logs[s]) for s in SAME), name
+    # Any number of the training, and another number of a measure.
+    assert of("val_accuracy")["estimate"] == pytest.approx(accuracy["estimate"])
+    assert of("weight_l1.num_forwards")["estimate"] == 0
+
+
+def test_a_factor_has_effects_on_an_own_measure(measured: Study, root: Path) -> None:
+    read = open_study("default", root)
+    factor = parse_factor("opt:samdirection,sammagnitude", read.runs, "default")
+    found = factor_effects(read.runs, read.measurements, factor, value="weight_l1").effects
+    (row,) = found.to_dict("records")
+    theirs = _headline(estimate_effects(read.runs, read.measurements, value="weight_l1"))
+    assert row["outcome"] == "weight_l1"
+    assert all(row[name] == pytest.approx(theirs[name]) for name in SAME)
+
+
+def test_what_is_not_measured_or_has_no_logarithm_is_counted(study: Study, root: Path) -> None:
+    for seed, (first, second) in enumerate([(1.0, 2.0), (None, 2.0), (-1.0, 2.0)]):
+        for name, value in (("samdirection", first), ("sammagnitude", second)):
+            study.add(cell(variant(name, 0.1), seed=seed), 90.0, l1(value))
+    read = open_study("default", root)
+
+    def of(value: str) -> Any:
+        return _headline(estimate_effects(read.runs, read.measurements, value=value))
+
+    assert (of("weight_l1")["n"], of("weight_l1")["n_missing"]) == (2, 1)
+    assert (of("log_weight_l1")["n"], of("log_weight_l1")["n_missing"]) == (1, 2)
+    assert of("log_weight_l1")["estimate"] == pytest.approx(np.log(2))
+
+
+def test_measurements_of_other_settings_are_other_outcomes(study: Study, root: Path) -> None:
+    for name in ("samdirection", "sammagnitude"):
+        found = [l1(1.0, num_examples=100), l1(2.0, num_examples=200)]
+        study.add(cell(variant(name, 0.1)), 90.0, *found)
+    read = open_study("default", root)
+    effects = estimate_effects(read.runs, read.measurements, value="weight_l1")
+    headline = effects[effects["effect"] == "magnitude_minus_direction"]
+    assert len(headline) == 2 and headline["settings_label"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("effects", "page", "title"),
+    [
+        ("effects=design", "design", "ln weight_l1"),
+        ("effects=opt:samdirection,sammagnitude", "factor", "ln weight_l1"),
+    ],
+)
+def test_the_command_takes_an_own_measure(
+    measured: Study, root: Path, effects: str, page: str, title: str
+) -> None:
+    words = ["study=default", f"root={root}", f"out={root}", "quiet=true"]
+    assert main([*words, effects, "value=log_weight_l1"]) == 0
+    text = (root / "default" / f"{page}.md").read_text()
+    assert title in text and "test accuracy" not in text
+
+
+def test_the_design_of_a_usual_outcome_is_that_of_its_page(measured: Study, root: Path) -> None:
+    words = ["study=default", f"root={root}", f"out={root}", "quiet=true"]
+    assert main([*words, "effects=design", "value=test_loss"]) == 0
+    read = open_study("default", root)
+    design = pd.read_csv(root / "default" / "design.csv")
+    ours = read.effects[read.effects["outcome"] == "test_loss"].reset_index(drop=True)
+    assert design["p_adjusted"].tolist() == pytest.approx(ours["p_adjusted"].tolist(), nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["effects=design", "value=weight_l2"],
+            ["'weight_l2'", "did you mean 'weight_l1'", "log_"],
+        ),
+        (["value=weight_l1"], ["value=weight_l1", "rows=", "effects="]),
+        (["effects=design", "value=trace.nothing"], ["'trace.nothing'", "num_hvps"]),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(
+    measured: Study,
+    root: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    told: list[str],
+) -> None:
+    assert main(["study=default", f"root={root}", f"out={root}", *words]) == 2
+    said = capsys.readouterr().err
+    assert all(part in said for part in told) and "Traceback" not in said
+
+
+def test_a_design_without_hybrids_is_refused(
+    swept: Study, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["study=default", f"root={root}", f"out={root}", "effects=design", "value=lambda_max"]
+    assert main(words) == 2
+    assert "samdirection" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------- metrics

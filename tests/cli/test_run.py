@@ -71,6 +71,37 @@ def test_what_cannot_run_ends_in_one_sentence_and_leaves_nothing(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "name", "choices"),
+    [
+        ("dataset=nan", "dataset 'nan'", ("digits", "cifar100")),
+        ("model=null", "model 'null'", ("resnet8", "wrn28_10")),
+        ("opt=true", "opt 'true'", ("sam", "sgdhess")),
+        ("sharpness=1.5", "sharpness '1.5'", ("lambda_max", "none")),
+        ("tracking=0", "tracking '0'", ("none", "wandb")),
+        ("+experiment=1", "experiment '1'", ("demo", "digits")),
+        ("hydra/launcher=null", "hydra/launcher 'null'", ("local", "slurm")),
+        ("-m dataset=digits,1", "dataset '1'", ("digits", "cifar100")),
+        ("-m opt=range(1,2)", "opt '1'", ("sam", "sgdhess")),
+        ("-m hydra.sweeper.zip={opt:[sam,null],rho:[0.1,0.2]}", "opt 'null'", ("sam", "sgdhess")),
+        ("dataset=1 --help", "dataset '1'", ("digits", "cifar100")),
+    ],
+)
+def test_an_option_that_is_no_text_is_refused_as_others_are(
+    tmp_path, refused, words, name, choices
+):
+    told = refused(*words.split())
+    assert f"{name} is unknown" in told and all(choice in told for choice in choices)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_option_of_ones_own_may_be_called_as_a_number_is(tmp_path):
+    (tmp_path / "mine/model").mkdir(parents=True)
+    (tmp_path / "mine/model/1.yaml").write_text("name: resnet20\n")
+    planned = run(tmp_path, "-m", "model=1,resnet8", "--config-dir", "mine", "dry_run=true")
+    assert "2 cells: 2 to train." in planned.stdout and "resnet20" in planned.stdout
+
+
 def test_a_refusal_of_the_command_is_its_exit_status_and_all_that_it_prints(tmp_path):
     done = run(tmp_path, "opt=smm", check=False)
     assert (done.returncode, done.stdout) == (2, "")

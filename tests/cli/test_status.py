@@ -84,7 +84,9 @@ def test_running_without_a_heartbeat_is_stalled(study):
         assert state_of(study) == "stalled"
 
 
-@pytest.mark.parametrize("status", ["planned", "complete", "diverged", "failed", "interrupted"])
+@pytest.mark.parametrize(
+    "status", ["planned", "complete", "diverged", "failed", "interrupted", "pruned"]
+)
 def test_other_states_are_the_records(study, status):
     add(study, status, epoch=3)
     assert state_of(study) == status
@@ -125,6 +127,15 @@ def test_a_stopped_cell_is_queued_if_it_will_be_taken_up(
     (cell,) = read_status(study)
     assert cell.state == told
     assert "job 41_2" in cell.where
+
+
+@pytest.mark.parametrize(("last_job", "told"), [("41", "pruned"), ("40", "queued")])
+def test_a_pruned_cell_is_queued_if_another_job_resumes_it(study, monkeypatch, last_job, told):
+    monkeypatch.setenv("SLURM_JOB_ID", last_job)
+    sent_to_slurm(add(study, "pruned", epoch=3), "41")
+    states = {"41": JobState(state="RUNNING", reason="node1")}
+    monkeypatch.setattr(queue, "job_states", lambda job_ids: states)
+    assert state_of(study) == told
 
 
 def test_a_cell_stopped_before_it_began_waits_in_its_job(study, monkeypatch):

@@ -47,6 +47,24 @@ def test_a_dry_run_prints_the_plan_and_its_cost_and_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_pruned_cells_are_a_normal_end_and_are_resumed_without_their_pruner(tmp_path):
+    sweep = ("-m", *QUICK, "opt=sgd,sam", "hydra.launcher.workers=1")
+    pruner = ("pruner=threshold", "pruner_args.lower=101")
+    done = run(tmp_path, *sweep, *pruner)
+    assert statuses(tmp_path) == ["pruned"] * 2 and epochs(tmp_path) == [1, 1]
+    assert "pruner threshold" in done.stdout
+    assert "2 cells: 2 pruned" in done.stdout  # below the table of accuracies
+    again = run(tmp_path, *sweep, *pruner)
+    assert "2 cells: 2 pruned." in again.stdout
+    listed = run(tmp_path, "study=default", module="samsweep.status").stdout
+    assert "2 cells: 2 pruned" in listed
+    assert "2 cells: 2 to resume." in run(tmp_path, *sweep, "dry_run=true").stdout
+    assert statuses(tmp_path) == ["pruned"] * 2
+    refused = run(tmp_path, *sweep, "pruner=threshold", "seed=1", check=False)
+    assert refused.returncode == 2 and "pruner=threshold" in refused.stderr
+    assert len(statuses(tmp_path)) == 2
+
+
 def test_a_plan_counts_what_is_zipped_and_what_is_left_out(tmp_path):
     zipped = "hydra.sweeper.zip={lr:[0.1,0.05],batch_size:[128,64]}"
     exclude = "hydra.sweeper.exclude=[{opt:sam,lr:0.05}]"

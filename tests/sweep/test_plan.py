@@ -54,6 +54,16 @@ def test_work_follows_from_the_status(tmp_path, status, work):
     assert plan_sweep([point(tmp_path)]).cells[0].action == work
 
 
+def test_a_pruned_cell_is_left_with_a_pruner_and_resumed_without(tmp_path):
+    leave(tmp_path, status="pruned", attempts=(ATTEMPT,))
+    pruner = ("pruner=median", "pruner_args.n_startup_trials=1")
+    left = plan_sweep([point(tmp_path, *pruner), point(tmp_path, *pruner, "opt=sgd")])
+    assert [c.action for c in left.cells] == ["pruned", "train"]
+    assert [c.action for c in left.to_do] == ["train"]
+    assert str(left) == "2 cells: 1 to train, 1 pruned"
+    assert plan_sweep([point(tmp_path)]).cells[0].action == "resume"
+
+
 @pytest.mark.parametrize("status", ["planned", "running", "complete"])
 def test_a_cell_that_somebody_works_on_is_left_to_them(tmp_path, status):
     folder = leave(tmp_path, status=status)

@@ -205,6 +205,13 @@ def test_a_diverged_cell_is_a_failed_run(folder):
     assert last_exit(folder) == 1
 
 
+def test_a_pruned_cell_is_no_failed_run(folder):
+    run(folder, "pruner=threshold", "pruner_args.lower=101")
+    assert folder.read().status == "pruned"
+    assert last_exit(folder) == 0
+    assert of_kind(segments(folder)[-1], "preempting") == []
+
+
 def test_a_cell_that_could_not_be_measured_is_a_failed_run(folder, monkeypatch):
     def fail(*arguments, **known):
         raise RuntimeError("no curvature")

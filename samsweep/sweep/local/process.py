@@ -28,9 +28,13 @@ _OF_DATASETS = {"digits": "sklearn.datasets"}
 _context = multiprocessing.get_context("forkserver")
 
 
-def preload(datasets: Iterable[str]) -> None:
-    """Choose what the server imports for these data sets; to be called before its first process."""
+def preload(datasets: Iterable[str], *, pruning: bool = False) -> None:
+    """Choose what the server imports for these data sets; to be called before its first process.
+
+    ``pruning`` is whether a pruner of Optuna's is used, too.
+    """
     modules = [_OF_DATASETS[name] for name in datasets if name in _OF_DATASETS]
+    modules += ["optuna"] * pruning
     _context.set_forkserver_preload([*_PRELOADED, *modules])
 
 

@@ -110,7 +110,7 @@ def preload_for(plan: Plan) -> tuple[RunConfig, ...]:
         The runs that differ in more than seed, rho and settings of ours: what is to be prepared.
     """
     runs = [point.run for cell in plan.cells for point in cell.points]
-    preload({run.cell.dataset.name for run in runs})
+    preload({run.cell.dataset.name for run in runs}, pruning=any(run.pruning for run in runs))
     return tuple({_components(run): run for run in runs}.values())
 
 
@@ -119,7 +119,9 @@ def _components(run: RunConfig) -> str:
     cell = run.cell
     fixed = {"seed": 0, "variant": cell.variant.model_copy(update={"rho": None})}
     different = cell.model_copy(update=fixed).model_dump_json()
-    return f"{different} {run.data_dir} {run.sharpness.measures} {run.sharpness.args}"
+    return (
+        f"{different} {run.data_dir} {run.sharpness.measures} {run.sharpness.args} {run.pruning!r}"
+    )
 
 
 def slots_of(plan: Plan, machine: Machine, settings: PoolSettings) -> tuple[Slot, ...]:

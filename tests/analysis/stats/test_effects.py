@@ -210,6 +210,16 @@ def test_a_diverged_seed_is_counted_as_such_whatever_else_it_lacks() -> None:
     assert math.isnan(row["estimate"]) and math.isnan(row["p"]) and math.isnan(row["p_adjusted"])
 
 
+def test_a_pruned_seed_is_left_out_and_has_a_column_of_its_own() -> None:
+    records = _design(Y, 0.1)
+    assert "n_pruned" not in _effects(records)
+    for index, record in enumerate(records):
+        if (record.identity.variant.name, record.identity.seed) == ("samdirection", 0):
+            records[index] = _record(record.identity, status="pruned")
+    row = _row(_effects(records), "magnitude_minus_direction", rho=0.1)
+    assert (row["n"], row["n_lost"], row["n_pruned"], row["n_missing"]) == (2, 1, 1, 0)
+
+
 def test_an_unmeasured_or_meaningless_eigenvalue_is_missing() -> None:
     lambdas = {95.0: 10.0, 94.0: None, 92.0: -1.0}
     records = _design(Y, lambda_of=lambda accuracy: lambdas.get(accuracy, 20.0))

@@ -74,6 +74,32 @@ def test_csv_has_numbers_in_full(study: Study, root: Path, tmp_path: Path) -> No
     assert list(both.columns) == list(pd.read_csv(tmp_path / "default" / "accuracy.csv").columns)
 
 
+def test_pruned_cells_are_named_and_never_averaged(
+    study: Study, root: Path, tmp_path: Path
+) -> None:
+    for seed in range(2):
+        study.add(cell(variant("sam", 0.1), seed=seed), 90.0 + seed)
+        study.add(cell(variant("sam", 0.2), seed=seed), 80.0, measurement(1.0))
+    why = "epoch 3: validation 12.00 %, pruner median, 4 other cells"
+    study.add(cell(variant("sam", 0.1), seed=2), status="pruned", error=why)
+    study.add(cell(variant("sgd")), status="pruned", error=why)
+    study.add(cell(variant("sam", 0.4), seed=0), status="pruned", error=why)
+    study.add(cell(variant("sam", 0.4), seed=1), status="pruned", error=why)
+    told = write_tables("default", root, tmp_path)
+    assert "90.50 ± 0.71 (n=2, 1 pruned)" in told
+    assert "pruned (2 of 2)" in told and " pruned  " in told
+    assert "4 complete, 4 pruned" in told and why in told
+    text = (tmp_path / "default" / "accuracy.md").read_text()
+    assert "Pruned: ended early by the study's pruner" in text
+    # The mean leaves out the worst seed: it is no column's best.
+    assert "**90.50" not in text
+    accuracy = pd.read_csv(tmp_path / "default" / "accuracy.csv")
+    assert accuracy["n_pruned"].tolist() == [1, 1, 0, 2]
+    assert accuracy["n_missing"].sum() == 0
+    sharpness = pd.read_csv(tmp_path / "default" / "sharpness.csv")
+    assert sharpness["n_pruned"].sum() == 4
+
+
 def test_recipes_and_settings_have_headings(study: Study, root: Path, tmp_path: Path) -> None:
     study.add(cell(variant("sam", 0.1)), 90.0, measurement(1.0), measurement(2.0, weights="best"))
     study.add(cell(variant("sam", 0.1), model="resnet20"), 90.0)

@@ -7,6 +7,7 @@ import pytest
 from helpers import point
 from submitit.core.utils import UncompletedJobError
 
+from samsweep.config import PruningConfig
 from samsweep.records.provenance import code_fingerprint
 from samsweep.records.schema import CellFailed
 from samsweep.records.transitions import register
@@ -82,6 +83,16 @@ def test_finished_cells_end_the_job_well(cells, pool):
     pool.work = finish
     job_of(cells)()
     job_of(cells)()  # queued again by mistake: there is nothing to do
+
+
+def test_pruned_cells_end_the_job_well(cells, pool):
+    pruned = [
+        (f, run.model_copy(update={"pruning": PruningConfig(name="median")})) for f, run in cells
+    ]
+    pool.work = lambda cells: [set_status(cell.folder, "pruned") for cell in cells]
+    job_of(pruned)()
+    pool.work = None  # queued again, there is nothing to do
+    job_of(pruned)()
 
 
 def test_an_unfinished_cell_fails_the_job(cells, pool):
