@@ -155,6 +155,14 @@ def test_what_plain_sam_has_is_no_part_of_its_identity(override):
     assert variant("opt=sam", override).model_dump() == variant("opt=sam").model_dump()
 
 
+def test_sgd_has_nothing_of_a_groups_climb():
+    groups = "groups=[{params:biases,rho:0.3,perturb:false,lr:0.2},{params:norm_layers,rho:1}]"
+    kept = compose_run("opt=sgd", groups).cell.recipe.groups
+    assert [group.model_dump(exclude_none=True) for group in kept] == [
+        {"params": "biases", "lr": 0.2}
+    ]
+
+
 def test_sgd_has_nothing_of_how_sam_climbs():
     assert variant("opt=sgd", "opt.when=every", "opt.m=3") == variant("opt=sgd")
 
@@ -187,6 +195,10 @@ def test_the_passes_of_a_step_are_counted(overrides, passes):
         (["opt=vasso", "opt.ascent_steps=2"], ["opt.ascent_steps=2", "average"]),
         (["opt=msam", "momentum=0"], ["momentum=0", "base=sgd"]),
         (["opt=sam", "opt.perturb=norm_layer"], ["norm_layer", "did you mean 'norm_layers'"]),
+        (["opt=sam", "groups=[{params:norm_layer,rho:1}]"], ["norm_layer", "'norm_layers'"]),
+        (["opt=sam", "groups=[{params:biases,rh:1}]"], ["groups.0.rh", "rho"]),
+        (["opt=sam", "groups=[{params:biases,rho:1}]", "rho=0"], ["rho=0", "group"]),
+        (["no_decay_on_norm=true", "groups=[{params:biases,lr:1}]"], ["no_decay_on_norm"]),
         (["opt=sam", "opt.when=evry"], ["evry", "did you mean 'every'"]),
         (["opt=sam", "opt.when_args.steps=2"], ["when_args", "always"]),
     ],
@@ -282,6 +294,15 @@ KEYS = {
     "clip": (["clip_norm=1", "clip=gradient"], {"clip_norm": 1.0, "clip": "gradient"}),
     "no_decay_on_norm": (["no_decay_on_norm=true"], {"no_decay_on_norm": True}),
     "ema": (["ema=0.99"], {"ema": 0.99}),
+    "groups": (
+        ["groups=[{params:norm_layers,weight_decay:0},{params:['fc.*'],lr:0.2,perturb:false}]"],
+        {
+            "groups": [
+                {"params": "norm_layers", "weight_decay": 0.0},
+                {"params": ["fc.*"], "lr": 0.2, "perturb": False},
+            ]
+        },
+    ),
     "schedule": (
         ["lr_schedule=step", "lr_schedule_args.gamma=0.2"],
         {"lr_schedule": "step", "lr_schedule_args": {"gamma": 0.2}},
@@ -308,6 +329,7 @@ def test_a_key_is_in_the_identity_when_it_is_used(name):
         *("label_smoothing=0", "nesterov=false", "warmup_epochs=0", "clip_norm=null"),
         *("clip=gradient", "no_decay_on_norm=false", "ema=null", "ema=0", "loss=cross_entropy"),
         *("metric=accuracy", "base_args={}", "lr_schedule_args={}"),
+        *("groups=[]", "groups=[{params:biases}]"),
         *("dataset.augment.policy=null", "dataset.augment.mixup=null", "dataset.train_fraction=1"),
         "+dataset.augment.policy_args={num_ops: 3}",
     ],

@@ -15,9 +15,11 @@ from samsweep.config.fields import (
     Arguments,
     Count,
     Frozen,
+    Listed,
     Momentum,
     NonNegative,
     NonNegativeInt,
+    Parameters,
     Perturbed,
     Positive,
     Probability,
@@ -300,6 +302,25 @@ class DatasetConfig(Frozen):
     train_fraction: Probability | None = None
 
 
+class GroupConfig(Frozen):
+    """A parameter group with values of its own.
+
+    Args:
+        params: Its parameters: ``norm_layers``, ``not_norm_layers``, ``biases``, ``no_biases``, or
+            patterns of names; those of an earlier group aside.
+        lr: Peak learning rate; null is that of all.
+        weight_decay: Of the base optimizer; null is that of all.
+        rho: Radius: its part of epsilon is scaled by this over ``rho``; null is that of all.
+        perturb: Whether it is perturbed.
+    """
+
+    params: Parameters
+    lr: NonNegative | None = None
+    weight_decay: NonNegative | None = None
+    rho: NonNegative | None = None
+    perturb: bool | None = None
+
+
 class RecipeConfig(Frozen):
     """How the network is trained, whatever the variant.
 
@@ -325,6 +346,7 @@ class RecipeConfig(Frozen):
         clip_norm: Largest norm of all parameters' gradient together.
         clip: What is clipped: the ``combined`` vector, or the ``gradient`` g (and h) before.
         no_decay_on_norm: Whether norm layers and biases have no weight decay.
+        groups: Parameter groups with values of their own.
         ema: Decay of the moving average of the weights, which is what is judged and kept.
     """
 
@@ -348,6 +370,7 @@ class RecipeConfig(Frozen):
     clip_norm: Positive | None = None
     clip: Clip | None = None
     no_decay_on_norm: Literal[True] | None = None
+    groups: Annotated[tuple[GroupConfig, ...], Listed] | None = None
     ema: Momentum | None = None
 
     @property

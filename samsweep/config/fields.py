@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -23,7 +23,7 @@ from samsweep.config.registry import (
     LOSSES,
     METRICS,
     OUTCOMES,
-    PERTURBED,
+    PARAMETERS,
     PRUNERS,
     RHO_SCHEDULES,
     SCHEDULES,
@@ -183,20 +183,25 @@ WhenName = Annotated[str, component(WHENS)]
 RhoScheduleName = Annotated[str, component(RHO_SCHEDULES)]
 
 
-def _perturbed(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+def _parameters(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     """One of the names, or patterns, which have a dot or a wildcard.
 
     Raises:
         ValueError: If it is neither.
     """
     for name in (value,) if isinstance(value, str) else value:
-        if name not in PERTURBED and not set(name) & set(".*?["):
+        if name not in PARAMETERS and not set(name) & set(".*?["):
             own = "or patterns of the parameters' names such as 'layer3.*'"
-            raise ValueError(f"{unknown_name('perturb', name, PERTURBED)} {own}")
+            raise ValueError(f"{unknown_name('parameters', name, PARAMETERS)} {own}")
     return value
 
 
-Perturbed = Annotated[str | Annotated[tuple[str, ...], Listed], AfterValidator(_perturbed)]
+#: Some of a network's parameters.
+_Names = str | Annotated[tuple[str, ...], Listed]
+Parameters = Annotated[_Names, AfterValidator(_parameters)]
+Perturbed = Annotated[
+    _Names, AfterValidator(lambda names: names if names == "all" else _parameters(names))
+]
 
 OutcomeName = Annotated[str, one_of("outcome", OUTCOMES)]
 ContrastName = Annotated[str, one_of("effect", CONTRASTS)]
@@ -270,7 +275,10 @@ def sibling_keys(schema: type[BaseModel], key: str) -> list[str]:
     *parents, _ = key.split(".")
     fields = schema.model_fields
     for parent in parents:
+        if parent.isdigit():  # a place in a list of what the key before it is of
+            continue
         inner = fields[parent].annotation if parent in fields else None
+        inner = next(iter(get_args(inner)), inner)
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         fields = inner.model_fields

@@ -26,6 +26,7 @@ def misfits_of(options: Options, info: DataInfo) -> Iterable[str]:
     yield from _of_base_args(options)
     yield from _of_clipping(options)
     yield from _of_nesterov(options)
+    yield from _of_groups(options)
     if options.opt.perturbs:
         yield from _of_climb(options)
 
@@ -118,6 +119,17 @@ def _of_nesterov(options: Options) -> Iterable[str]:
             f"nesterov=true needs base=sgd with a momentum, not base={options.base} with "
             f"momentum={options.momentum:g}."
         )
+
+
+def _of_groups(options: Options) -> Iterable[str]:
+    if options.groups and options.no_decay_on_norm:
+        yield (
+            "no_decay_on_norm=true with groups: say in these which have weight_decay=0, and leave "
+            "no_decay_on_norm out."
+        )
+    has_own_rho = any(group.rho is not None for group in options.groups)
+    if options.opt.perturbs and has_own_rho and options.rho == 0:
+        yield "rho=0: a group's rho is relative to it, choose more than 0."
 
 
 def _of_climb(options: Options) -> Iterable[str]:

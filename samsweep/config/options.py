@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from samsweep.config.cell import CellConfig, DatasetConfig, RecipeConfig
+from samsweep.config.cell import CellConfig, DatasetConfig, GroupConfig, RecipeConfig
 from samsweep.config.errors import ConfigError
 from samsweep.config.fields import (
     NO_ARGUMENTS,
@@ -99,6 +99,8 @@ class Options(Frozen):
         clip: What is clipped: the ``combined`` vector that the base optimizer is given, or the
             ``gradient``, g and h each.
         no_decay_on_norm: Whether norm layers and biases have no weight decay.
+        groups: Parameter groups with values of their own, a list of mappings of ``params`` (names
+            as of opt.perturb, or patterns), ``lr``, ``weight_decay``, ``rho`` and ``perturb``.
         ema: Decay per step of the moving average of the weights, which is then what is judged,
             kept and measured; null is the weights themselves.
         plugins: Modules that register components, imported first (docs/extending.md).
@@ -157,6 +159,7 @@ class Options(Frozen):
     clip_norm: Positive | None = None
     clip: Clip = "combined"
     no_decay_on_norm: bool = False
+    groups: Annotated[tuple[GroupConfig, ...], Listed] = ()
     ema: Momentum | None = None
 
     plugins: Annotated[tuple[str, ...], Listed] = ()
@@ -294,5 +297,14 @@ class Options(Frozen):
             clip_norm=self.clip_norm,
             clip=self.clip if clips else None,
             no_decay_on_norm=True if self.no_decay_on_norm and self.weight_decay else None,
+            groups=self._used_groups() or None,
             ema=self.ema or None,
+        )
+
+    def _used_groups(self) -> tuple[GroupConfig, ...]:
+        """Those that say something, without what the optimizer does not use."""
+        unused = () if self.opt.perturbs else ("rho", "perturb")
+        groups = [group.model_copy(update=dict.fromkeys(unused)) for group in self.groups]
+        return tuple(
+            group for group in groups if group.model_dump(exclude_none=True, exclude={"params"})
         )

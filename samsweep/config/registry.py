@@ -731,8 +731,8 @@ CONTRASTS = (
     "magnitude_at_sam_direction",
 )
 
-#: Parameters that can be perturbed by a name; others are chosen by patterns of theirs.
-PERTURBED = ("all", "norm_layers", "not_norm_layers", "no_biases")
+#: Parameters that have a name together; others are chosen by patterns of theirs.
+PARAMETERS = ("norm_layers", "not_norm_layers", "biases", "no_biases")
 
 Source = Literal["sgd", "sam"]
 Granularity = Literal["element", "tensor", "global"]

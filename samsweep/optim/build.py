@@ -27,7 +27,7 @@ from samsweep.optim.frozen_batch_norms import frozen_batchnorm
 from samsweep.optim.moment import Length
 from samsweep.optim.radius import constant
 from samsweep.optim.sam import SAM
-from samsweep.optim.selection import select
+from samsweep.optim.selection import Choice, chosen, select
 from samsweep.optim.sgdhess import OutputOf, SGDHess
 
 #: Those with an update that is one pass over memory.
@@ -68,12 +68,34 @@ def build_base(
 
 
 def _groups(recipe: RecipeConfig, model: nn.Module) -> list[nn.Parameter] | list[dict[str, Any]]:
-    """Parameters; those of norm layers and biases, which have one dimension, in their own group."""
+    """Parameters, in groups where some have values of their own."""
     params = list(model.parameters())
-    if not recipe.no_decay_on_norm:
+    if recipe.no_decay_on_norm:
+        # Those of norm layers and biases have one dimension.
+        decayed: dict[str, Any] = {"params": [p for p in params if p.ndim > 1]}
+        return [decayed, {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0}]
+    if recipe.groups is None:
         return params
-    decayed: dict[str, Any] = {"params": [p for p in params if p.ndim > 1]}
-    return [decayed, {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0}]
+    left = {id(p): p for p in params}
+    groups: list[dict[str, Any]] = []
+    for group in recipe.groups:
+        own = group.model_dump(include={"lr", "weight_decay", "rho"}, exclude_none=True)
+        if group.lr is not None:
+            own["lr_factor"] = group.lr / recipe.lr
+        found = [p for p in chosen(model, group.params, key="groups: params") if id(p) in left]
+        groups.append({"params": found, **own})
+        left = {key: p for key, p in left.items() if all(p is not one for one in found)}
+    return [group for group in [{"params": list(left.values())}, *groups] if group["params"]]
+
+
+def _perturbs(variant: Variant, recipe: RecipeConfig, model: nn.Module) -> Choice | None:
+    """Which parameters are perturbed, of the variant and of all groups; None is all."""
+    of_variant = select(model, variant.perturb or "all")
+    still = [g for g in recipe.groups or () if g.perturb is False]
+    if not still:
+        return of_variant
+    fixed = {id(p) for g in still for p in chosen(model, g.params, key="groups: params")}
+    return lambda p: id(p) not in fixed and (of_variant is None or of_variant(p))
 
 
 def build_optimizer(
@@ -102,7 +124,7 @@ def build_optimizer(
     """
     base = build_base(recipe, model, fused=fused)
     optimizer = _optimizer(
-        variant, base, model, seed=seed, length=length, keep_strides=keep_strides
+        variant, recipe, base, model, seed=seed, length=length, keep_strides=keep_strides
     )
     if recipe.clip_norm is not None:
         optimizer.clipping = Clipping(recipe.clip_norm, recipe.clip or "combined")
@@ -111,6 +133,7 @@ def build_optimizer(
 
 def _optimizer(
     variant: Variant,
+    recipe: RecipeConfig,
     base: torch.optim.Optimizer,
     model: nn.Module,
     *,
@@ -140,7 +163,7 @@ def _optimizer(
         ascent=_ascent(variant, model),
         ascent_direction=_made("ascent_direction", DIRECTIONS, variant, base=base, seed=seed),
         ascent_steps=variant.ascent_steps or 1,
-        perturbs=None if variant.perturb is None else select(model, variant.perturb),
+        perturbs=_perturbs(variant, recipe, model),
         when=_made("when", WHENS, variant, seed=seed),
         radius=_bound("rho_schedule", RHO_SCHEDULES, variant) or constant,
         length=length,

@@ -154,7 +154,7 @@ class Trainer:
         """One optimizer step on the training images of these indices, shape (B,)."""
         lr = self._learning_rate.at(epoch=self.epoch, step=self.step)
         for group in self.optimizer.base.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("lr_factor", 1.0)
         with_diagnostics = self.step % self._diagnostics_every == 0
         inputs, labels = self._batch(indices)
         compute, diagnose = self._step_functions(inputs, labels)

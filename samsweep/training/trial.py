@@ -59,6 +59,7 @@ def _is_known_to_fit(run: RunConfig) -> bool:
         and run.cell.dataset.name != "arrays"
         # Patterns may match none of a network's parameters.
         and variant.perturb is None
+        and recipe.groups is None
         and not any((*args, *variant.args, run.cell.model.args, run.cell.dataset.augment.policy))
         and all(MEASURES[name].ours for name in run.sharpness.measures)
     )

@@ -297,6 +297,56 @@ def test_norm_layers_and_biases_have_no_decay_if_asked():
     }
 
 
+def test_groups_have_values_of_their_own():
+    model = network()
+    groups = (
+        "groups=[{params:norm_layers,weight_decay:0,rho:0.3},{params:biases,lr:0.4},"
+        "{params:['2.*'],perturb:false}]"
+    )
+    optimizer = optimizer_of(model, "opt=sam", "rho=0.1", "lr=0.1", "weight_decay=0.2", groups)
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {
+        names[id(p)]: (group.get("lr_factor", 1.0), group["weight_decay"], group.get("rho"))
+        for group in optimizer.base.param_groups
+        for p in group["params"]
+    }
+    # 1.bias is of the first group that has it.
+    assert found == {
+        "0.weight": (1.0, 0.2, None),
+        "0.bias": (4.0, 0.2, None),
+        "1.weight": (1.0, 0.0, 0.3),
+        "1.bias": (1.0, 0.0, 0.3),
+        "2.weight": (1.0, 0.2, None),
+        "2.bias": (4.0, 0.2, None),
+    }
+
+
+def test_a_step_of_groups_is_sams_by_hand():
+    ours, theirs = network(), network()
+    groups = "groups=[{params:norm_layers,rho:0.3},{params:['2.*'],perturb:false}]"
+    recipe = ("lr=0.1", "momentum=0", "weight_decay=0")
+    optimizer_of(ours, "opt=sam", "rho=0.1", *recipe, groups).step(closure_of(ours))
+    g = dict(zip([n for n, _ in theirs.named_parameters()], gradient(theirs), strict=True))
+    moved = {name: x for name, x in g.items() if not name.startswith("2.")}
+    length = torch.sqrt(sum((x * x).sum() for x in moved.values())) + 1e-12
+    before = {name: p.detach().clone() for name, p in theirs.named_parameters()}
+    with torch.no_grad():
+        for name, p in theirs.named_parameters():
+            if name in moved:
+                p += (0.3 if name.startswith("1.") else 0.1) * moved[name] / length
+    h = gradient(theirs)
+    for (name, p), x in zip(ours.named_parameters(), h, strict=True):
+        torch.testing.assert_close(p.detach(), before[name] - 0.1 * x)
+
+
+def test_a_groups_learning_rate_follows_the_schedule(data):
+    trainer = make(data, "groups=[{params:biases,lr:0.4}]", "lr=0.1", "lr_schedule=linear")
+    for _ in range(2):
+        trainer.take_step(torch.arange(8))
+        first, biases = trainer.optimizer.base.param_groups
+        assert biases["lr"] == pytest.approx(4 * first["lr"])
+
+
 def test_a_step_without_decay_on_norm_is_torchs_with_groups_by_hand():
     ours, theirs = network(), network()
     optimizer = optimizer_of(
@@ -366,6 +416,7 @@ ALL = {
     "clip_combined": ["clip_norm=0.5"],
     "clip_gradient": ["clip_norm=0.5", "clip=gradient"],
     "no_decay_on_norm": ["no_decay_on_norm=true"],
+    "groups": ["groups=[{params:norm_layers,lr:0.05,rho:0.2},{params:biases,perturb:false}]"],
     "randaugment": ["dataset.augment.policy=randaugment"],
     "trivialaugment": ["dataset.augment.policy=trivialaugment"],
     "mixup": ["dataset.augment.mixup=0.2"],
