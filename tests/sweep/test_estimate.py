@@ -99,7 +99,7 @@ def test_cells_that_share_a_gpu_take_turns(root, monkeypatch):
         "samsweep.sweep.local.runner.call",
         lambda name, *arguments: machine if name.endswith(":prepare_machine") else [2.0],
     )
-    monkeypatch.setattr("samsweep.sweep.local.runner.preload", lambda names: None)
+    monkeypatch.setattr("samsweep.sweep.local.runner.preload", lambda names, **more: None)
     plan = plan_sweep([point(root, "opt=sam", f"seed={seed}") for seed in range(8)])
     for sharing in (1, 4):
         prepared = prepare(plan, PoolSettings(cells_per_gpu=sharing))
