@@ -75,4 +75,6 @@ def test_a_sweep_runs_from_it_in_a_foreign_folder(python, tmp_path):
 
 
 def test_the_editable_install_works_from_a_foreign_folder(tmp_path):
-    assert "asam, hybrid, sam" in run(sys.executable, tmp_path, "-m", "samsweep.run", "--help")
+    assert "samdirection, sammagnitude" in run(
+        sys.executable, tmp_path, "-m", "samsweep.run", "--help"
+    )

