@@ -71,6 +71,12 @@ def rows(parts: dict[str, Any]) -> Iterator[Row]:
     for name, most in (("resnet18", 1.02), ("resnet20", 1.05)):
         if part := parts.get(f"steps-{name}"):
             yield from step_rows(name, part["ratios"], most)
+    if part := parts.get("family"):
+        for name, ratio in part["ratios"].items():
+            passes = part["passes"][name]
+            # Half of SAM's passes may cost half of SAM, and a tenth of it for what is added.
+            most = round(passes / 2 + 0.1, 2)
+            yield Row(f"{name}, {passes:g} passes, of a SAM step", f"<= {most}", ratio, most=most)
     if part := parts.get("optimizer"):
         what = "optimizer part of a step, WRN-28-10: faster than pytorch_optimizer"
         yield Row(what, ">= 1.5", part["ratio"], least=1.5)
@@ -121,6 +127,7 @@ def parts_of(data: Path) -> dict[str, Callable[[], Any]]:
         "pipeline": partial(training.pipeline, data, rounds=3),
         "steps-resnet20": partial(training.steps, "resnet20", data, rounds=15),
         "steps-resnet18": partial(training.steps, "resnet18", data, rounds=5),
+        "family": partial(training.family, "resnet20", data, num_steps=10, rounds=7),
         "optimizer": partial(training.optimizer_part, rounds=15),
         "memory": training.memory,
         "arithmetic": partial(training.arithmetic, "resnet18", data, rounds=5),

@@ -172,6 +172,50 @@ def steps(model: str, data: Path, *, rounds: int) -> dict[str, Any]:
     return {"model": model, "median_seconds": medians(seconds), "ratios": ratios}
 
 
+#: The SAM family, by what is changed of SAM.
+FAMILY = {
+    **{
+        name: [f"opt={name}"]
+        for name in (
+            "usam unified_sam sam_on random_sam last_sam msam fsam vasso looksam sssam aesam gsam "
+            "wsam saner"
+        ).split()
+    },
+    "every fifth step, no reuse": ["opt=sam", "opt.when=every"],
+    "per tensor": ["opt=sam", "opt.ascent=per_tensor"],
+    "two ascent steps": ["opt=sam", "opt.ascent_steps=2"],
+    "parts of 64": ["opt=sam", "opt.m=64"],
+    "parts of 16": ["opt=sam", "opt.m=16"],
+}
+
+
+def family(model: str, data: Path, *, num_steps: int, rounds: int) -> dict[str, Any]:
+    """Steps of the SAM family beside SAM's, and how many of them climb.
+
+    Of a rule that looks at the gradient, what it costs depends on the gradients: here those of the
+    first steps on one mini-batch.
+    """
+    images = load(data, BATCH_SIZE)
+    chosen = {"sam": ["opt=sam"], **FAMILY}
+    trainers = {name: make_trainer(model, data, images, *keys) for name, keys in chosen.items()}
+    indices = torch.arange(BATCH_SIZE)
+
+    def take(trainer: Trainer) -> None:
+        for _ in range(num_steps):
+            trainer.step = 1  # the first of an epoch is looked at
+            trainer.take_step(indices)
+
+    for trainer in trainers.values():
+        trainer.model.train()
+    seconds = in_turn({n: partial(take, t) for n, t in trainers.items()}, rounds)
+    return {
+        "model": model,
+        "median_seconds": {n: s / num_steps for n, s in medians(seconds).items()},
+        "ratios": {n: _ratio(seconds[n], seconds["sam"]) for n in FAMILY},
+        "passes": {n: trainers[n].cell.variant.passes for n in FAMILY},
+    }
+
+
 def _ratio(a: list[float], b: list[float]) -> float:
     """Of what was measured side by side, round by round."""
     return statistics.median(x / y for x, y in zip(a, b, strict=True))
