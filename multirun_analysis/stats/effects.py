@@ -240,7 +240,9 @@ def _climbs_otherwise(cells: pd.DataFrame) -> pd.Series[bool]:
     """Whether a cell has a value that plain and adaptive SAM are without."""
     found = pd.Series(False, index=cells.index)
     for key in cells.columns[cells.columns.str.match(_FAMILY_KEY)]:
-        found |= cells[key].notna() & (cells[key] != DEFAULTS.get(key))
+        # A column may hold the default of cells that do not name the key.
+        usual, known = DEFAULTS.get(key), cells[key].notna()
+        found |= [has and value != usual for has, value in zip(known, cells[key], strict=True)]
     return found
 
 

@@ -47,21 +47,37 @@ def own(chosen: Variant, sources: Any = None, args: Any = None, **changes: Any) 
 _ARGS = st.none() | st.dictionaries(
     st.sampled_from(["alpha", "a.b", "width", "name"]),
     st.sampled_from([0.5, 0.25, 1, 1.0, True, None, "1", "a", [1, 2], {"x": 1}, {"x": {"y": 2}}]),
+    min_size=1,
     max_size=2,
 )
 _SOURCES = st.none() | st.dictionaries(
     st.sampled_from(["model", "combination", "ascent", "dataset", "loss"]),
     st.sampled_from(["f1", "f2"]),
+    min_size=1,
     max_size=2,
 )
 _NAMES = st.sampled_from(["half", "HALF", "sam", "sgd", "samdirection"])
+
+
+#: What plain SAM is without, at least one of it.
+_FAMILY = st.fixed_dictionaries(
+    {},
+    optional={
+        "ascent_direction": st.sampled_from(["random", "momentum"]),
+        "ascent_steps": st.sampled_from([2, 3]),
+        "perturb": st.sampled_from(["norm_layers", ("conv1.*", "fc.*"), ("conv1.*",)]),
+        "m": st.sampled_from([16, 32]),
+        "when": st.sampled_from(["every", "random"]),
+        "rho_schedule": st.sampled_from(["cosine", "linear"]),
+    },
+).filter(bool)
 
 
 @st.composite
 def _variants(draw: st.DrawFn) -> Variant:
     args = draw(_ARGS)
     rho = draw(st.sampled_from([0.1, 0.2]))
-    kind = draw(st.sampled_from(["ours", "combination", "optimizer", "ascent"]))
+    kind = draw(st.sampled_from(["ours", "combination", "optimizer", "ascent", "family"]))
     name = draw(_NAMES)
     path = draw(st.sampled_from(["half", "mylab.half", "other.half"]))
     if kind == "combination":
@@ -70,6 +86,8 @@ def _variants(draw: st.DrawFn) -> Variant:
         return Variant(name=name, rho=rho, optimizer=path, optimizer_args=args)
     if kind == "ascent":
         return variant("sam", rho, ascent=path, ascent_args=args).model_copy(update={"name": name})
+    if kind == "family":
+        return variant("sam", rho).model_copy(update={"name": name, **draw(_FAMILY)})
     ours = draw(st.sampled_from(["sgd", "sam", "samdirection", "sammagnitude", "asam"]))
     return variant(ours, None if ours == "sgd" else rho)
 
