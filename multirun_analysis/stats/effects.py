@@ -242,7 +242,8 @@ def _climbs_otherwise(cells: pd.DataFrame) -> pd.Series[bool]:
     for key in cells.columns[cells.columns.str.match(_FAMILY_KEY)]:
         # A column may hold the default of cells that do not name the key.
         usual, known = DEFAULTS.get(key), cells[key].notna()
-        found |= [has and value != usual for has, value in zip(known, cells[key], strict=True)]
+        pairs = zip(known, cells[key], strict=True)
+        found |= np.array([has and value != usual for has, value in pairs], dtype=bool)
     return found
 
 
