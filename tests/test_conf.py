@@ -115,6 +115,7 @@ def test_an_experiment_cannot_silently_run_one_cell(file):
     assert config.study == ("empirical_sam" if file.stem in shared else file.stem)
 
 
+@pytest.mark.slow
 def test_the_whole_study_is_the_union_of_its_tables():
     def cells(name):
         sweeper = yaml.safe_load((conf_dir() / f"experiment/{name}.yaml").read_text())

@@ -116,7 +116,7 @@ def _cells(draw: st.DrawFn) -> CellConfig:
     )
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.lists(_cells(), min_size=2, max_size=8, unique_by=lambda c: json.dumps(c.identity())))
 def test_two_different_things_never_carry_one_name(cells: list[CellConfig]) -> None:
     runs, measurements, skipped = frames(record_of(one, 90.0) for one in cells)

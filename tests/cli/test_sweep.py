@@ -302,6 +302,7 @@ def test_cancel_reaches_the_processes_of_other_launchers(tmp_path):
     assert set(statuses(tmp_path)) <= {"interrupted", "running"}
 
 
+@pytest.mark.slow
 def test_a_single_cell_is_cancelled_and_the_others_go_on(tmp_path, started):
     cell = next(r["cell_id"] for r in records(tmp_path) if r["status"] == "running")
     told = run(tmp_path, "--cancel", cell, module="samsweep.status").stdout

@@ -198,6 +198,7 @@ def test_sixteen_bits(tree, tmp_path):
 # --------------------------------------------------------------------------- real images
 
 
+@pytest.mark.slow
 def test_real_images(cifar100_mini, tmp_path):
     info = describe_folder(cifar100_mini, None)
     assert (info.num_outputs, info.input_shape) == (100, (3, 32, 32))

@@ -146,6 +146,7 @@ def test_eigenvectors_on_request(problem, dense_hessian):
     assert top_eigenvalues(model, inputs, labels, k=3).eigenvectors is None
 
 
+@pytest.mark.slow
 def test_agrees_with_curvlinops_and_scipy_on_a_trained_resnet(trained):
     curvlinops = pytest.importorskip("curvlinops")
     model, inputs, labels = trained

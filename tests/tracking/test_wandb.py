@@ -138,6 +138,7 @@ def test_an_epoch_that_is_trained_again_is_not_told_again(folder, stopped):
     assert [steps(records) for records in segments(folder)] == [[1], [2], [3]]
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_had_not_written_yet_is_made_up_for(tmp_path):
     """W&B writes in blocks: after SIGKILL the file holds nothing, and nobody could read it."""
     killed = start(tmp_path, *LONG)
@@ -169,6 +170,7 @@ def wait_for_epoch(root, number):
     return [CellFolder(file.parent) for file in root.glob("multirun/*/cells/*/record.json")]
 
 
+@pytest.mark.slow
 def test_the_service_dies_of_a_signal_to_the_job_and_the_next_process_makes_up_for_it(tmp_path):
     """Slurm's SIGTERM goes to every process of a job, W&B's own among them."""
     preempted = start(tmp_path, *LONG)
@@ -225,6 +227,7 @@ def test_a_cell_that_could_not_be_measured_is_a_failed_run(folder, monkeypatch):
 # --------------------------------------------------------------------------- upload
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [True, False])
 def test_synced_segments_are_one_run_with_every_epoch_once(folder, stopped, server, at_once):
     name = f"default.{folder.path.name}"
@@ -316,6 +319,7 @@ def test_a_w_and_b_that_cannot_start_is_told_once_and_done_without(folder, monke
     assert "No space left on device" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_w_and_b_that_dies_on_the_way_is_told_once_and_done_without(tmp_path):
     going_on = start(tmp_path, *LONG)
     (folder,) = wait_for_epoch(tmp_path, 2)

@@ -600,6 +600,7 @@ for name in ("accuracy_rho", "accuracy_sharpness", "layer_cosines"):
 """
 
 
+@pytest.mark.slow
 def test_svg_files_are_the_same_byte_for_byte_in_another_process(
     grid: ReadStudy, pictures: dict[str, Picture]
 ) -> None:

@@ -70,6 +70,7 @@ def _read_back(folder: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return run, logged, summary
 
 
+@pytest.mark.slow
 def test_an_offline_run_has_tables_html_and_figures(
     small_grid: Study,
     root: Path,
