@@ -233,7 +233,7 @@ def _by_stratum(cells: pd.DataFrame, codes: pd.DataFrame, roles: Sequence[Roles]
     """
     stratum = [
         key
-        for key in codes
+        for key in map(str, codes)
         if (is_of_recipe(key) or is_of_model(key)) and all(key in one.shared for one in roles)
     ]
     names = codes.groupby(stratum).ngroup().astype(str) if stratum else "0"
@@ -307,13 +307,13 @@ def _against_one(
     keys = keys_frame(cells)
     # What the reference has several values of has columns; all else is among the differences.
     columns = {key for one in roles for key in (*one.shared, *one.first)}
-    shown = separating_keys(told[[key for key in told if key in columns]])
+    shown = separating_keys(told[[str(key) for key in told if key in columns]])
     others = [key for key in varying_keys(keys) if key not in columns]
-    level_b = cells.take(ends["level_b"])
-    level = keys[factor.key].take(ends["level_b"]).reset_index(drop=True)
+    level_b = ends["level_b"].to_numpy()
+    level = keys[factor.key].take(level_b).reset_index(drop=True)
     named = {
         factor.key: level,
-        "name": _names(level_b) if factor.key == "opt" else list(map(setting_text, level)),
+        "name": _names(cells.take(level_b)) if factor.key == "opt" else level.map(setting_text),
         "differs": _differences(factor, keys[others], ends),
     }
     described = _described(pd.concat([pd.DataFrame(named), told[shown]], axis=1), found)
@@ -336,7 +336,8 @@ def _differences(factor: Factor, keys: pd.DataFrame, ends: pd.DataFrame) -> list
     """In words, what each pair's second cell has that the first has not, or has otherwise."""
     # The granularity is in an optimizer's name.
     silent = (factor.key, "opt", "seed", *["granularity"] * (factor.key == "opt"))
-    compared = [key for key in keys if key not in silent and not key.startswith("source.")]
+    names = [str(key) for key in keys if key not in silent]
+    compared = [name for name in names if not name.startswith("source.")]
     compared.sort(key=lambda key: not key.startswith(f"{factor.key}."))
     short = {key: name.replace("_", " ") for key, name in short_names(compared).items()}
 
