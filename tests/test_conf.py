@@ -97,12 +97,14 @@ def test_an_experiment_opens_with_its_command_and_its_grid_composes(file, own):
     # A preset that builds on another one has the other's grid.
     sweeper = yaml.safe_load(text).get("hydra", {}).get("sweeper", {})
     for grid in [sweeper.get("params", {}), *sweeper.get("grids", [])]:
-        for key, values in grid.items():
-            assert isinstance(values, str), "a YAML list would become one value"
-            for value in swept(key, values):
-                assert compose_run(
-                    f"+experiment={file.stem}", value, *(own["image_folder"] if of_images else [])
-                )
+        assert all(isinstance(v, str) for v in grid.values()), "a YAML list would become one value"
+        points = {key: swept(key, values) for key, values in grid.items()}
+        # What is of an option, such as when's arguments, composes beside that option alone.
+        options = [points[key][0] for key in points if key in GROUPS]
+        beside = [f"+experiment={file.stem}", *(own["image_folder"] if of_images else [])]
+        for key, values in points.items():
+            for value in values:
+                assert compose_run(*beside, *([] if key in GROUPS else options), value)
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
@@ -138,3 +140,25 @@ def test_every_model_has_an_option():
 
 def test_conf_is_where_the_user_finds_it():
     assert conf_dir() == Path(__file__).parents[1] / "conf"
+
+
+@pytest.mark.parametrize(("name", "number"), [("ablation", 22), ("ablation_cifar100_mini", 13)])
+def test_an_ablation_compares_sam_with_one_cell_of_each_other_kind(name, number, own):
+    """Each level is its preset, so that ``effects=opt:sam`` tells all of them apart."""
+    sweeper = yaml.safe_load((conf_dir() / f"experiment/{name}.yaml").read_text())
+    beside = [f"+experiment={name}", *(own["image_folder"] if "cifar" in name else [])]
+    found = [
+        compose_run(*beside, *point).cell
+        for grid in sweeper["hydra"]["sweeper"]["grids"]
+        for point in itertools.product(*(swept(key, values) for key, values in grid.items()))
+    ]
+    assert len(found) == len(set(found)) == number
+    assert [cell.variant.name for cell in found].count("sam") == 1
+    variants = [cell.variant.model_dump(exclude_none=True) for cell in found]
+    [sam] = [one for one in variants if one["name"] == "sam"]
+    for one in variants:
+        other = {key.removesuffix("_args") for key in {*one, *sam} if one.get(key) != sam.get(key)}
+        # USAM and tensors by themselves have a rho, too, with which they climb as far as SAM does.
+        far = {"rho"} if "ascent" in other else set()
+        part = {"granularity", "direction", "magnitude"}
+        assert one["name"] == "sgd" or len(other - {"name"} - far - part) <= 1

@@ -120,11 +120,11 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, rhos: Sequence[float], shown: Sh
         offset = (k - (len(shown) - 1) / 2) * 0.7 / len(shown)
         for row in rows[rows["effect"] == name].to_dict("records"):
             y = rhos.index(row["rho"])
-            _draw_estimate(axes, row, y + offset, style)
+            draw_estimate(axes, row, y + offset, style)
             if len(shown) == 1:
                 # The contrast adjusted for the training loss, below the plain one.
                 ends = [row["fit_low"], row["fit_estimate"], row["fit_high"]]
-                axes.plot(ends, [y + 0.22] * 3, markevery=[1], **_AT_EQUAL_FIT)
+                axes.plot(ends, [y + 0.22] * 3, markevery=[1], **AT_EQUAL_FIT)
                 _note(axes, row, y)
     axes.set_ylim(len(rhos) - 0.4, -0.6)
     axes.set_yticks(range(len(rhos)), [""] * len(rhos))
@@ -132,16 +132,17 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, rhos: Sequence[float], shown: Sh
     axes.tick_params(axis="y", length=0)
 
 
-def _draw_estimate(axes: Axes, row: Mapping[Any, Any], y: float, style: SeriesStyle) -> None:
+def draw_estimate(axes: Axes, row: Mapping[Any, Any], y: float, style: SeriesStyle) -> None:
     """The estimate, its t interval as a line, and brackets at the ends of the BCa interval."""
     axes.plot([row["t_low"], row["t_high"]], [y, y], **style.line_style, linewidth=1.5)
-    axes.plot([row["bca_low"], row["bca_high"]], [y, y], **_BRACKETS, color=style.colour)
+    axes.plot([row["bca_low"], row["bca_high"]], [y, y], **BRACKETS, color=style.colour)
     axes.plot([row["estimate"]], [y], linestyle="", zorder=3, **style.marker_style)
 
 
-_BRACKETS: Mapping[str, Any] = {"linestyle": "", "marker": "|", "markersize": 7}
+#: Marks at the ends of a BCa interval.
+BRACKETS: Mapping[str, Any] = {"linestyle": "", "marker": "|", "markersize": 7}
 #: A contrast adjusted for the training loss.
-_AT_EQUAL_FIT: Mapping[str, Any] = {
+AT_EQUAL_FIT: Mapping[str, Any] = {
     "color": GREY,
     "linewidth": 1.2,
     "marker": "D",
@@ -181,7 +182,7 @@ def _share_x(column: Sequence[Axes]) -> None:
 def _legend(figure: Figure, shown: Shown, bca: bool, at_equal_fit: bool) -> None:
     entries = {f"{label}, 95 % t interval": handle(style) for label, style in shown.values()}
     if bca:
-        entries["95 % BCa interval"] = Line2D([], [], **_BRACKETS, color=GREY)
+        entries["95 % BCa interval"] = Line2D([], [], **BRACKETS, color=GREY)
     if at_equal_fit:
-        entries["adjusted for the training loss, 95 % t"] = Line2D([], [], **_AT_EQUAL_FIT)
+        entries["adjusted for the training loss, 95 % t"] = Line2D([], [], **AT_EQUAL_FIT)
     add_legend(figure, entries)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from multirun_analysis.figures.ablation import ablation_pictures
 from multirun_analysis.figures.array_figures import array_pictures
 from multirun_analysis.figures.captions import Picture, Recipe, listed, not_drawn, slug
 from multirun_analysis.figures.effects import HEADLINE, MAIN, SIMPLE, forest
@@ -31,6 +32,7 @@ from multirun_analysis.figures.rho import (
 from multirun_analysis.figures.scatter import scatter
 from multirun_analysis.figures.style import Palette, png_bytes, svg_bytes
 from multirun_analysis.runs.measurements import of_largest_eigenvalue
+from multirun_analysis.stats.factor import Factor
 from multirun_analysis.stats.summary import LOST, join_measurements, split_by_recipe, summarize
 from multirun_analysis.study import Study
 from multirun_analysis.wording.numbers import number
@@ -54,6 +56,11 @@ def draw_figures(study: Study, effects: pd.DataFrame | None = None) -> dict[str,
         )
     ]
     return {picture.name: picture for picture in pictures}
+
+
+def draw_ablation(study: Study, effects: pd.DataFrame, factor: Factor) -> dict[str, Picture]:
+    """Every level of a factor against its reference, by the figure's name."""
+    return {picture.name: picture for picture in ablation_pictures(study, effects, factor)}
 
 
 def write_figures(pictures: Mapping[str, Picture], folder: Path) -> list[Path]:

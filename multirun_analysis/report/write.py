@@ -9,8 +9,10 @@ from typing import Literal
 
 from threadpoolctl import threadpool_limits
 
+from multirun_analysis.stats.factor import parse_factor
 from multirun_analysis.study import StudyError, open_study
 from multirun_analysis.tables.export import export_frames
+from multirun_analysis.tables.factor import ABLATION
 from multirun_analysis.tables.render import terminal_text, write_pages
 from multirun_analysis.tables.study_pages import (
     asked_pages,
@@ -40,7 +42,8 @@ def write_tables(
 ) -> int:
     """Write the tables of a study, and what else is asked for.
 
-    Where keys or a factor are asked for, their tables alone are printed. The arguments are the
+    Where keys or a factor are asked for, their tables alone are printed; a factor against a
+    reference is drawn as well. The arguments are the
     options of :class:`samsweep.cli.tables.TablesOptions`.
 
     Returns:
@@ -65,18 +68,24 @@ def write_tables(
         write_pages(pages, folder)
         printed = [] if quiet else asked or [*shown, *compared]
         print(terminal_text(read, printed, pages, folder), end="")
-        if report or wandb is not None:
-            # matplotlib takes a second to import, and is needed by two options alone.
-            from multirun_analysis.figures.gallery import draw_figures, write_figures
-            from multirun_analysis.report.page import report_html
+        ablations = [page for page in asked if page.name == ABLATION]
+        everything = report or wandb is not None
+        if everything or ablations:
+            # matplotlib takes a second to import, and is needed here alone.
+            from multirun_analysis.figures.gallery import draw_ablation, draw_figures, write_figures
 
-            pictures = draw_figures(read, read.effects)
+            pictures = draw_figures(read, read.effects) if everything else {}
+            for page in ablations:
+                factor = parse_factor(str(effects), read.runs, read.name)
+                pictures |= draw_ablation(read, page.data, factor)
             write_figures(pictures, folder)
             print(f"Drawn as .png and .svg: {', '.join(pictures) or 'nothing'}.")
-            if report:
-                html = report_html(read, pictures.values(), compared)
-                write_text(folder / "report.html", html)
-                print(f"All of it: {folder}/report.html")
+        if report:
+            from multirun_analysis.report.page import report_html
+
+            html = report_html(read, pictures.values(), [*compared, *ablations])
+            write_text(folder / "report.html", html)
+            print(f"All of it: {folder}/report.html")
         if export is not None:
             files = export_frames(read, export)
             print(f"Exported {', '.join(file.name for file in files)} to {export}/.")

@@ -4,12 +4,16 @@ Two cells are a pair if their seed and everything else that varies is equal. Wha
 has, as SAM has a radius and SGD none, makes a contrast for each of its values, all with the same
 cell of the other level. What has one value at one level and another at the other changes with the
 factor: it is named beside the contrast, which is of both.
+
+Or every other level less one, the reference. Then what the reference has one value of, or none,
+never parts pairs: each value that a level has of it makes a contrast of its own, which says in what
+its cells differ from the reference's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,15 +35,22 @@ from multirun_analysis.stats.effects import (
     plain_and_adjusted,
 )
 from multirun_analysis.stats.families import with_families
-from multirun_analysis.stats.outcomes import outcomes_of, with_metric
+from multirun_analysis.stats.outcomes import Outcome, outcomes_of, with_metric
+from multirun_analysis.stats.pairing import (
+    LEVELS,
+    Roles,
+    ends_of,
+    pairs_of,
+    roles_of,
+    values_of_ends,
+)
 from multirun_analysis.stats.summary import ordered, without_unpruned
-from multirun_analysis.wording.labels import natural_order, setting_text
-from samsweep.config import OUTCOMES, ConfigError, unknown_name
+from multirun_analysis.wording.labels import natural_order, ranking, setting_text, short_names
+from samsweep.config import OUTCOMES, VARIANTS, ConfigError, unknown_name
 
-_LEVELS = ("level_a", "level_b")
 #: The second level less the first.
 _DESIGN = Design(
-    {"factor": {"level_b": 1, "level_a": -1}}, ("recipe_key", "model", "place"), _LEVELS
+    {"factor": {"level_b": 1, "level_a": -1}}, ("recipe_key", "model", "place"), LEVELS
 )
 
 #: Statistics of :func:`estimate_effects` that a factor's contrasts have too.
@@ -51,28 +62,34 @@ _STATISTICS = tuple(
 
 
 class Factor(NamedTuple):
-    """A key of the configuration and two of its values."""
+    """A key of the configuration and some of its values."""
 
     key: str
-    levels: tuple[Any, Any]  # as the frame has them; NA is none
+    levels: tuple[Any, ...]  # as the frame has them, NA is none; each other one less the first
+    every: bool = False  # whether they are all that the study has, less a reference
 
     @property
     def title(self) -> str:
         """What is compared, in words."""
-        first, second = map(setting_text, self.levels)
-        return f"{self.key}: {second} less {first}"
+        first, *others = map(setting_text, self.levels)
+        return f"{self.key}: {'each other level' if self.every else others[0]} less {first}"
 
 
 class FactorEffects(NamedTuple):
-    """What a factor changes."""
+    """What a factor changes.
 
-    effects: pd.DataFrame  # keys, outcome and statistics, a row per contrast
+    Of a reference, the columns of ``effects`` before the outcome are the level, its ``name``, in
+    what it ``differs`` from the reference, and ``keys``.
+    """
+
+    effects: pd.DataFrame  # what tells contrasts apart, outcome, statistics; a row per contrast
     keys: tuple[str, ...]  # the columns of ``effects`` that tell its contrasts apart
-    confounded: tuple[str, ...]  # what else differs between the levels, in words
+    confounded: tuple[str, ...]  # what else differs between two levels, in words
+    unpaired: tuple[str, ...] = ()  # levels without a partner of the reference, in words
 
 
 def parse_factor(text: str, runs: pd.DataFrame, study: str) -> Factor:
-    """The factor that ``KEY:LEVEL_A,LEVEL_B`` means.
+    """The factor that ``KEY:LEVEL_A,LEVEL_B`` means, or ``KEY:REFERENCE``.
 
     Args:
         text: As the user writes it.
@@ -85,16 +102,36 @@ def parse_factor(text: str, runs: pd.DataFrame, study: str) -> Factor:
     # A level may be a path, which has colons, or a list, which has commas.
     typed, _, levels = text.partition(":")
     parts = [part.strip() for part in re.split(r",(?![^\[{(]*[\]})])", levels)]
-    if len(parts) != 2 or not all(parts) or parts[0] == parts[1]:
+    if len(parts) > 2 or not all(parts) or len(set(parts)) < len(parts):
         raise ConfigError(
-            f"effects={text}: write a key and two different values of it, effects=lr:0.1,0.5."
+            f"effects={text}: write a key and two different values of it, effects=lr:0.1,0.5, or "
+            "the one with which all others are compared, effects=lr:0.1."
         )
     keys = keys_frame(runs)
     key = resolve_key("effects", typed.strip(), keys, study)
     if key == "seed":
         raise ConfigError("effects: pairs have one seed: choose another key than seed.")
-    first, second = (_level(key, part, keys[key], study) for part in parts)
-    return Factor(key, (first, second))
+    found = [_level(key, part, keys[key], study) for part in parts]
+    if len(found) == 2:
+        return Factor(key, tuple(found))
+    others = _others(key, keys[key], found[0])
+    if not others:
+        raise ConfigError(
+            f"effects={text}: every cell of study {study} has {key}={parts[0]}: run others too, or "
+            "choose another key."
+        )
+    return Factor(key, (found[0], *others), every=True)
+
+
+def _others(key: str, column: pd.Series[Any], reference: Any) -> list[Any]:
+    """The other values of a key: the study's optimizers first, then by their texts."""
+    rank = ranking(VARIANTS if key == "opt" else ())
+    others = [value for value in column.unique() if not _same(value, reference)]
+    return sorted(others, key=lambda value: (rank(value), natural_order(setting_text(value))))
+
+
+def _same(value: Any, other: Any) -> bool:
+    return bool(pd.isna(other)) if pd.isna(value) else bool(not pd.isna(other) and value == other)
 
 
 def _level(key: str, typed: str, column: pd.Series[Any], study: str) -> Any:
@@ -138,7 +175,7 @@ def factor_effects(
     Args:
         runs: Frame of :func:`.load_runs`, of one study.
         measurements: Frame of :func:`.load_measurements`.
-        factor: The key and its two values.
+        factor: The key and its values.
         value: The outcome, a name of :func:`.named_value`; None is every one of
             :data:`~samsweep.config.OUTCOMES`.
 
@@ -148,106 +185,93 @@ def factor_effects(
     named = None if value is None else named_value(runs, measurements, value)
     chosen = keys_frame(runs)[factor.key]
     is_level = [_equal(chosen, level).to_numpy(dtype=bool) for level in factor.levels]
-    cells = runs[is_level[0] | is_level[1]].reset_index(drop=True)
+    cells = runs[np.logical_or.reduce(is_level)].reset_index(drop=True)
     keys = keys_frame(cells)
     codes = keys.apply(lambda column: pd.factorize(column)[0])
-    rows = [np.flatnonzero(_equal(keys[factor.key], level)) for level in factor.levels]
+    reference, *others = (np.flatnonzero(_equal(keys[factor.key], one)) for one in factor.levels)
+    sides = [(reference, of_level) for of_level in others]
+    roles = [roles_of(factor.key, keys, codes, rows, against_one=factor.every) for rows in sides]
+    cells = _by_stratum(cells, codes, roles)
+    pairs = pd.concat(
+        [
+            pairs_of(cells, codes, rows, of_level).assign(level=level)
+            for level, (rows, of_level) in enumerate(zip(sides, roles, strict=True))
+        ],
+        ignore_index=True,
+    )
+    place = pairs.groupby(["level", "place"], sort=False).ngroup()
+    pairs = pairs.assign(place=place, point=place)
 
-    shared, own, confounded = _roles(factor, keys, codes, rows)
-    stratum = [key for key in shared if is_of_recipe(key) or is_of_model(key)]
-    cells = cells.assign(
-        recipe_key=codes.groupby(stratum).ngroup().astype(str) if stratum else "0", model=""
-    ).astype({"recipe_key": "string", "model": "string"})
-    pairs = _pairs(cells, codes, rows, shared, own)
-
-    measured = measurements[measurements["cell_id"].isin(cells["cell_id"])]
-    synthetic = cells.set_index("cell_id")["recipe_key"]
-    measured = measured.assign(recipe_key=measured["cell_id"].map(synthetic))
-    outcomes = outcomes_of(cells, measured, named)
-    parts = [plain_and_adjusted(pairs, outcome, cells, _DESIGN) for outcome in outcomes]
-    if not parts:
+    found = _contrasts(pairs, outcomes_of(cells, _of_cells(measurements, cells), named), cells)
+    if found is None:
         raise ConfigError(
             f"value={value}: no cell of effects={factor.key} has it: measure them first, "
             "or choose another value."
         )
-    found = pd.concat(parts, ignore_index=True)
     if found.empty:
-        first, second = map(setting_text, factor.levels)
-        raise ConfigError(
-            f"effects={factor.key}: no cell with {first} has a partner with {second} of the same "
-            f"{', '.join([*(key for key in varying_keys(keys) if key in shared), 'seed'])}: run "
-            "both levels with equal values of these, or choose another factor."
-        )
+        raise ConfigError(_without_pairs(factor, keys, roles))
     found = with_metric(without_unpruned(found), cells)
     found = with_families(found.assign(recipe_key="one family"), None)
-    places = pairs.drop_duplicates("place").set_index("place")
-    told = {}
-    for key in [*shared, *own[0], *own[1]]:
-        where = places["level_a"] if key in own[0] else places["level_b"]
-        other = places["level_b"] if key in own[0] else places["level_a"]
-        row = found["place"].map(where.where(where >= 0, other))
-        told[key] = keys[key].take(row.to_numpy()).reset_index(drop=True)
-    shown = separating_keys(pd.DataFrame(told, index=found.index))
-    columns = ["outcome", "settings_key", "settings_label", *_STATISTICS]
-    columns += [name for name in found if name in ("n_pruned", "metric") and name not in shown]
-    described = pd.concat(
-        [pd.DataFrame({key: told[key] for key in shown}), found.reindex(columns=columns)], axis=1
-    )
-    return FactorEffects(_in_order(described, shown), tuple(shown), tuple(confounded))
+    ends = ends_of(pairs, found["place"])
+    told = values_of_ends(ends, keys, roles)
+    if factor.every:
+        return _against_one(factor, found, told, ends, cells, roles)
+    shown = separating_keys(told)
+    described = _described(told[shown], found)
+    confounded = tuple(roles[0].confounded)
+    return FactorEffects(_in_order(described, shown), tuple(shown), confounded)
 
 
 def _equal(column: pd.Series[Any], level: Any) -> pd.Series[bool]:
     return column.isna() if pd.isna(level) else (column == level).fillna(False).astype(bool)
 
 
-def _roles(
-    factor: Factor, keys: pd.DataFrame, codes: pd.DataFrame, rows: Sequence[np.ndarray[Any, Any]]
-) -> tuple[list[str], tuple[list[str], list[str]], list[str]]:
-    """Keys that pairs share, keys that one level alone has, and what changes with the factor."""
-    shared: list[str] = []
-    own: tuple[list[str], list[str]] = ([], [])
-    confounded = []
-    for key in varying_keys(keys):
-        values = [set(codes[key].to_numpy()[of_level]) for of_level in rows]
-        # What an optimizer is called follows from its other keys.
-        if key in (factor.key, "seed") or (key == "opt" and factor.key.startswith("opt.")):
-            continue
-        if values[0] == {-1}:
-            own[1].append(key)
-        elif values[1] == {-1}:
-            own[0].append(key)
-        elif len(values[0]) == len(values[1]) == 1 and values[0] != values[1]:
-            if not key.startswith((f"{factor.key}.", "source.")):
-                first, second = (setting_text(keys[key].iloc[of_level[0]]) for of_level in rows)
-                confounded.append(f"{key} {first} and {second}")
-        else:
-            shared.append(key)
-    return shared, own, confounded
+def _by_stratum(cells: pd.DataFrame, codes: pd.DataFrame, roles: Sequence[Roles]) -> pd.DataFrame:
+    """Cells with a recipe for all that is of one data set, training and network.
 
-
-def _pairs(
-    cells: pd.DataFrame,
-    codes: pd.DataFrame,
-    rows: Sequence[np.ndarray[Any, Any]],
-    shared: list[str],
-    own: tuple[list[str], list[str]],
-) -> pd.DataFrame:
-    """A row per contrast and seed, as :func:`.plain_and_adjusted` takes them.
-
-    A seed that only one level has counts as missing where it says what it is missing from.
+    What changes with a level is no part of it: its cells and the reference's are adjusted together.
     """
-    sides = []
-    for of_level, level, mine in zip(rows, _LEVELS, own, strict=True):
-        by = [*shared, *mine]
-        side = codes.loc[of_level, by].assign(seed=cells["seed"].to_numpy()[of_level])
-        sides.append(side.assign(**{level: of_level}).drop_duplicates([*by, "seed"]))
-    pairs = sides[0].merge(sides[1], on=[*shared, "seed"], how="outer", validate="many_to_many")
-    pairs[list(_LEVELS)] = pairs[list(_LEVELS)].fillna(-1).astype(np.intp)
-    keys = [*shared, *own[0], *own[1]]
-    place = pairs.groupby(keys, dropna=False, sort=False).ngroup() if keys else 0
-    row = pairs[list(_LEVELS)].max(axis="columns")
-    recipe_key = cells["recipe_key"].take(row.to_numpy()).to_numpy()
-    return pairs[list(_LEVELS)].assign(place=place, point=place, recipe_key=recipe_key, model="")
+    stratum = [
+        key
+        for key in map(str, codes)
+        if (is_of_recipe(key) or is_of_model(key)) and all(key in one.shared for one in roles)
+    ]
+    names = codes.groupby(stratum).ngroup().astype(str) if stratum else "0"
+    named = cells.assign(recipe_key=names, model="")
+    return named.astype({"recipe_key": "string", "model": "string"})
+
+
+def _of_cells(measurements: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """The measurements of some cells, of these cells' recipes."""
+    measured = measurements[measurements["cell_id"].isin(cells["cell_id"])]
+    recipes = cells.set_index("cell_id")["recipe_key"]
+    return measured.assign(recipe_key=measured["cell_id"].map(recipes))
+
+
+def _contrasts(
+    pairs: pd.DataFrame, outcomes: Iterable[Outcome], cells: pd.DataFrame
+) -> pd.DataFrame | None:
+    """The contrasts of all outcomes; None if there is no outcome."""
+    parts = [plain_and_adjusted(pairs, outcome, cells, _DESIGN) for outcome in outcomes]
+    return pd.concat(parts, ignore_index=True) if parts else None
+
+
+def _without_pairs(factor: Factor, keys: pd.DataFrame, roles: Sequence[Roles]) -> str:
+    first = setting_text(factor.levels[0])
+    second = "another level" if factor.every else setting_text(factor.levels[1])
+    shared = [key for key in varying_keys(keys) if any(key in one.shared for one in roles)]
+    return (
+        f"effects={factor.key}: no cell with {first} has a partner with {second} of the same "
+        f"{', '.join([*shared, 'seed'])}: run both levels with equal values of these, or choose "
+        "another factor."
+    )
+
+
+def _described(told: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """What tells the contrasts apart, with their outcomes and statistics."""
+    columns = ["outcome", "settings_key", "settings_label", *_STATISTICS]
+    columns += [name for name in found if name in ("n_pruned", "metric") and name not in told]
+    return pd.concat([told, found.reindex(columns=columns)], axis=1)
 
 
 def _in_order(effects: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -266,3 +290,63 @@ def _ranks(column: pd.Series[Any]) -> pd.Series[int]:
     texts = ["" if pd.isna(value) else str(value) for value in column]
     ranks = {text: place for place, text in enumerate(sorted(set(texts), key=natural_order))}
     return pd.Series([ranks[text] for text in texts], index=column.index)
+
+
+# --------------------------------------------------------------------------- against a reference
+
+
+def _against_one(
+    factor: Factor,
+    found: pd.DataFrame,
+    told: pd.DataFrame,
+    ends: pd.DataFrame,
+    cells: pd.DataFrame,
+    roles: Sequence[Roles],
+) -> FactorEffects:
+    """The contrasts of every other level, with its name and its differences in words."""
+    keys = keys_frame(cells)
+    # What the reference has several values of has columns; all else is among the differences.
+    columns = {key for one in roles for key in (*one.shared, *one.first)}
+    shown = separating_keys(told[[str(key) for key in told if key in columns]])
+    others = [key for key in varying_keys(keys) if key not in columns]
+    level_b = ends["level_b"].to_numpy()
+    level = keys[factor.key].take(level_b).reset_index(drop=True)
+    named = {
+        factor.key: level,
+        "name": _names(cells.take(level_b)) if factor.key == "opt" else level.map(setting_text),
+        "differs": _differences(factor, keys[others], ends),
+    }
+    described = _described(pd.concat([pd.DataFrame(named), told[shown]], axis=1), found)
+    ranked = described.assign(_level=ends["level"])
+    effects = _in_order(ranked, ["_level", "differs", *shown]).drop(columns="_level")
+    there = set(ends["level"])
+    unpaired = [setting_text(one) for k, one in enumerate(factor.levels[1:]) if k not in there]
+    return FactorEffects(effects, tuple(shown), (), tuple(unpaired))
+
+
+def _names(cells: pd.DataFrame) -> list[str]:
+    """The optimizers of some cells, as other tables name them."""
+    return [
+        label if pd.isna(granularity) else f"{label}, {granularity}"
+        for label, granularity in zip(cells["optimizer"], cells["granularity"], strict=True)
+    ]
+
+
+def _differences(factor: Factor, keys: pd.DataFrame, ends: pd.DataFrame) -> list[str]:
+    """In words, what each pair's second cell has that the first has not, or has otherwise."""
+    # The granularity is in an optimizer's name.
+    silent = (factor.key, "opt", "seed", *["granularity"] * (factor.key == "opt"))
+    names = [str(key) for key in keys if key not in silent]
+    compared = [name for name in names if not name.startswith("source.")]
+    compared.sort(key=lambda key: not key.startswith(f"{factor.key}."))
+    short = {key: name.replace("_", " ") for key, name in short_names(compared).items()}
+
+    def text(first: int, second: int) -> str:
+        values = ((key, keys[key].iloc[first], keys[key].iloc[second]) for key in compared)
+        return ", ".join(
+            f"{short[key]} {setting_text(theirs)}"
+            for key, ours, theirs in values
+            if not pd.isna(theirs) and not _same(ours, theirs)
+        )
+
+    return [text(*cells) for cells in zip(ends["level_a"], ends["level_b"], strict=True)]

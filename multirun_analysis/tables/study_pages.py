@@ -77,7 +77,7 @@ def asked_pages(
     if value is not None and not (rows or cols or effects):
         raise ConfigError(
             f"value={value} says what is shown: say of what, rows=KEY, cols=KEY, "
-            f"effects=KEY:A,B or effects={DESIGN}."
+            f"effects=KEY:A,B, effects=KEY:A or effects={DESIGN}."
         )
     pages = [swept_page(study, rows, cols, value or "test_accuracy")] if rows or cols else []
     if effects == DESIGN:

@@ -30,6 +30,7 @@ commands that run these. Only records, histories and manifests are read, also wh
   {command} study=cifar100 wandb=offline
   {command} study=mine rows=opt.alpha,lr cols=rho value=test_accuracy
   {command} study=mine effects=momentum:0,0.9
+  {command} study=mine effects=opt:sam
   {command} study=mine effects=design value=log_trace
 
 In a table, `96.52 ± 0.31 (n=3)` is mean and standard deviation over 3 seeds, `??` a cell without a
@@ -69,8 +70,9 @@ class TablesOptions(Frozen):
             measured, by a measure of one's own too, another number of a measure
             (top5.bulk_outlier_ratio), or the logarithm of one of these (log_trace).
         effects: A key and two of its values, effects=lr:0.1,0.5, of which the second is compared
-            with the first, paired by seed and by everything else that varies; or design, the 2x2
-            design of direction and magnitude.
+            with the first, paired by seed and by everything else that varies; or a key and one
+            value, effects=opt:sam, with which every other value is compared, in a table and a
+            figure; or design, the 2x2 design of direction and magnitude.
         quiet: Whether to print no tables.
         config_dir: Folder of options beside conf/, whose presets name confirmatory tests too.
     """

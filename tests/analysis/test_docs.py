@@ -54,7 +54,7 @@ def test_the_commands_of_the_page_run(demo: Study, root: Path) -> None:
         (DOCS / "analysis.md").read_text(),
         flags=re.MULTILINE,
     )
-    assert len(commands) == 7
+    assert len(commands) == 8
     for command in commands[:-1]:  # the last pushes to W&B, which has a test of its own
         subprocess.run(
             [sys.executable, *command.split()[1:]], cwd=root.parent, check=True, capture_output=True
