@@ -125,7 +125,7 @@ FAMILY = {
     "sam_on": {"perturb": "norm_layers"},
     "saner": {"combination": "saner"},
     "sssam": {"when": "random"},
-    "two_step_sam": {"ascent_steps": 2},
+    "multi_step_sam": {"ascent_steps": 2},
     "unified_sam": {"ascent": "unified"},
     "usam": {"ascent": "unnormalized"},
     "vasso": {"ascent_direction": "average"},
@@ -144,6 +144,30 @@ def test_a_preset_is_sam_but_for_what_it_changes(name):
     others = {k for k in preset if preset[k] != sam[k] and not k.endswith("_args")} - {"name"}
     assert preset["name"] == name
     assert {key: preset[key] for key in others - {"direction", "magnitude"}} == FAMILY[name]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["opt=sam", "opt.ascent=unnormalized"], ["opt=usam"]),
+        (["opt=sam", "opt.perturb=norm_layers"], ["opt=sam_on"]),
+        (["opt=hybrid", "opt.magnitude=sam", "opt.m=32"], ["opt=m_sam"]),
+        (["opt=sam", "opt.when=epochs", "opt.when_args.last=20"], ["opt=early_sam"]),
+        (["opt=sam_on", "opt.when=random", "opt.when_args.probability=0.5"],
+         ["opt=sssam", "opt.perturb=norm_layers"]),
+        (["opt=asam", "opt.combination=gsam", "opt.ascent=plain", "opt.combination_args.alpha=0.4",
+          "opt.rho_schedule=with_lr", "opt.direction=sgd", "opt.magnitude=sgd"], ["opt=gsam"]),
+    ],
+)  # fmt: skip
+def test_equal_trainings_are_one_cell_whatever_their_options_are_called(one, other):
+    assert variant(*one) == variant(*other)
+
+
+def test_two_changes_of_sam_are_named_by_what_they_are():
+    found = variant("opt=looksam", "opt.perturb=[bn1.*]")
+    assert found.name == "sam"
+    assert found.departures == ("perturb bn1.*", "when every(reuse=0.7, steps=5)")
+    assert variant("opt=looksam").departures == ()
 
 
 def test_stablesam_is_the_cell_of_global_samdirection():
@@ -204,6 +228,8 @@ def test_the_passes_of_a_step_are_counted(overrides, passes):
         (["opt=sam", "groups=[{params:biases,rh:1}]"], ["groups.0.rh", "rho"]),
         (["opt=sam", "groups=[{params:biases,rho:1}]", "rho=0"], ["rho=0", "group"]),
         (["no_decay_on_norm=true", "groups=[{params:biases,lr:1}]"], ["no_decay_on_norm"]),
+        (["opt=late_sam", "epochs=20"], ["opt.when_args.first=20", "epochs=20"]),
+        (["opt=gsam", "opt.direction=sam"], ["combination=gsam", "direction"]),
         (["opt=sam", "opt.when=evry"], ["evry", "did you mean 'every'"]),
         (["opt=sam", "opt.when_args.steps=2"], ["when_args", "always"]),
     ],

@@ -32,8 +32,9 @@ from multirun_analysis.stats.families import with_families
 from multirun_analysis.stats.outcomes import Outcome, adjusted_for_fit, outcomes_of, with_metric
 from multirun_analysis.stats.paired import ALPHA, Array, describe_groups
 from multirun_analysis.stats.summary import LOST, in_order, without_unpruned
-from multirun_analysis.wording.labels import SAM_FAMILY, recipe_titles
+from multirun_analysis.wording.labels import recipe_titles
 from samsweep.config import CORNERS, Confirmatory
+from samsweep.config.cell import SAM_FAMILY
 
 HYBRIDS = ("samdirection", "sammagnitude")
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from multirun_analysis.wording.numbers import number
 from samsweep.config import CORNERS, VARIANTS, OptOptions
-from samsweep.config.cell import call_text
+from samsweep.config.cell import call_text, departures
 from samsweep.records.identity import canonical_json
 from samsweep.system.text import counted
 
@@ -27,9 +27,6 @@ Phrase = Callable[[Values], str]
 #: Defaults, which labels leave out; anything else is shown in brackets.
 _USUAL_ETA = OptOptions.model_fields["eta"].default
 _USUAL_CURVATURE = "hutchinson"
-
-#: Fields of a variant that plain SAM is without; a name of the study does not imply them.
-SAM_FAMILY = ("ascent_direction", "ascent_steps", "perturb", "m", "when", "rho_schedule")
 
 #: Characters of a setting's value that a label shows, at most.
 _MOST_SHOWN = 60
@@ -112,21 +109,12 @@ def _extras(variant: Values) -> Iterable[str]:
         yield curvature.replace("_", "-")
     if name not in VARIANTS:
         return
-    for key in SAM_FAMILY:
-        if variant.get(key) is not None:
-            yield f"{key.replace('_', ' ')} {_with_args(variant[key], variant.get(f'{key}_args'))}"
+    yield from departures(variant)
     # The published code swaps the hybrids' names; no table of ours may do so unnoticed.
     if "direction" in variant and "magnitude" in variant:
         corner = {"asam": "sam", "sgdhess": "sgd"}.get(name, name)
         if CORNERS[variant["direction"], variant["magnitude"]] != corner:
             yield f"direction {variant['direction']}, magnitude {variant['magnitude']}"
-
-
-def _with_args(value: Any, args: Values | None) -> str:
-    """A value of the configuration as people write it."""
-    if isinstance(value, str):
-        return call_text(value, args)
-    return " ".join(value) if isinstance(value, list | tuple) else str(value)
 
 
 # --------------------------------------------------------------------------- distinct labels

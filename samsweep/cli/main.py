@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from samsweep import __version__
 
 #: What each command does. Its module in samsweep.cli has a ``main``.
 COMMANDS = {
@@ -25,6 +29,15 @@ _PRINTING = frozenset(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first word names; returns its exit status."""
+    try:
+        return _main(arguments)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     command, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or [""]
     if command in COMMANDS:
         return run_command(command, rest)
@@ -43,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if command in ("-h", "--help"):
         print(_usage())
+        return 0
+    if command == "--version":
+        print(f"samsweep {__version__}")
         return 0
     if not command:
         return _refuse(_usage())

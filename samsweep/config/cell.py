@@ -38,6 +38,7 @@ from samsweep.config.registry import (
     OPTIMIZERS,
     RHO_SCHEDULES,
     SCHEDULES,
+    VARIANTS,
     WHENS,
     Clip,
     Component,
@@ -134,6 +135,11 @@ class Variant(Frozen):
     def compilable(self) -> bool:
         """Whether its steps differentiate once, which a compiled or recorded pass can."""
         return self.curvature is None and self.optimizer is None
+
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """What it has that plain SAM has not, in words, where its name does not say so."""
+        return departures(vars(self))
 
     @property
     def passes(self) -> float:
@@ -466,6 +472,32 @@ class CellConfig(Frozen):
     def identity(self) -> dict[str, Any]:
         """The identity as plain JSON values, without the keys that are not used."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+#: Fields of a variant that plain SAM is without.
+SAM_FAMILY = ("ascent_direction", "ascent_steps", "perturb", "m", "when", "rho_schedule")
+
+
+def departures(variant: Mapping[str, Any]) -> tuple[str, ...]:
+    """See :attr:`Variant.departures`, of its fields.
+
+    >>> departures({"name": "sam", "when": "every", "when_args": {"steps": 2}})
+    ('when every(steps=2)',)
+    """
+    if variant["name"] not in VARIANTS:
+        return ()
+    named = [(key, variant.get(key)) for key in SAM_FAMILY]
+    return tuple(
+        f"{key.replace('_', ' ')} {_shown(value, variant.get(f'{key}_args'))}"
+        for key, value in named
+        if value is not None
+    )
+
+
+def _shown(value: object, args: Mapping[str, Any] | None) -> str:
+    if isinstance(value, str):
+        return call_text(value, args)
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def call_text(name: str, args: Mapping[str, Any] | None) -> str:

@@ -191,15 +191,21 @@ def bound(what: str, factory: Factory, args: Mapping[str, Any]) -> Callable[...,
     if isinstance(function, type):
         made: Callable[..., Any] = make(what, function, args)
         return made
-    _, unknown, _ = match(function, args, {})
+    # What has no default, or is the number of the step, whoever calls it gives.
+    _, unknown, given = match(function, args, {})
+    unknown += [key for key in args if key == "step"]
     if unknown:
-        raise ConfigError(_not_taken(what, function, unknown[0]))
+        kept = [key for key in parameters_of(function) if key not in (*given, "step")]
+        raise ConfigError(_not_taken(what, function, unknown[0], kept))
     return functools.partial(function, **args) if args else function
 
 
-def _not_taken(what: str, function: Callable[..., Any], key: str) -> str:
-    choices = ", ".join(parameters_of(function))
-    return f"{what}: {name_of(function)} takes no argument {key}: choose among {choices}."
+def _not_taken(
+    what: str, function: Callable[..., Any], key: str, choices: Iterable[str] | None = None
+) -> str:
+    named = list(parameters_of(function) if choices is None else choices)
+    remedy = f"choose among {', '.join(named)}" if named else "leave it out"
+    return f"{what}: {name_of(function)} takes no argument {key}: {remedy}."
 
 
 def name_of(factory: Factory) -> str:

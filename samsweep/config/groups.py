@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -33,13 +33,19 @@ from samsweep.config.fields import (
 )
 from samsweep.config.registry import (
     ASCENTS,
+    COMBINATIONS,
     CORNERS,
     DATASETS,
+    DIRECTIONS,
+    FAMILY,
     MODELS,
     OPTIMIZERS,
+    RHO_SCHEDULES,
     VARIANTS,
+    WHENS,
     Curvature,
     Granularity,
+    Registry,
     Scaled,
     Source,
 )
@@ -170,6 +176,11 @@ class OptOptions(Frozen):
             value = getattr(self, key)
             if getattr(self, f"{key}_args") and value in usual:
                 raise ValueError(f"{key}_args have no effect on {key}={value}: leave them out")
+        if self.combination is not None and (self.direction, self.magnitude) != ("sgd", "sgd"):
+            raise ValueError(
+                f"combination={self.combination} makes the vector in place of direction and "
+                "magnitude: leave these at sgd"
+            )
         if self.curvature is not None and (self.direction, self.magnitude) != ("sgd", "sgd"):
             raise ValueError(
                 f"curvature={self.curvature} transforms the plain gradient: "
@@ -202,8 +213,9 @@ class OptOptions(Frozen):
             return Variant(name="sgdhess", rho=rho, curvature=self.curvature)
         climb = self._climb(rho)
         if self.combination is not None:
+            is_ours = all(registry.find(name).ours for registry, name in self._parts())
             return Variant(
-                name=self.name,
+                name=self.combination if is_ours else self.name,
                 combination=self.combination,
                 combination_args=self.combination_args or None,
                 **climb,
@@ -220,10 +232,33 @@ class OptOptions(Frozen):
         )
 
     def _name_of(self, corner: str) -> str:
-        """The table row of a corner."""
-        if self.name not in (*VARIANTS, "hybrid") or not ASCENTS.find(self.ascent).ours:
+        """The table row of a corner: by what it trains, whatever the option is called."""
+        if not all(registry.find(name).ours for registry, name in self._parts()):
             return self.name
-        return "asam" if self.ascent == "adaptive" and corner == "sam" else corner
+        departures = {key: getattr(self, key) for key, usual in _PUBLISHED_SAM.items()}
+        departures |= {"ascent": self.ascent, "m": self.m}
+        usual = {**_PUBLISHED_SAM, "ascent": "plain", "m": None}
+        departures = {key: value for key, value in departures.items() if value != usual[key]}
+        if corner != "sam" or len(departures) != 1:
+            return "asam" if corner == "sam" and self.ascent == "adaptive" else corner
+        ((key, value),) = departures.items()
+        if key == "m":
+            return "m_sam"
+        if key == "ascent_steps":
+            return "multi_step_sam"
+        if value == "epochs":
+            bounds = {name for name in ("first", "last") if self.when_args.get(name)}
+            return {("first",): "late_sam", ("last",): "early_sam"}.get(tuple(bounds), corner)
+        return FAMILY.get((key, value), corner) if isinstance(value, str) else corner
+
+    def _parts(self) -> Iterator[tuple[Registry[Any], str]]:
+        """The components that it names, each with its kind's table."""
+        yield ASCENTS, self.ascent
+        yield DIRECTIONS, self.ascent_direction
+        yield WHENS, self.when
+        yield RHO_SCHEDULES, self.rho_schedule
+        if self.combination is not None:
+            yield COMBINATIONS, self.combination
 
     def _climb(self, rho: float) -> dict[str, Any]:
         """What is used of how epsilon is found."""

@@ -151,6 +151,12 @@ def _of_climb(options: Options) -> Iterable[str]:
             f"opt.ascent_steps={opt.ascent_steps}: each step climbs along the gradient where it "
             f"starts, not opt.ascent_direction={opt.ascent_direction}: leave one of them out."
         )
+    first = opt.when_args.get("first", 0) if opt.when == "epochs" else 0
+    if isinstance(first, int | float) and first >= options.epochs:
+        yield (
+            f"opt.when_args.first={first}: no step of epochs={options.epochs} would climb, choose "
+            f"less than {options.epochs}."
+        )
     if opt.ascent_direction == "momentum" and not _has_momentum(options):
         yield (
             f"opt.ascent_direction=momentum: base={options.base} keeps none"

@@ -710,6 +710,24 @@ CORNERS: Mapping[tuple[str, str], str] = {
 #: Names of the optimizer variants, in the order of the tables.
 VARIANTS = ("sgd", "sgdhess", "sam", "samdirection", "sammagnitude", "asam")
 
+#: Names of what differs from SAM in one value, by its key; in any other number it is called SAM.
+FAMILY: Mapping[tuple[str, str], str] = {
+    ("ascent", "adaptive"): "asam",
+    ("ascent", "unnormalized"): "usam",
+    ("ascent", "unified"): "unified_sam",
+    ("ascent", "per_tensor"): "per_tensor_sam",
+    ("ascent_direction", "random"): "random_sam",
+    ("ascent_direction", "last_gradient"): "last_sam",
+    ("ascent_direction", "momentum"): "msam",
+    ("ascent_direction", "friendly"): "fsam",
+    ("ascent_direction", "average"): "vasso",
+    ("perturb", "norm_layers"): "sam_on",
+    ("perturb", "not_norm_layers"): "sam_except_norm",
+    ("when", "every"): "looksam",
+    ("when", "random"): "sssam",
+    ("when", "large_gradient"): "aesam",
+}
+
 #: Outcomes and contrasts that a preset may name beforehand; the analysis computes them.
 OUTCOMES = (
     "test_accuracy",

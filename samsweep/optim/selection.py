@@ -33,7 +33,7 @@ def select(model: nn.Module, which: str | Sequence[str]) -> Choice | None:
     """
     if which == "all":
         return None
-    of_these = {id(param) for param in chosen(model, which, key="perturb")}
+    of_these = {id(param) for param in chosen(model, which, key="opt.perturb")}
     return lambda param: id(param) in of_these
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from samsweep.config import MEASURES, CellConfig, SharpnessConfig
+from samsweep.config.cell import SAM_FAMILY
 
 #: Bump this when a change of the code alters what equal configurations train by more than rounding,
 #: in which other processors and versions of torch differ as well.
@@ -44,6 +45,8 @@ def slug(cell: CellConfig) -> str:
     parts = [cell.model.name, *_named(cell.model.args), variant.name]
     for args in variant.args:
         parts += _named(args)
+    if variant.departures:
+        parts += _named({key: getattr(variant, key) for key in SAM_FAMILY})
     if variant.granularity is not None:
         parts.append(variant.granularity)
     if variant.curvature not in (None, "hutchinson"):
@@ -56,7 +59,8 @@ def slug(cell: CellConfig) -> str:
 
 def _named(args: Mapping[str, Any] | None) -> list[str]:
     """Arguments that are short enough to be part of a folder's name."""
-    words = [f"{key}{value}" for key, value in sorted((args or {}).items())]
+    given = {key: value for key, value in (args or {}).items() if value is not None}
+    words = [f"{key}{value}" for key, value in sorted(given.items())]
     return [word for word in words if re.fullmatch(r"[A-Za-z0-9._]{1,24}", word)]
 
 

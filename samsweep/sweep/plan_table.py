@@ -75,7 +75,9 @@ def _groups(cells: Sequence[PlannedCell]) -> dict[tuple[str, ...], list[PlannedC
     for cell, values in zip(cells, varying([c.run.cell for c in cells]), strict=True):
         config = cell.run.cell
         variant = config.variant
-        optimizer = f"{variant.name} {variant.granularity or ''}".strip()
+        optimizer = " ".join(filter(None, [variant.name, variant.granularity]))
+        if variant.departures:
+            optimizer += f" ({', '.join(variant.departures)})"
         more = " ".join(
             f"{key.rpartition('.')[2]}={value}"
             for key, value in values.items()

@@ -268,7 +268,7 @@ def test_norm_layers_are_found_by_their_kind():
 def test_a_choice_of_nothing_is_told(which):
     with pytest.raises(ValueError, match="none of the parameters, which are 0.weight, 1.weight"):
         select(network(), which)
-    with pytest.raises(ValueError, match="perturb=norm_layers chooses none"):
+    with pytest.raises(ValueError, match="opt.perturb=norm_layers chooses none"):
         select(nn.Linear(2, 2), "norm_layers")
 
 
