@@ -102,7 +102,7 @@ ascent = _Register(ASCENTS)
 ascent_direction = _Register(DIRECTIONS)
 #: At which steps to climb: an :class:`~samsweep.optim.Always`.
 when = _Register(WHENS)
-#: A factor of rho from a :class:`~samsweep.optim.Moment`.
+#: A factor of rho from a :class:`~samsweep.optim.TrainingStep`.
 rho_schedule = _Register(RHO_SCHEDULES)
 #: The learning rate's factor from ``epoch`` and ``epochs``.
 lr_schedule = _Register(SCHEDULES)

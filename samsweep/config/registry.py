@@ -473,7 +473,7 @@ WHENS = Registry(
     },
 )
 
-#: The radius over time: take a :class:`~samsweep.optim.moment.Moment`, return a factor of rho.
+#: The radius over time: take a :class:`~samsweep.optim.TrainingStep`, return a factor of rho.
 RHO_SCHEDULES = Registry(
     "rho_schedule", Component, _ours("samsweep.optim.radius", "constant with_lr cosine linear")
 )

@@ -34,7 +34,7 @@ from samsweep.optim.directions import (
 )
 from samsweep.optim.frozen_batch_norms import frozen_batchnorm
 from samsweep.optim.combine import combine, gsam, saner, wsam
-from samsweep.optim.moment import Length, Moment
+from samsweep.optim.training_step import Length, TrainingStep
 from samsweep.optim.selection import select
 from samsweep.optim.when import Always, AtRandom, Epochs, Every, LargeGradient
 
@@ -56,7 +56,7 @@ __all__ = [
     "LargeGradient",
     "LastGradient",
     "Length",
-    "Moment",
+    "TrainingStep",
     "MomentumDirection",
     "OutputOf",
     "RandomDirection",

@@ -24,11 +24,11 @@ from samsweep.config.registry import Registry
 from samsweep.optim.ascent import Ascent, adaptive, named_weights, plain
 from samsweep.optim.base import Clipping, ClosureOptimizer, GradientDescent
 from samsweep.optim.frozen_batch_norms import frozen_batchnorm
-from samsweep.optim.moment import Length
 from samsweep.optim.radius import constant
 from samsweep.optim.sam import SAM
 from samsweep.optim.selection import Choice, chosen, select
 from samsweep.optim.sgdhess import OutputOf, SGDHess
+from samsweep.optim.training_step import Length
 
 #: Those with an update that is one pass over memory.
 _FUSED = ("sgd", "adam", "adamw")

@@ -15,8 +15,8 @@ from torch import Tensor
 from samsweep.numerics.device_transfer import to_device
 from samsweep.numerics.seeding import generator
 from samsweep.numerics.vectors import Vector
-from samsweep.optim.moment import Moment
 from samsweep.optim.remembered import Remembered
+from samsweep.optim.training_step import TrainingStep
 
 
 class AscentDirection:
@@ -30,13 +30,13 @@ class AscentDirection:
     #: Whether parts of a mini-batch can each have their own.
     takes_parts: ClassVar[bool] = True
 
-    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+    def __call__(self, params: Vector, gradient: Vector, now: TrainingStep) -> Vector:
         """The direction, one tensor per parameter.
 
         Args:
             params: The parameters.
             gradient: The gradient at w; empty if :attr:`needs_gradient` is false.
-            moment: Where in its training the step is.
+            now: Where in its training the step is.
         """
         return gradient
 
@@ -78,9 +78,9 @@ class RandomDirection(AscentDirection):
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
 
-    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+    def __call__(self, params: Vector, gradient: Vector, now: TrainingStep) -> Vector:
         """Draw it."""
-        draws = generator(self._seed, "ascent direction", moment.step)
+        draws = generator(self._seed, "ascent direction", now.step)
         drawn = [torch.randn(p.shape, generator=draws) for p in params]
         return [to_device(x.to(p.dtype), p.device) for x, p in zip(drawn, params, strict=True)]
 
@@ -90,7 +90,7 @@ class LastGradient(_Remembering):
 
     needs_gradient = False
 
-    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+    def __call__(self, params: Vector, gradient: Vector, now: TrainingStep) -> Vector:
         """The last one."""
         return self._earlier.of(params)
 
@@ -124,7 +124,7 @@ class MomentumDirection(AscentDirection):
         self._base = base
         self._sign = sign
 
-    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+    def __call__(self, params: Vector, gradient: Vector, now: TrainingStep) -> Vector:
         """The momentum as it is."""
         return [self._momentum(p) for p in params]
 
@@ -155,7 +155,7 @@ class FriendlyDirection(_Remembering):
         self._sigma = sigma
         self._decay = decay
 
-    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+    def __call__(self, params: Vector, gradient: Vector, now: TrainingStep) -> Vector:
         """The difference; the average takes in g."""
         averages = self._earlier.of(params)
         known = [self._earlier.has(p) for p in params]
@@ -184,7 +184,7 @@ class AverageDirection(_Remembering):
             raise ValueError(f"theta={theta}: choose between 0 and 1")
         self._theta = theta
 
-    def __call__(self, params: Vector, gradient: Vector, moment: Moment) -> Vector:
+    def __call__(self, params: Vector, gradient: Vector, now: TrainingStep) -> Vector:
         """The average with g in it."""
         averages = self._earlier.of(params)
         updated = [

@@ -49,16 +49,16 @@ from samsweep.optim.base import (
 )
 from samsweep.optim.combine import check_rule, combine
 from samsweep.optim.directions import AscentDirection
-from samsweep.optim.moment import Length, Moment
 from samsweep.optim.radius import constant
 from samsweep.optim.selection import Choice
+from samsweep.optim.training_step import Length, TrainingStep
 from samsweep.optim.when import Always
 
 #: g and h to a vector of their shapes.
 Combination = Callable[[Vector, Vector], Vector]
 
-#: A moment to a factor of the radius.
-Radius = Callable[[Moment], float]
+#: A step of the training to a factor of the radius.
+Radius = Callable[[TrainingStep], float]
 
 
 class SAM(ClosureOptimizer):
@@ -205,20 +205,20 @@ class SAM(ClosureOptimizer):
                 f"{type(self._direction).__name__} averages over steps, which parts of a "
                 "mini-batch cannot: give one closure"
             )
-        moment = self._moment()
+        now = self._step_now()
         self.num_steps += 1
         if self._one_pass:
-            return self._at_once(closures, moment)
+            return self._at_once(closures, now)
         clean = [self._pass(one, self.params) for one in closures]
         params, g = clean[0].params, _mean([part.gradient for part in clean])
         loss = _mean_of([part.loss for part in clean])
-        if not self._when.climbs(g, moment):
+        if not self._when.climbs(g, now):
             self._direction.observe(params, g)
             update = self._when.substitute(params, g)
             return StepResult(loss=loss, params=params, grad_clean=g, update=update)
-        rho = self.rho * self._radius(moment)
+        rho = self.rho * self._radius(now)
         climbed = [
-            self._climb(one, params, part.gradient, rho, moment)
+            self._climb(one, params, part.gradient, rho, now)
             for one, part in zip(closures, clean, strict=True)
         ]
         h = _mean([part.gradient for part in climbed])
@@ -234,16 +234,16 @@ class SAM(ClosureOptimizer):
             rho=rho if self._is_textbook and len(closures) == 1 else None,
         )
 
-    def _moment(self) -> Moment:
+    def _step_now(self) -> TrainingStep:
         lr = float(self.base.param_groups[0].get("lr", self._peak_lr))
-        return Moment(step=self.num_steps, lr_share=lr / self._peak_lr, length=self._length)
+        return TrainingStep(step=self.num_steps, lr_share=lr / self._peak_lr, length=self._length)
 
-    def _at_once(self, closures: Sequence[Closure], moment: Moment) -> StepResult:
+    def _at_once(self, closures: Sequence[Closure], now: TrainingStep) -> StepResult:
         """One pass, at w + epsilon, or at w where the step does not climb."""
         params, gradient = self.params, ()
-        if self._when.climbs(gradient, moment):
-            rho = self.rho * self._radius(moment)
-            held = self._perturbation(params, gradient, rho, moment)
+        if self._when.climbs(gradient, now):
+            rho = self.rho * self._radius(now)
+            held = self._perturbation(params, gradient, rho, now)
             with perturbed(*held, keep_strides=self._keep_strides):
                 passes = [self._pass(closure, params) for closure in closures]
         else:
@@ -260,14 +260,14 @@ class SAM(ClosureOptimizer):
         return _Pass(loss.detach(), used, self.clipped(gradient))
 
     def _climb(
-        self, closure: Closure, params: Vector, gradient: Vector, rho: float, moment: Moment
+        self, closure: Closure, params: Vector, gradient: Vector, rho: float, now: TrainingStep
     ) -> _Pass:
         """Loss and gradient at w + epsilon, which is let go of before the last pass."""
         short = rho / self._ascent_steps
-        moved, epsilon = self._perturbation(params, gradient, short, moment)
+        moved, epsilon = self._perturbation(params, gradient, short, now)
         for _ in range(self._ascent_steps - 1):
             there = self._pass_at(closure, params, moved, [epsilon])
-            _, further = self._perturbation(params, there.gradient, short, moment)
+            _, further = self._perturbation(params, there.gradient, short, now)
             epsilon = torch._foreach_add(epsilon, further)
         held = [epsilon]
         del epsilon
@@ -283,14 +283,14 @@ class SAM(ClosureOptimizer):
         return _Pass(loss.detach(), params, h)
 
     def _perturbation(
-        self, params: Vector, gradient: Vector, rho: float, moment: Moment
+        self, params: Vector, gradient: Vector, rho: float, now: TrainingStep
     ) -> tuple[Vector, Vector]:
         """The parameters that move, and by what."""
-        direction = self._direction(params, gradient, moment)
+        direction = self._direction(params, gradient, now)
         if self._perturbs is not None:
             chosen = [i for i, p in enumerate(params) if self._perturbs(p)]
             params, direction = [params[i] for i in chosen], [direction[i] for i in chosen]
-        extra = {"step": moment.step} if self._ascent_takes_step else {}
+        extra = {"step": now.step} if self._ascent_takes_step else {}
         epsilon = self._ascent(params, direction, rho, **extra)
         shares = self._radius_shares()
         if shares:

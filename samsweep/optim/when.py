@@ -12,8 +12,8 @@ import torch
 
 from samsweep.numerics.seeding import generator
 from samsweep.numerics.vectors import Vector, dot, norm
-from samsweep.optim.moment import Moment
 from samsweep.optim.remembered import Remembered
+from samsweep.optim.training_step import TrainingStep
 
 #: Floor of a norm that is divided by.
 EPS = 1e-12
@@ -25,12 +25,12 @@ class Always:
     #: Whether the rule looks at the gradient at w, which is then found at each step.
     needs_gradient: ClassVar[bool] = False
 
-    def climbs(self, gradient: Vector, moment: Moment) -> bool:
+    def climbs(self, gradient: Vector, now: TrainingStep) -> bool:
         """Whether this step climbs.
 
         Args:
             gradient: At w; empty if :attr:`needs_gradient` is false and nothing else needs it.
-            moment: Where in its training the step is.
+            now: Where in its training the step is.
         """
         return True
 
@@ -63,9 +63,9 @@ class Epochs(Always):
         self._first = first
         self._last = last
 
-    def climbs(self, gradient: Vector, moment: Moment) -> bool:
+    def climbs(self, gradient: Vector, now: TrainingStep) -> bool:
         """Whether this epoch is one of them."""
-        return self._first <= moment.epoch < (float("inf") if self._last is None else self._last)
+        return self._first <= now.epoch < (float("inf") if self._last is None else self._last)
 
 
 class Every(Always):
@@ -88,9 +88,9 @@ class Every(Always):
         self._reuse = reuse
         self._orthogonal = Remembered()
 
-    def climbs(self, gradient: Vector, moment: Moment) -> bool:
+    def climbs(self, gradient: Vector, now: TrainingStep) -> bool:
         """Whether it is the k-th."""
-        return moment.step % self._steps == 0
+        return now.step % self._steps == 0
 
     def observe(self, params: Vector, g: Vector, h: Vector) -> None:
         """Keep the orthogonal part."""
@@ -130,9 +130,9 @@ class AtRandom(Always):
         self._probability = probability
         self._seed = seed
 
-    def climbs(self, gradient: Vector, moment: Moment) -> bool:
+    def climbs(self, gradient: Vector, now: TrainingStep) -> bool:
         """Draw it."""
-        draws = generator(self._seed, "climbs", moment.step)
+        draws = generator(self._seed, "climbs", now.step)
         return bool(torch.rand((), generator=draws).item() < self._probability)
 
 
@@ -159,13 +159,13 @@ class LargeGradient(Always):
         self._mean = 0.0
         self._variance = 0.0
 
-    def climbs(self, gradient: Vector, moment: Moment) -> bool:
+    def climbs(self, gradient: Vector, now: TrainingStep) -> bool:
         """Take this gradient in and compare it."""
         square = norm(gradient).item() ** 2
         new = 1 - self._decay
         self._mean = self._decay * self._mean + new * square
         self._variance = self._decay * self._variance + new * (square - self._mean) ** 2
-        threshold = self._start + (self._end - self._start) * moment.progress
+        threshold = self._start + (self._end - self._start) * now.progress
         return bool(square >= self._mean + threshold * self._variance**0.5)
 
     def state_dict(self, params: Vector) -> dict[str, Any]:

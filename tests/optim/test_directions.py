@@ -40,7 +40,7 @@ from samsweep.optim import (
     gsam,
     unnormalized,
 )
-from samsweep.optim.moment import Moment
+from samsweep.optim.training_step import TrainingStep
 
 LENGTH = Length(steps_per_epoch=2, epochs=4)
 
@@ -136,9 +136,9 @@ def test_adams_momentum_is_its_first_moment():
     optimizer = SAM(base, rho=0.3, ascent_direction=MomentumDirection(base))
     first = problem.step(optimizer)
     assert_close(flat(first.update), problem.gradient(problem.start, problem.bs[0]))
-    w, moment = problem.w, 0.1 * flat(first.update)
+    w, now = problem.w, 0.1 * flat(first.update)
     second = problem.step(optimizer, 1)
-    assert_close(flat(second.update), problem.gradient(w + 0.3 * unit(moment), problem.bs[1]))
+    assert_close(flat(second.update), problem.gradient(w + 0.3 * unit(now), problem.bs[1]))
 
 
 @pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad])
@@ -179,7 +179,7 @@ def test_an_unused_parameter_is_remembered_as_nothing():
 def test_random_directions_are_normal_new_at_each_step_and_the_seeds():
     params = [torch.zeros(200, 100), torch.zeros(100)]
     draw = [
-        flat(RandomDirection(seed)(params, (), Moment(step=step)))
+        flat(RandomDirection(seed)(params, (), TrainingStep(step=step)))
         for seed, step in [(0, 0), (0, 0), (0, 1), (1, 0)]
     ]
     assert torch.equal(draw[0], draw[1])
@@ -191,8 +191,8 @@ def test_random_directions_are_normal_new_at_each_step_and_the_seeds():
 
 def test_random_directions_do_not_depend_on_the_type():
     params = [torch.zeros(4, 3), torch.zeros(3)]
-    single = RandomDirection()(params, (), Moment(step=2))
-    double = RandomDirection()([p.double() for p in params], (), Moment(step=2))
+    single = RandomDirection()(params, (), TrainingStep(step=2))
+    double = RandomDirection()([p.double() for p in params], (), TrainingStep(step=2))
     assert_equal([x.double() for x in single], double)
 
 

@@ -31,7 +31,7 @@ from samsweep.optim import (
     Length,
     RandomDirection,
 )
-from samsweep.optim.moment import Moment
+from samsweep.optim.training_step import TrainingStep
 
 LENGTH = Length(steps_per_epoch=2, epochs=4)
 RHO, LR = 0.3, 0.1
@@ -115,13 +115,13 @@ def test_impossible_values_are_told(make, message):
 @pytest.mark.parametrize("when", [Epochs(1), LargeGradient()])
 def test_a_rule_without_a_length_is_told(when):
     with pytest.raises(ValueError, match="depends on the training's length"):
-        when.climbs([torch.ones(1)], Moment(step=0))
+        when.climbs([torch.ones(1)], TrainingStep(step=0))
 
 
 def test_at_random_climbs_with_its_probability_by_step_and_seed():
     def climbs(seed):
         rule = AtRandom(0.3, seed)
-        return [rule.climbs((), Moment(step=i)) for i in range(2000)]
+        return [rule.climbs((), TrainingStep(step=i)) for i in range(2000)]
 
     assert climbs(0) == climbs(0) != climbs(1)
     # Four standard deviations of the mean of 2000.
@@ -185,8 +185,8 @@ def test_a_large_gradient_is_that_of_the_paper(start, end, decay):
 def test_the_first_step_climbs_below_a_threshold(decay, share, climbs):
     threshold = share / math.sqrt(1 - decay)
     rule = LargeGradient(decay, threshold, threshold)
-    moment = Moment(step=0, length=LENGTH)
-    assert rule.climbs([torch.tensor([3.0, 4.0], dtype=F64)], moment) == climbs
+    now = TrainingStep(step=0, length=LENGTH)
+    assert rule.climbs([torch.tensor([3.0, 4.0], dtype=F64)], now) == climbs
 
 
 def test_a_rule_sees_the_mean_of_the_parts():
@@ -195,8 +195,8 @@ def test_a_rule_sees_the_mean_of_the_parts():
     class Watching(Always):
         needs_gradient = True
 
-        def climbs(self, gradient, moment):
-            seen.append((flat(gradient), moment.step, moment.epoch))
+        def climbs(self, gradient, now):
+            seen.append((flat(gradient), now.step, now.epoch))
             return True
 
     problem = Quadratic()

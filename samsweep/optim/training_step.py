@@ -1,4 +1,4 @@
-"""Where in its training a step is: what decides by it is given a :class:`Moment`."""
+"""Where in its training a step is: what decides by it is given a :class:`TrainingStep`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Length:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A step in a training.
+class TrainingStep:
+    """Where in its training a step is.
 
     Args:
         step: Steps taken before it.
