@@ -1,6 +1,6 @@
 """The radius over a training, as a factor of the configured one.
 
-Each takes a :class:`~samsweep.optim.TrainingStep` and ``end``, the factor that the training would end
+Each takes a :class:`~samsweep.optim.TrainingStep` and ``end``, the factor that training would end
 with, and returns a factor.
 """
 

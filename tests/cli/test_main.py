@@ -131,7 +131,7 @@ def test_every_key_has_a_meaning_and_says_what_it_can_be(schema):
             [
                 "epochs=200  integer >= 1",
                 "granularity=element  element, tensor or global",
-                "sam, sam_on,",
+                "unified_sam, usam",
                 "hydra.launcher.workers=null",
             ],
             "hydra.launcher.partition",

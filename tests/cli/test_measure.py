@@ -109,6 +109,7 @@ def test_filters_choose_the_cells(trained):
     }
 
 
+@pytest.mark.slow
 def test_several_measures_and_settings_at_once(trained):
     asked = ["sharpness=lambda_max,top5", "sharpness.num_examples=40,50", "sharpness.max_hvps=3"]
     done = command(trained, *HERE, *asked, "opt=sgd")

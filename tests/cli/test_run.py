@@ -256,6 +256,7 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_identical(tmp_path, tmp_path_fac
 # ------------------------------------------------------------------ tracking
 
 
+@pytest.mark.slow
 def test_wandb_offline_needs_no_account(tmp_path):
     home = str(tmp_path / "home")
     done = run(tmp_path, *QUICK, "tracking=wandb", WANDB_API_KEY="", HOME=home)

@@ -164,6 +164,7 @@ def test_a_failing_cell_lets_the_others_run_and_shows_in_the_exit_status(tmp_pat
     assert statuses(tmp_path) == ["complete"] * 3
 
 
+@pytest.mark.slow
 def test_a_failed_measurement_is_shown_and_retried(tmp_path):
     """Its weights are away when it is measured."""
     cell = [*QUICK[:1], "num_threads=1", "opt=sgd", "sharpness.num_examples=50"]
@@ -210,6 +211,7 @@ def started(tmp_path):
         sweep.stdout.close()
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_killed_leaves_the_others_running(tmp_path, started):
     """What an out-of-memory kill looks like."""
     killed = holders(tmp_path)[0]
@@ -269,6 +271,7 @@ def test_cancel_and_retry(tmp_path, started):
     assert "Nothing has failed" in run(tmp_path, "--retry", module="samsweep.status").stdout
 
 
+@pytest.mark.slow
 def test_retry_skips_broken_manifests_and_names_what_it_cannot_retry(tmp_path):
     """A single run, which no launch knows of, beside a failed cell of a sweep."""
     sweep = folder_of(tmp_path, *QUICK, "opt=sam", "rho=0.1") / "history.jsonl"
@@ -337,6 +340,7 @@ def test_alone_in_the_pool_and_resumed_give_the_same_bits(tmp_path):
 # ------------------------------------------------------------------ two at once
 
 
+@pytest.mark.slow
 def test_what_failed_elsewhere_is_not_tried_twice(tmp_path):
     """Two sweeps of one cell that cannot be trained: each cell has one attempt."""
     (folder_of(tmp_path, *QUICK, "opt=sgd") / "history.jsonl").mkdir(parents=True)
@@ -349,6 +353,7 @@ def test_what_failed_elsewhere_is_not_tried_twice(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_train_each_cell_once(tmp_path):
     grid = ["-m", *QUICK, "opt=sgd,sam,samdirection", "rho=0.1"]
     sweeps = [start(tmp_path, *grid) for _ in range(2)]

@@ -125,7 +125,7 @@ def test_every_ascent_takes_every_direction(ascent, by_hand, name):
         b = problem.bs[t]
         g = problem.gradient(w, b)
         if name == "random":
-            moment = optimizer._moment()
+            moment = optimizer._step_now()
             d = flat(drawn(problem.params, (), moment))
         elif name == "friendly":
             d = g if average is None else g - 0.7 * average
