@@ -247,8 +247,10 @@ class OptOptions(Frozen):
         if key == "ascent_steps":
             return "multi_step_sam"
         if value == "epochs":
-            bounds = {name for name in ("first", "last") if self.when_args.get(name)}
-            return {("first",): "late_sam", ("last",): "early_sam"}.get(tuple(bounds), corner)
+            bounds = [name for name in ("first", "last") if self.when_args.get(name)]
+            if len(bounds) != 1:
+                return corner
+            return "late_sam" if bounds == ["first"] else "early_sam"
         return FAMILY.get((key, value), corner) if isinstance(value, str) else corner
 
     def _parts(self) -> Iterator[tuple[Registry[Any], str]]:
