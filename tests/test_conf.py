@@ -99,12 +99,12 @@ def test_an_experiment_opens_with_its_command_and_its_grid_composes(file, own):
     for grid in [sweeper.get("params", {}), *sweeper.get("grids", [])]:
         assert all(isinstance(v, str) for v in grid.values()), "a YAML list would become one value"
         points = {key: swept(key, values) for key, values in grid.items()}
-        # What is of an option, such as when's arguments, composes beside that option alone.
-        options = [points[key][0] for key in points if key in GROUPS]
         beside = [f"+experiment={file.stem}", *(own["image_folder"] if of_images else [])]
         for key, values in points.items():
+            # What is of an option, such as when's arguments, fits that option alone.
+            others = [points[other][0] for other in points if other != key]
             for value in values:
-                assert compose_run(*beside, *([] if key in GROUPS else options), value)
+                assert compose_run(*beside, *others, value)
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)

@@ -156,7 +156,7 @@ def test_a_preset_is_sam_but_for_what_it_changes(name):
         (["opt=sam_on", "opt.when=random", "opt.when_args.probability=0.5"],
          ["opt=sssam", "opt.perturb=norm_layers"]),
         (["opt=asam", "opt.combination=gsam", "opt.ascent=plain", "opt.combination_args.alpha=0.4",
-          "opt.rho_schedule=with_lr", "opt.direction=sgd", "opt.magnitude=sgd"], ["opt=gsam"]),
+          "opt.rho_schedule=with_lr"], ["opt=gsam"]),
     ],
 )  # fmt: skip
 def test_equal_trainings_are_one_cell_whatever_their_options_are_called(one, other):
@@ -229,7 +229,6 @@ def test_the_passes_of_a_step_are_counted(overrides, passes):
         (["opt=sam", "groups=[{params:biases,rho:1}]", "rho=0"], ["rho=0", "group"]),
         (["no_decay_on_norm=true", "groups=[{params:biases,lr:1}]"], ["no_decay_on_norm"]),
         (["opt=late_sam", "epochs=20"], ["opt.when_args.first=20", "epochs=20"]),
-        (["opt=gsam", "opt.direction=sam"], ["combination=gsam", "direction"]),
         (["opt=sam", "opt.when=evry"], ["evry", "did you mean 'every'"]),
         (["opt=sam", "opt.when_args.steps=2"], ["when_args", "always"]),
     ],

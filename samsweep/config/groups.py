@@ -176,11 +176,6 @@ class OptOptions(Frozen):
             value = getattr(self, key)
             if getattr(self, f"{key}_args") and value in usual:
                 raise ValueError(f"{key}_args have no effect on {key}={value}: leave them out")
-        if self.combination is not None and (self.direction, self.magnitude) != ("sgd", "sgd"):
-            raise ValueError(
-                f"combination={self.combination} makes the vector in place of direction and "
-                "magnitude: leave these at sgd"
-            )
         if self.curvature is not None and (self.direction, self.magnitude) != ("sgd", "sgd"):
             raise ValueError(
                 f"curvature={self.curvature} transforms the plain gradient: "
