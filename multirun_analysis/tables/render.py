@@ -14,6 +14,7 @@ import pandas as pd
 from multirun_analysis.runs.load import read_frames
 from multirun_analysis.runs.reading import Skipped
 from multirun_analysis.study import Study
+from multirun_analysis.tables.accuracy_sharpness import accuracy_page
 from multirun_analysis.tables.formats import (
     html_document,
     latex_document,
@@ -21,7 +22,6 @@ from multirun_analysis.tables.formats import (
     to_latex,
     to_markdown,
 )
-from multirun_analysis.tables.measured import accuracy_page
 from multirun_analysis.tables.pages import Page
 from multirun_analysis.tables.verdicts import verdict_lines
 from multirun_analysis.wording.labels import printable

@@ -11,10 +11,7 @@ from multirun_analysis.stats.effects import estimate_effects, published_effects
 from multirun_analysis.stats.factor import parse_factor
 from multirun_analysis.stats.summary import NEEDED, join_measurements, ordered_recipes
 from multirun_analysis.study import Study
-from multirun_analysis.tables.comparison import comparison_page
-from multirun_analysis.tables.effects import contrast_page, effects_page, published_page
-from multirun_analysis.tables.factor import factor_page
-from multirun_analysis.tables.measured import (
+from multirun_analysis.tables.accuracy_sharpness import (
     ACCURACIES,
     accuracy_page,
     amplified_page,
@@ -22,6 +19,9 @@ from multirun_analysis.tables.measured import (
     sgdhess_page,
     sharpness_page,
 )
+from multirun_analysis.tables.comparison import comparison_page
+from multirun_analysis.tables.effects import contrast_page, effects_page, published_page
+from multirun_analysis.tables.factor import factor_page
 from multirun_analysis.tables.pages import Page
 from multirun_analysis.tables.swept import swept_page
 from multirun_analysis.tables.verdicts import verdicts_page

@@ -13,7 +13,7 @@ from samsweep.config import Key, Options, described
 from samsweep.config.arguments import help_of_keys
 from samsweep.hydra_config import composition
 from samsweep.sweep.local.slots import PoolSettings
-from samsweep.sweep.slurm.arrays import ArraySettings, SubmissionSettings
+from samsweep.sweep.slurm.job_arrays import ArraySettings, SubmissionSettings
 
 _RUN = """\
 usage: samsweep run [-m] [KEY=VALUE ...] [--config-dir FOLDER]

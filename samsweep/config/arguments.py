@@ -112,8 +112,8 @@ def _indented(text: str) -> str:
 def written(value: Any) -> str:
     """A value as it is written on the command line.
 
-    >>> written(None), written(True), written(0.1), written(("a", "b"))
-    ('null', 'true', '0.1', '[a,b]')
+    >>> written(None), written(True), written(0.1), written(("a", "b")), written({"k": 5})
+    ('null', 'true', '0.1', '[a,b]', '{k:5}')
     """
     if value is None:
         return "null"
@@ -121,4 +121,6 @@ def written(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list | tuple):
         return f"[{','.join(map(written, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{written(x)}' for key, x in value.items())}}}"
     return str(value)

@@ -114,22 +114,28 @@ class OptOptions(Frozen):
             ``matrices`` leaves out those of norm layers.
         curvature: The estimate D of ``sgdhess``, which steps along g + rho * D * g.
         args: Arguments of a whole optimizer.
-        combination_args: Arguments of the combination.
-        ascent_args: Arguments of an ascent, ``opt.ascent_args.share=0.5`` of ``unified``.
-        ascent_direction: Along what to climb: the ``gradient``, ``random``, the ``last_gradient``,
-            the ``momentum`` (MSAM), ``friendly`` (F-SAM), the ``average`` (VaSSO), registered, or a
-            path.
-        ascent_direction_args: Its arguments.
-        ascent_steps: Steps of rho / k in which to climb.
+        combination_args: Arguments of the combination: ``alpha`` of gsam and saner, ``gamma`` of
+            wsam.
+        ascent_args: Arguments of an ascent: ``share`` of unified, between 0 (USAM) and 1 (SAM).
+        ascent_direction: Direction of the perturbation: the ``gradient``, ``random``, the
+            ``last_gradient``, the ``momentum`` (MSAM), ``friendly`` (F-SAM), the ``average``
+            (VaSSO), registered, or a path.
+        ascent_direction_args: Its arguments: ``sign`` of momentum, ``sigma`` and ``decay`` of
+            friendly, ``theta`` of average.
+        ascent_steps: Ascent steps of rho / k from w to w + epsilon.
         perturb: Which parameters are perturbed: ``all``, ``norm_layers`` (SAM-ON),
-            ``not_norm_layers``, ``no_biases``, or a list of patterns of their names.
-        m: Examples of each part of a mini-batch that climbs by itself (m-SAM); null is all.
-        when: At which steps to climb: ``always``, ``epochs`` (from first to last), ``every`` (k-th
-            step, LookSAM), ``random`` (SS-SAM), ``large_gradient`` (AE-SAM), registered, or a path.
-        when_args: Its arguments.
+            ``not_norm_layers``, ``biases``, ``no_biases``, or a list of patterns of their names.
+        m: The m of m-SAM: examples of each part of a mini-batch with a perturbation of its own;
+            null is the whole mini-batch.
+        when: At which steps w is perturbed; at the others the vector is g: ``always``, ``epochs``,
+            ``every`` (k-th step, LookSAM), ``random`` (SS-SAM), ``large_gradient`` (AE-SAM),
+            registered, or a path.
+        when_args: Its arguments: ``first`` and ``last``, epochs done, of epochs; ``steps`` and
+            ``reuse`` of every; ``probability`` of random; ``decay``, ``start`` and ``end`` of
+            large_gradient.
         rho_schedule: The radius over time: ``constant``, ``with_lr``, ``cosine``, ``linear``,
             registered, or a path.
-        rho_schedule_args: Its arguments, ``end`` as a share of rho.
+        rho_schedule_args: Its arguments: ``end``, what it ends with as a share of rho.
         granularity: Of this optimizer; null is the one at the top level.
     """
 

@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from samsweep.config.cell import CellConfig, DatasetConfig, GroupConfig, RecipeConfig
+from samsweep.config.conflicts import conflicts_of
 from samsweep.config.errors import ConfigError
 from samsweep.config.fields import (
     NO_ARGUMENTS,
@@ -30,7 +31,6 @@ from samsweep.config.fields import (
     StudyName,
 )
 from samsweep.config.groups import AnalysisOptions, DatasetOptions, ModelOptions, OptOptions
-from samsweep.config.misfits import misfits_of
 from samsweep.config.registry import (
     AUGMENTATIONS,
     BASES,
@@ -76,13 +76,14 @@ class Options(Frozen):
             norm); ``samdirection``, ``sammagnitude`` and ``hybrid`` use it.
         base: The optimizer that takes the step: any of torch's or of pytorch_optimizer's by its
             name in lower case, registered, or a path.
-        base_args: Further arguments of it, ``base_args.betas=[0.9,0.99]``.
+        base_args: Further arguments of the base optimizer, ``base_args.betas=[0.9,0.99]``.
         lr: Peak learning rate; by default the data set's.
         momentum: Of the base optimizer; by default the data set's.
         weight_decay: Of the base optimizer; by default the data set's.
         lr_schedule: Cosine to 0, lowered at each step or each epoch, linear to 0, lowered in steps,
             or constant; registered, or a path. By default the data set's.
-        lr_schedule_args: Its arguments, ``lr_schedule_args.gamma=0.2``.
+        lr_schedule_args: Arguments of the schedule: of step ``at``, shares of the epochs, and
+            ``gamma``, the factor there.
         warmup_epochs: Epochs in which the learning rate first rises linearly from 0.
         epochs: Passes over the training images; by default the data set's.
         batch_size: Images of a step; the last, incomplete batch is dropped. By default the data
@@ -215,7 +216,7 @@ class Options(Frozen):
         Raises:
             ConfigError: With one sentence for every value that does not fit the data.
         """
-        problems = tuple(misfits_of(self, info))
+        problems = tuple(conflicts_of(self, info))
         if problems:
             raise ConfigError(*problems)
         path = None if self.dataset.path is None else Path(self.dataset.path).absolute()

@@ -5,7 +5,7 @@ Free of torch, for planning:
 * :mod:`samsweep.data.dataset_info`: classes, sizes and counts of any data set, without loading it.
 * :mod:`samsweep.data.folder_tree`: the same for a folder of images, with its fingerprint.
 * :mod:`samsweep.data.arrays`: arrays of any shape and type, checked.
-* :mod:`samsweep.data.inspected`: data that say nothing of themselves.
+* :mod:`samsweep.data.inspection`: data that say nothing of themselves.
 * :mod:`samsweep.data.download`: published data sets, downloaded once.
 
 With torch, for training:

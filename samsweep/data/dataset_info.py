@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from samsweep.config import DATASETS, ConfigError, DataInfo, DatasetComponent
 from samsweep.config.factory import load_factory, match
-from samsweep.data.inspected import inspected, key_of
+from samsweep.data.inspection import inspected, key_of
 
 #: Keys of the group that a data set may take beside its arguments, each by a parameter of its name.
 _KEYS = ("path", "image_size")

@@ -15,7 +15,7 @@ from samsweep.config import DATASETS, ConfigError, DataInfo, DatasetConfig
 from samsweep.config.factory import load_factory
 from samsweep.data.arrays import Arrays, checked, info_of
 from samsweep.data.dataset_info import describe, given, matching
-from samsweep.data.inspected import forget
+from samsweep.data.inspection import forget
 
 if TYPE_CHECKING:
     from samsweep.data.images import ImageData

@@ -18,7 +18,7 @@ from multirun_analysis.runs.keys import COLUMNS, keys_frame, resolve_key, separa
 from multirun_analysis.stats.effects import estimate_effects
 from multirun_analysis.stats.factor import factor_effects, parse_factor
 from multirun_analysis.stats.summary import ordered_recipes, summarize
-from multirun_analysis.tables.measured import accuracy_page
+from multirun_analysis.tables.accuracy_sharpness import accuracy_page
 from multirun_analysis.tables.pages import Page
 from multirun_analysis.tables.study_pages import study_pages
 from multirun_analysis.tables.swept import swept_page

@@ -18,8 +18,8 @@ from samsweep.sweep.local.runner import preload_for
 from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.manifest import LauncherSettings, launched
 from samsweep.sweep.plan import Plan, PlannedCell
-from samsweep.sweep.slurm.arrays import Array, ArraySettings, SubmissionSettings, arrays_of
 from samsweep.sweep.slurm.job import CellJob
+from samsweep.sweep.slurm.job_arrays import Array, ArraySettings, SubmissionSettings, arrays_of
 from samsweep.sweep.slurm.queue import queued_jobs
 from samsweep.sweep.slurm.scheduler import describe_job_ids, max_array_size
 from samsweep.sweep.slurm.watch import JobWatch

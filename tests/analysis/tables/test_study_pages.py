@@ -11,7 +11,7 @@ import pytest
 from multirun_analysis import load_runs
 from multirun_analysis.runs.measurements import MEANINGS
 from multirun_analysis.study import open_study
-from multirun_analysis.tables.measured import accuracy_page
+from multirun_analysis.tables.accuracy_sharpness import accuracy_page
 from multirun_analysis.tables.pages import Page, Section
 from multirun_analysis.tables.study_pages import study_pages
 from samsweep.config import MEASURES, VARIANTS

@@ -20,7 +20,7 @@ from samsweep.sweep.manifest import launch_folders
 from samsweep.sweep.plan import Point, plan_sweep
 from samsweep.sweep.slurm import queue, submit
 from samsweep.sweep.slurm import scheduler as slurm
-from samsweep.sweep.slurm.arrays import ArraySettings, SubmissionSettings
+from samsweep.sweep.slurm.job_arrays import ArraySettings, SubmissionSettings
 from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
 from samsweep.sweep.slurm.submit import SlurmRunner
 

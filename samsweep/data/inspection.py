@@ -77,7 +77,7 @@ def _load_elsewhere(component: DatasetComponent, name: str, values: Mapping[str,
         [
             sys.executable,
             "-m",
-            "samsweep.data.inspected",
+            "samsweep.data.inspection",
             name_of(component.factory),
             name,
             json.dumps(plain),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from samsweep.config.options import Options
 
 
-def misfits_of(options: Options, info: DataInfo) -> Iterable[str]:
+def conflicts_of(options: Options, info: DataInfo) -> Iterable[str]:
     """What does not fit of options that are each valid.
 
     Args:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from samsweep.records.store import CellFolder
 from samsweep.sweep.plan import PlannedCell, Point
-from samsweep.sweep.slurm.arrays import ArraySettings, arrays_of, deal
+from samsweep.sweep.slurm.job_arrays import ArraySettings, arrays_of, deal
 
 MODELS = {name: compose_run(f"model={name}") for name in ("resnet8", "resnet20", "resnet18")}
 
