@@ -30,6 +30,12 @@ STEPS = 7
 LONG = ("epochs=12", "sharpness=none", "tracking=wandb", "num_threads=1")
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """W&B gives its service half a minute to start, too little on a machine with other work."""
+    monkeypatch.setenv("WANDB_X_SERVICE_WAIT", "120")
+
+
 @pytest.fixture
 def folder(tmp_path):
     return CellFolder(make_folder(tmp_path, cell_id(compose_run(*QUICK).cell)))
