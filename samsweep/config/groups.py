@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from samsweep.config.cell import AugmentConfig, ModelConfig, Variant
+from samsweep.config.cell import SAM_FAMILY, AugmentConfig, ModelConfig, Variant
 from samsweep.config.errors import unknown_name
 from samsweep.config.fields import (
     NO_ARGUMENTS,
@@ -74,15 +74,6 @@ class ModelOptions(Frozen):
         """The part of a cell's identity."""
         return ModelConfig(name=self.name, factory=self.factory, args=self.args or None)
 
-
-#: What SAM is as it was published, by the keys of :class:`OptOptions`; other values are its family.
-_PUBLISHED_SAM: Mapping[str, object] = {
-    "ascent_direction": "gradient",
-    "ascent_steps": 1,
-    "perturb": "all",
-    "when": "always",
-    "rho_schedule": "constant",
-}
 
 #: Values of keys that take no arguments.
 _WITHOUT_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
@@ -166,8 +157,7 @@ class OptOptions(Frozen):
     @classmethod
     def _known(cls, name: str, info: ValidationInfo) -> str:
         own = info.data.get("factory") or info.data.get("combination")
-        usual = {**_PUBLISHED_SAM, "m": None}
-        differs = any(info.data.get(key) != value for key, value in usual.items())
+        differs = any(info.data.get(key) != usual for key, usual in PLAIN_SAM.items())
         if not own and not differs and info.data.get("ascent") in ("plain", "adaptive"):
             valid = (*VARIANTS, "hybrid", *OPTIMIZERS)
             if name not in valid:
@@ -214,9 +204,8 @@ class OptOptions(Frozen):
             return Variant(name="sgdhess", rho=rho, curvature=self.curvature)
         climb = self._climb(rho)
         if self.combination is not None:
-            is_ours = all(registry.find(name).ours for registry, name in self._parts())
             return Variant(
-                name=self.combination if is_ours else self.name,
+                name=self.combination if self._is_ours() else self.name,
                 combination=self.combination,
                 combination_args=self.combination_args or None,
                 **climb,
@@ -234,12 +223,11 @@ class OptOptions(Frozen):
 
     def _name_of(self, corner: str) -> str:
         """The table row of a corner: by what it trains, whatever the option is called."""
-        if not all(registry.find(name).ours for registry, name in self._parts()):
+        if not self._is_ours():
             return self.name
-        departures = {key: getattr(self, key) for key, usual in _PUBLISHED_SAM.items()}
-        departures |= {"ascent": self.ascent, "m": self.m}
-        usual = {**_PUBLISHED_SAM, "ascent": "plain", "m": None}
-        departures = {key: value for key, value in departures.items() if value != usual[key]}
+        values = {key: getattr(self, key) for key in ("ascent", *PLAIN_SAM)}
+        usual = {"ascent": "plain", **PLAIN_SAM}
+        departures = {key: value for key, value in values.items() if value != usual[key]}
         if corner != "sam" or len(departures) != 1:
             return "asam" if corner == "sam" and self.ascent == "adaptive" else corner
         ((key, value),) = departures.items()
@@ -254,14 +242,16 @@ class OptOptions(Frozen):
             return "late_sam" if bounds == ["first"] else "early_sam"
         return FAMILY.get((key, value), corner) if isinstance(value, str) else corner
 
-    def _parts(self) -> Iterator[tuple[Registry[Any], str]]:
-        """The components that it names, each with its kind's table."""
-        yield ASCENTS, self.ascent
-        yield DIRECTIONS, self.ascent_direction
-        yield WHENS, self.when
-        yield RHO_SCHEDULES, self.rho_schedule
-        if self.combination is not None:
-            yield COMBINATIONS, self.combination
+    def _is_ours(self) -> bool:
+        """Whether every part that it names is samsweep's own."""
+        parts: tuple[tuple[Registry[Any], str | None], ...] = (
+            (ASCENTS, self.ascent),
+            (DIRECTIONS, self.ascent_direction),
+            (WHENS, self.when),
+            (RHO_SCHEDULES, self.rho_schedule),
+            (COMBINATIONS, self.combination),
+        )
+        return all(name is None or registry.find(name).ours for registry, name in parts)
 
     def _climb(self, rho: float) -> dict[str, Any]:
         """What is used of how epsilon is found."""
@@ -272,8 +262,7 @@ class OptOptions(Frozen):
             "eta": self.eta if adaptive else None,
             "scaled": "weights" if adaptive and self.scaled == "weights" else None,
             "ascent_args": self.ascent_args or None,
-            "m": self.m,
-            **{key: self._unusual(key, usual) for key, usual in _PUBLISHED_SAM.items()},
+            **{key: self._unusual(key, usual) for key, usual in PLAIN_SAM.items()},
             **{f"{key}_args": getattr(self, f"{key}_args") or None for key in _WITHOUT_ARGUMENTS},
         }
 
@@ -281,6 +270,10 @@ class OptOptions(Frozen):
         """A value that plain SAM does not have, or None."""
         value = getattr(self, key)
         return None if value == usual else value
+
+
+#: What SAM is as it was published, by the keys of :class:`OptOptions`; other values are its family.
+PLAIN_SAM: Mapping[str, Any] = {key: OptOptions.model_fields[key].default for key in SAM_FAMILY}
 
 
 class RecipeOptions(Frozen):
