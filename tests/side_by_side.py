@@ -47,18 +47,25 @@ def ours(build, base=torch.optim.SGD, values=SGD, **keys):
     return model, lambda batch: step(model, optimizer, batch)
 
 
+def backward_of(model, optimizer, batch):
+    """A closure as torch's optimizers have it."""
+
+    def closure():
+        optimizer.zero_grad()
+        loss = loss_of(model, *batch)
+        loss.backward()
+        return loss
+
+    return closure
+
+
 def theirs(build, make):
     """An optimizer of theirs that wants a gradient first, then a closure that finds another."""
     model = build()
     optimizer = make(model)
 
     def take(batch):
-        def closure():
-            optimizer.zero_grad()
-            loss = loss_of(model, *batch)
-            loss.backward()
-            return loss
-
+        closure = backward_of(model, optimizer, batch)
         closure()
         optimizer.step(closure)
 
@@ -70,13 +77,4 @@ def whole(build, make):
     model = build()
     optimizer = make(model)
 
-    def take(batch):
-        def closure():
-            optimizer.zero_grad()
-            loss = loss_of(model, *batch)
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
-
-    return model, take
+    return model, lambda batch: optimizer.step(backward_of(model, optimizer, batch))

@@ -13,7 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from multirun_analysis.figures.captions import Picture, Recipe, listed, slug
-from multirun_analysis.figures.effects import AT_EQUAL_FIT, BRACKETS, OUTCOMES, draw_estimate
+from multirun_analysis.figures.effects import (
+    AT_EQUAL_FIT,
+    BRACKETS,
+    OUTCOMES,
+    draw_at_equal_fit,
+    draw_estimate,
+    set_rows,
+)
 from multirun_analysis.figures.style import (
     BLACK,
     GREY,
@@ -150,14 +157,10 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
         y = labels.index(row["label"])
         style = _FOUND if row["p_adjusted"] <= ALPHA else _NOT_FOUND
         draw_estimate(axes, row, y - 0.12, style)
-        ends = [row["fit_low"], row["fit_estimate"], row["fit_high"]]
-        axes.plot(ends, [y + 0.24] * 3, markevery=[1], **AT_EQUAL_FIT)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.set_yticks(range(len(labels)), [""] * len(labels))
-    axes.grid(visible=False, axis="y")
+        draw_at_equal_fit(axes, row, y + 0.24)
+    set_rows(axes, len(labels))
     for y in range(1, len(labels)):
         axes.axhline(y - 0.5, color="#EEEEEE", linewidth=0.6, zorder=0)
-    axes.tick_params(axis="y", length=0)
     axes.margins(x=0.05)
 
 

@@ -122,14 +122,9 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, rhos: Sequence[float], shown: Sh
             y = rhos.index(row["rho"])
             draw_estimate(axes, row, y + offset, style)
             if len(shown) == 1:
-                # The contrast adjusted for the training loss, below the plain one.
-                ends = [row["fit_low"], row["fit_estimate"], row["fit_high"]]
-                axes.plot(ends, [y + 0.22] * 3, markevery=[1], **AT_EQUAL_FIT)
+                draw_at_equal_fit(axes, row, y + 0.22)
                 _note(axes, row, y)
-    axes.set_ylim(len(rhos) - 0.4, -0.6)
-    axes.set_yticks(range(len(rhos)), [""] * len(rhos))
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    set_rows(axes, len(rhos))
 
 
 def draw_estimate(axes: Axes, row: Mapping[Any, Any], y: float, style: SeriesStyle) -> None:
@@ -140,6 +135,20 @@ def draw_estimate(axes: Axes, row: Mapping[Any, Any], y: float, style: SeriesSty
 
 
 #: Marks at the ends of a BCa interval.
+def draw_at_equal_fit(axes: Axes, row: Mapping[Any, Any], y: float) -> None:
+    """The contrast adjusted for the training loss, with its t interval."""
+    ends = [row["fit_low"], row["fit_estimate"], row["fit_high"]]
+    axes.plot(ends, [y] * 3, markevery=[1], **AT_EQUAL_FIT)
+
+
+def set_rows(axes: Axes, number: int) -> None:
+    """Rows from the top down, which only the leftmost panel names."""
+    axes.set_ylim(number - 0.4, -0.6)
+    axes.set_yticks(range(number), [""] * number)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
 BRACKETS: Mapping[str, Any] = {"linestyle": "", "marker": "|", "markersize": 7}
 #: A contrast adjusted for the training loss.
 AT_EQUAL_FIT: Mapping[str, Any] = {

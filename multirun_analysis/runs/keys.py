@@ -21,10 +21,10 @@ from samsweep.config import (
     DatasetConfig,
     ModelConfig,
     Options,
-    OptOptions,
     RecipeConfig,
     Variant,
 )
+from samsweep.config.groups import PLAIN_SAM
 
 #: Parts of a variant that stand elsewhere in the configuration.
 _OF_VARIANT = {
@@ -37,10 +37,7 @@ _OF_VARIANT = {
 #: What a key that is left out of an identity was: the value that all cells once had.
 DEFAULTS: Mapping[str, Any] = {
     "dataset.train_fraction": 1.0,
-    **{
-        f"opt.{name}": OptOptions.model_fields[name].default
-        for name in ("ascent_direction", "ascent_steps", "perturb", "when", "rho_schedule")
-    },
+    **{f"opt.{name}": value for name, value in PLAIN_SAM.items() if value is not None},
     **{
         name: Options.model_fields[name].default
         for name in RecipeConfig.model_fields

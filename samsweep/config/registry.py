@@ -456,7 +456,9 @@ class WhenComponent(Component):
     share: Callable[[Mapping[str, Any]], float] = lambda args: 1.0
 
 
-def _when(name: str, share: Callable[[Mapping[str, Any]], float]) -> WhenComponent:
+def _when(
+    name: str, share: Callable[[Mapping[str, Any]], float] = lambda args: 1.0
+) -> WhenComponent:
     return WhenComponent(factory=f"samsweep.optim.when.{name}", share=share, ours=True)
 
 
@@ -465,8 +467,8 @@ WHENS = Registry(
     "when",
     WhenComponent,
     {
-        "always": _when("Always", lambda args: 1.0),
-        "epochs": _when("Epochs", lambda args: 1.0),
+        "always": _when("Always"),
+        "epochs": _when("Epochs"),
         "every": _when("Every", lambda args: 1 / args.get("steps", 5)),
         "random": _when("AtRandom", lambda args: args.get("probability", 0.5)),
         "large_gradient": _when("LargeGradient", lambda args: 0.5),

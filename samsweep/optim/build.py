@@ -84,7 +84,8 @@ def _groups(recipe: RecipeConfig, model: nn.Module) -> list[nn.Parameter] | list
             own["lr_factor"] = group.lr / recipe.lr
         found = [p for p in chosen(model, group.params, key="groups: params") if id(p) in left]
         groups.append({"params": found, **own})
-        left = {key: p for key, p in left.items() if all(p is not one for one in found)}
+        for param in found:
+            del left[id(param)]
     return [group for group in [{"params": list(left.values())}, *groups] if group["params"]]
 
 

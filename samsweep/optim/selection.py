@@ -50,9 +50,10 @@ def chosen(model: nn.Module, which: str | Sequence[str], *, key: str) -> list[nn
     Raises:
         ConfigError: If there is none.
     """
-    found = [param for name, param, layer in _named(model) if _is_in(name, layer, which)]
+    named = _named(model)
+    found = [param for name, param, layer in named if _is_in(name, layer, which)]
     if not found:
-        names = [name for name, _, _ in _named(model)]
+        names = [name for name, _, _ in named]
         text = which if isinstance(which, str) else f"[{','.join(which)}]"
         shown = ", ".join(names if len(names) <= 9 else [*names[:6], "...", *names[-2:]])
         raise ConfigError(f"{key}={text} chooses none of the parameters, which are {shown}.")

@@ -6,7 +6,7 @@ something better.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -23,7 +23,7 @@ class Always:
     """At each step; the base class of the others."""
 
     #: Whether the rule looks at the gradient at w, which is then found at each step.
-    needs_gradient: ClassVar[bool] = False
+    needs_gradient: bool = False
 
     def climbs(self, gradient: Vector, now: TrainingStep) -> bool:
         """Whether this step climbs.
@@ -83,7 +83,7 @@ class Every(Always):
     def __init__(self, steps: int = 5, reuse: float = 0.0) -> None:
         if steps < 1:
             raise ValueError(f"steps={steps}: choose at least 1")
-        self.needs_gradient = reuse != 0  # type: ignore[misc]  # of this one
+        self.needs_gradient = reuse != 0
         self._steps = steps
         self._reuse = reuse
         self._orthogonal = Remembered()

@@ -157,7 +157,7 @@ def _order(record: Record) -> tuple[str, str]:
 
 
 def _values(history: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
-    """Validation after each epoch, up to the first that is no number."""
+    """Validation after each epoch, up to the first NaN or other value that is not finite."""
     values: list[float] = []
     for row in history:
         value = row.get("val_accuracy") if isinstance(row, Mapping) else None
