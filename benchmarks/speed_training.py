@@ -66,6 +66,7 @@ def make_trainer(model: str, data: Path, images: ImageData, *more: str) -> Train
         diagnostics_every=run.diagnostics_every,
         compiled=run.compile,
         cuda_graphs=run.cuda_graphs,
+        parts_at_once=run.parts_together,
     )
 
 
@@ -186,6 +187,7 @@ FAMILY = {
     "two ascent steps": ["opt=sam", "opt.ascent_steps=2"],
     "parts of 64": ["opt=sam", "opt.m=64"],
     "parts of 16": ["opt=sam", "opt.m=16"],
+    "parts of 16, in one pass": ["opt=sam", "opt.m=16", f"parts_at_once={BATCH_SIZE // 16}"],
 }
 
 

@@ -207,6 +207,7 @@ def test_sgd_has_nothing_of_how_sam_climbs():
         (["opt=sssam"], 1.5),
         (["opt=msam"], 1),
         (["opt=random_sam"], 1),
+        (["opt=random_sam", "opt.when=every", "opt.when_args={steps:5,reuse:0}"], 1),
         # The rule for g and h needs g as well.
         (["opt=samdirection", "opt.ascent_direction=random"], 2),
         (["opt=random_sam", "opt.when=large_gradient"], 1.5),
@@ -221,12 +222,17 @@ def test_the_passes_of_a_step_are_counted(overrides, passes):
     [
         (["opt=sam", "opt.m=60"], ["opt.m=60", "batch_size"]),
         (["opt=fsam", "opt.m=32"], ["friendly", "opt.m=32"]),
+        (
+            ["opt=sam", "opt.m=32", "parts_at_once=2", "compile=true"],
+            ["parts_at_once=2", "compile=true"],
+        ),
         (["opt=vasso", "opt.ascent_steps=2"], ["opt.ascent_steps=2", "average"]),
         (["opt=msam", "momentum=0"], ["momentum=0", "base=sgd"]),
         (["opt=sam", "opt.perturb=norm_layer"], ["norm_layer", "did you mean 'norm_layers'"]),
         (["opt=sam", "groups=[{params:norm_layer,rho:1}]"], ["norm_layer", "'norm_layers'"]),
         (["opt=sam", "groups=[{params:biases,rh:1}]"], ["groups.0.rh", "rho"]),
         (["opt=sam", "groups=[{params:biases,rho:1}]", "rho=0"], ["rho=0", "group"]),
+        (["lr=0", "groups=[{params:biases,lr:1}]"], ["lr=0", "group"]),
         (["no_decay_on_norm=true", "groups=[{params:biases,lr:1}]"], ["no_decay_on_norm"]),
         (["opt=late_sam", "epochs=20"], ["opt.when_args.first=20", "epochs=20"]),
         (["opt=sam", "opt.when=evry"], ["evry", "did you mean 'every'"]),

@@ -153,7 +153,7 @@ class Variant(Frozen):
             return 1.0
         direction = DIRECTIONS.find(self.ascent_direction or "gradient")
         takes_h = self.combination is None and self.direction == self.magnitude
-        looks = self.when == "large_gradient" or "reuse" in (self.when_args or {})
+        looks = self.when == "large_gradient" or bool((self.when_args or {}).get("reuse"))
         if takes_h and not direction.needs_gradient and not looks:
             return 1.0
         share = WHENS.find(self.when or "always").share(self.when_args or {})

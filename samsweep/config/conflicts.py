@@ -127,6 +127,8 @@ def _of_groups(options: Options) -> Iterable[str]:
             "no_decay_on_norm=true with groups: say in these which have weight_decay=0, and leave "
             "no_decay_on_norm out."
         )
+    if options.lr == 0 and any(group.lr is not None for group in options.groups):
+        yield "lr=0: a group's lr is relative to it, choose more than 0."
     has_own_rho = any(group.rho is not None for group in options.groups)
     if options.opt.perturbs and has_own_rho and options.rho == 0:
         yield "rho=0: a group's rho is relative to it, choose more than 0."
@@ -140,6 +142,11 @@ def _of_climb(options: Options) -> Iterable[str]:
         yield (
             f"opt.m={opt.m} does not divide batch_size={options.batch_size}: choose a number that "
             "does."
+        )
+    if opt.m is not None and options.parts_at_once > 1 and options.compile:
+        yield (
+            f"parts_at_once={options.parts_at_once} with compile=true: compiled passes take one "
+            "part after the other, leave one of them out."
         )
     if opt.m is not None and not direction.takes_parts:
         yield (

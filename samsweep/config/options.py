@@ -110,6 +110,8 @@ class Options(Frozen):
         compile: Whether torch.compile makes one graph of both passes.
         cuda_graphs: Whether the kernels of a step on a GPU are recorded and launched at once: the
             same results, sooner.
+        parts_at_once: Parts of ``opt.m`` examples that are one pass, in place of one after the
+            other: sooner for small networks, for the memory of as many networks.
         data_dir: Folder of downloaded data sets.
         checkpoint_every_steps: Optimizer steps between checkpoints; null is by time alone.
         checkpoint_every_seconds: Seconds between checkpoints; null is by steps alone.
@@ -169,6 +171,7 @@ class Options(Frozen):
     num_threads: Count | None
     compile: bool
     cuda_graphs: bool
+    parts_at_once: Count = 1
     data_dir: str
     checkpoint_every_steps: Count | None
     checkpoint_every_seconds: Positive | None
@@ -241,6 +244,7 @@ class Options(Frozen):
             num_threads=self.num_threads,
             compile=self.compile,
             cuda_graphs=self.cuda_graphs,
+            parts_at_once=self.parts_at_once,
             sharpness=self.sharpness.fitted(num_train),
             tracking=self.tracking,
             checkpoint=CheckpointConfig(

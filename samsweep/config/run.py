@@ -81,6 +81,7 @@ class RunConfig(Frozen):
     num_threads: Count | None
     compile: bool = False
     cuda_graphs: bool = True
+    parts_at_once: Count = 1
     sharpness: SharpnessConfig
     tracking: TrackingConfig
     checkpoint: CheckpointConfig
@@ -91,3 +92,8 @@ class RunConfig(Frozen):
     def compiles(self) -> bool:
         """Whether a compiler is asked for, and the variant's steps can be compiled."""
         return self.compile and self.cell.variant.compilable
+
+    @property
+    def parts_together(self) -> int:
+        """Parts of a mini-batch that are one pass; 1 where there are no parts."""
+        return 1 if self.cell.variant.m is None else self.parts_at_once

@@ -33,6 +33,7 @@ from samsweep.optim.directions import (
     RandomDirection,
 )
 from samsweep.optim.frozen_batch_norms import frozen_batchnorm
+from samsweep.optim.batched_parts import BatchedParts
 from samsweep.optim.combine import combine, gsam, saner, wsam
 from samsweep.optim.training_step import Length, TrainingStep
 from samsweep.optim.selection import select
@@ -48,6 +49,7 @@ __all__ = [
     "AscentDirection",
     "AtRandom",
     "AverageDirection",
+    "BatchedParts",
     "ClosureOptimizer",
     "Epochs",
     "Every",

@@ -47,6 +47,7 @@ from samsweep.optim.base import (
     checked_rho,
     differentiate,
 )
+from samsweep.optim.batched_parts import BatchedParts, Moves
 from samsweep.optim.combine import check_rule, combine
 from samsweep.optim.directions import AscentDirection
 from samsweep.optim.radius import constant
@@ -66,7 +67,8 @@ class SAM(ClosureOptimizer):
 
     ``step`` takes several closures as well, one for each part of the mini-batch, of equal sizes:
     each climbs along its own gradient, and gradients are averaged. Parts of m examples are m-SAM
-    (Foret et al. 2021, section 4.1; Andriushchenko & Flammarion 2022, arXiv 2206.06232).
+    (Foret et al. 2021, section 4.1; Andriushchenko & Flammarion 2022, arXiv 2206.06232). As
+    :class:`~samsweep.optim.batched_parts.BatchedParts` several are one pass.
 
     A step whose direction needs no gradient at w, and whose vector is h, takes one pass: what its
     result calls clean, the loss and the gradient, is then of w + epsilon.
@@ -199,7 +201,7 @@ class SAM(ClosureOptimizer):
     # ---------------------------------------------------------------- a step
 
     def _compute(self, closure: Closures) -> StepResult:
-        closures = [closure] if callable(closure) else list(closure)
+        closures = [closure] if callable(closure) else closure
         if len(closures) > 1 and not self._direction.takes_parts:
             raise ValueError(
                 f"{type(self._direction).__name__} averages over steps, which parts of a "
@@ -209,7 +211,7 @@ class SAM(ClosureOptimizer):
         self.num_steps += 1
         if self._one_pass:
             return self._at_once(closures, now)
-        clean = [self._pass(one, self.params) for one in closures]
+        clean = self._clean_passes(closures)
         params, g = clean[0].params, _mean([part.gradient for part in clean])
         loss = _mean_of([part.loss for part in clean])
         if not self._when.climbs(g, now):
@@ -217,10 +219,14 @@ class SAM(ClosureOptimizer):
             update = self._when.substitute(params, g)
             return StepResult(loss=loss, params=params, grad_clean=g, update=update)
         rho = self.rho * self._radius(now)
-        climbed = [
-            self._climb(one, params, part.gradient, rho, now)
-            for one, part in zip(closures, clean, strict=True)
-        ]
+        gradients = [part.gradient for part in clean]
+        if isinstance(closures, BatchedParts):
+            climbed = self._climb_together(closures, params, gradients, rho, now)
+        else:
+            climbed = [
+                self._climb(one, params, gradient, rho, now)
+                for one, gradient in zip(closures, gradients, strict=True)
+            ]
         h = _mean([part.gradient for part in climbed])
         self._direction.observe(params, h)
         self._when.observe(params, g, h)
@@ -253,6 +259,11 @@ class SAM(ClosureOptimizer):
         loss = _mean_of([part.loss for part in passes])
         return StepResult(loss=loss, params=used, grad_clean=h, update=h)
 
+    def _clean_passes(self, closures: Sequence[Closure]) -> list[_Pass]:
+        if isinstance(closures, BatchedParts):
+            return self._passes_together(closures, self.params)
+        return [self._pass(one, self.params) for one in closures]
+
     def _pass(self, closure: Closure, params: Vector) -> _Pass:
         """Loss and gradient where the weights are, of those parameters that have one."""
         loss = closure()
@@ -281,6 +292,32 @@ class SAM(ClosureOptimizer):
             loss = closure()
             h = self.clipped(torch.autograd.grad(loss, params))
         return _Pass(loss.detach(), params, h)
+
+    def _climb_together(
+        self,
+        parts: BatchedParts,
+        params: Vector,
+        gradients: Sequence[Vector],
+        rho: float,
+        now: TrainingStep,
+    ) -> list[_Pass]:
+        """:meth:`_climb` of all parts, each from its own gradient."""
+        short = rho / self._ascent_steps
+        moves = [self._perturbation(params, g, short, now) for g in gradients]
+        moved, epsilons = moves[0][0], [epsilon for _, epsilon in moves]
+        with self._second_pass:
+            for _ in range(self._ascent_steps - 1):
+                there = self._passes_together(parts, params, (moved, epsilons))
+                further = [self._perturbation(params, x.gradient, short, now)[1] for x in there]
+                pairs = zip(epsilons, further, strict=True)
+                epsilons = [torch._foreach_add(a, b) for a, b in pairs]
+            return self._passes_together(parts, params, (moved, epsilons))
+
+    def _passes_together(
+        self, parts: BatchedParts, params: Vector, moves: Moves | None = None
+    ) -> list[_Pass]:
+        found = parts.gradients(params, moves)
+        return [_Pass(loss, params, self.clipped(gradient)) for loss, gradient in found]
 
     def _perturbation(
         self, params: Vector, gradient: Vector, rho: float, now: TrainingStep

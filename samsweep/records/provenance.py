@@ -26,7 +26,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def provenance(*, device: str, num_threads: int, compiled: bool = False) -> Provenance:
+def provenance(
+    *, device: str, num_threads: int, compiled: bool = False, parts_at_once: int = 1
+) -> Provenance:
     """What is at work here and now, on a torch device with the hardware's name."""
     commit, dirty = git_state()
     return Provenance(
@@ -35,6 +37,7 @@ def provenance(*, device: str, num_threads: int, compiled: bool = False) -> Prov
         device=device,
         num_threads=num_threads,
         compiled=compiled,
+        parts_at_once=parts_at_once,
         git_commit=commit,
         git_dirty=dirty,
         versions=versions(),

@@ -94,6 +94,7 @@ class Provenance(_Part):
         device: Torch device with the hardware's name.
         num_threads: CPU threads of one operation.
         compiled: Whether the network was compiled.
+        parts_at_once: Parts of m-SAM that were one pass.
         git_commit: Of samsweep's source; None outside a checkout.
         git_dirty: Whether that source differed from the commit.
         versions: Of Python and of the libraries that decide the result.
@@ -105,6 +106,7 @@ class Provenance(_Part):
     device: str
     num_threads: int
     compiled: bool = False
+    parts_at_once: int = 1
     git_commit: str | None
     git_dirty: bool | None
     versions: dict[str, str]

@@ -152,7 +152,8 @@ def _attempt(workspace: Workspace, stop: StopRequest) -> None:
         writer.update(status=status, **changes)
 
     writer.folder.freeze_config(config.cell)
-    writer.begin_attempt(workspace.provenance(compiled=config.compiles))
+    here = workspace.provenance(compiled=config.compiles, parts_at_once=config.parts_together)
+    writer.begin_attempt(here)
     checkpoints = Checkpoints(writer.folder, config.checkpoint, confirm=writer.confirm)
     try:
         metrics = train(workspace, checkpoints, stop)

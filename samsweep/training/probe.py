@@ -43,7 +43,11 @@ def _seconds_per_epoch(run: RunConfig) -> float:
     device = prepare_device(run.device)
     data = random_examples(info, batch_size).to(device)
     trainer = Trainer(
-        run.cell, data, diagnostics_every=run.diagnostics_every, cuda_graphs=run.cuda_graphs
+        run.cell,
+        data,
+        diagnostics_every=run.diagnostics_every,
+        cuda_graphs=run.cuda_graphs,
+        parts_at_once=run.parts_together,
     )
     trainer.model.train()
     return _seconds_of_batch(trainer, batch_size) * (info.num_train // batch_size)

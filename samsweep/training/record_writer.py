@@ -13,7 +13,7 @@ from samsweep.records.store import CellFolder
 log = logging.getLogger(__name__)
 
 #: What has to be equal for a resumed training to be bit-identical to an uninterrupted one.
-_BIT_IDENTITY = ("num_threads", "device", "compiled", "versions")
+_BIT_IDENTITY = ("num_threads", "device", "compiled", "parts_at_once", "versions")
 
 
 class RecordWriter:

@@ -61,6 +61,7 @@ def _resume(workspace: Workspace, checkpoints: Checkpoints) -> tuple[Trainer, Hi
         diagnostics_every=config.diagnostics_every,
         compiled=config.compiles,
         cuda_graphs=config.cuda_graphs,
+        parts_at_once=config.parts_together,
     )
     state, history = checkpoints.read(), folder.read_history()
     name = workspace.writer.name

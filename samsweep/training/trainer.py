@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from samsweep.data.mix import apply_policy, mix
 from samsweep.models import build_model
 from samsweep.numerics.seeding import derive_seed, generator, seed_global
 from samsweep.numerics.vectors import norm
-from samsweep.optim import Length, StepResult, build_optimizer
+from samsweep.optim import BatchedParts, Length, StepResult, build_optimizer
 from samsweep.training.cuda_graphs import Recording
 from samsweep.training.diagnostics import diagnose
 from samsweep.training.schedule import LearningRate
@@ -52,6 +52,7 @@ class Trainer:
             Ignored where a step differentiates twice, which such graphs cannot.
         cuda_graphs: Whether steps are launched from a recording, with the same results. Ignored on
             a CPU, and where a step differentiates twice.
+        parts_at_once: Of the parts of m-SAM, how many are one pass; results differ by rounding.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Trainer:
         diagnostics_every: int,
         compiled: bool = False,
         cuda_graphs: bool = False,
+        parts_at_once: int = 1,
     ) -> None:
         self.cell = cell
         self.data = data
@@ -87,18 +89,20 @@ class Trainer:
             keep_strides=compiled or self.device.type == "cuda",
         )
         #: The network as the steps see it; its parameters are the model's.
-        self._network: Callable[[Tensor], Tensor] = self.model
+        self._network = self.model
         if compiled:
             # Cells side by side share the cores; torch would start a process for each core.
             os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
             # Graphs of other trainers count against a limit, beyond which none is made.
             torch._dynamo.reset()
-            self._network = torch.compile(self.model, dynamic=False)
+            self._network = cast(nn.Module, torch.compile(self.model, dynamic=False))
+        self._parts_at_once = parts_at_once
         others = {kind for kind, component in cell.components() if not component.ours}
         # They may draw random numbers, which a recording would repeat, or wait for the device.
         self._draws = bool(others & _IN_A_STEP)
         self._update_draws = "base" in others
         same = cell.variant.compilable and not self._draws and self.optimizer.recordable
+        same = same and parts_at_once == 1
         can_record = same and self.device.type == "cuda"
         self._records = cuda_graphs and can_record
         self._recorded: tuple[Compute, Diagnose] | None = None
@@ -218,31 +222,41 @@ class Trainer:
 
     def _compute(self, inputs: Tensor, labels: Tensor) -> tuple[StepResult, Tensor]:
         """Everything of a step but the update, and the mini-batch's score before it, 0-d."""
-        scores: list[Tensor] = []
-        parts = self._parts(len(labels))
-        reduced = self.cell.recipe.precision == "bfloat16"
+        scores: dict[int, Tensor] = {}
         # Mixed labels are shares of the classes, which only losses take.
         mixed = labels.is_floating_point() and not self.data.train.labels.is_floating_point()
         classes = labels.argmax(dim=1) if mixed else labels
+        size = self.cell.variant.m or len(labels)
 
-        def loss(part: slice = slice(None)) -> Tensor:
-            if self._draws:
-                # Both passes of a step, and a step that is taken again, draw the same.
-                seed_global(derive_seed(self.cell.seed, "step", self.epoch, self.step))
-            with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=reduced):
-                outputs = self._network(inputs[part]).float()
-            if len(scores) < len(parts):  # of the first pass, at w
-                scores.append(self.task.batch_score(outputs.detach(), classes[part]))
-            return self.task.loss(outputs, labels[part])
+        def score(outputs: Tensor, part: int) -> None:
+            if part not in scores:  # of the first pass, at w
+                there = classes[part * size : (part + 1) * size]
+                scores[part] = self.task.batch_score(outputs.float(), there)
 
-        closures = [partial(loss, part) for part in parts]
-        result = self.optimizer.compute(closures if len(closures) > 1 else loss)
-        return result, scores[0] if len(scores) == 1 else torch.stack(scores).sum()
+        batch = BatchedParts(
+            self._network,
+            lambda outputs, labels: self.task.loss(outputs.float(), labels),
+            inputs,
+            labels,
+            size=size,
+            at_once=self._parts_at_once,
+            forward_in=self._forward_in,
+            outputs_seen=score,
+        )
+        if len(batch) == 1:
+            return self.optimizer.compute(batch[0]), scores[0]
+        result = self.optimizer.compute(batch if self._parts_at_once > 1 else tuple(batch))
+        return result, torch.stack(list(scores.values())).sum()
 
-    def _parts(self, num_examples: int) -> list[slice]:
-        """What of a mini-batch climbs together."""
-        m = self.cell.variant.m or num_examples
-        return [slice(first, first + m) for first in range(0, num_examples, m)]
+    @contextmanager
+    def _forward_in(self) -> Iterator[None]:
+        """Where a forward pass is taken."""
+        if self._draws:
+            # Both passes of a step, and a step that is taken again, draw the same.
+            seed_global(derive_seed(self.cell.seed, "step", self.epoch, self.step))
+        reduced = self.cell.recipe.precision == "bfloat16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
+            yield
 
     def _step_functions(self, images: Tensor, labels: Tensor) -> tuple[Compute, Diagnose]:
         """What computes a step and its diagnostics, as CUDA graphs where that is wanted.

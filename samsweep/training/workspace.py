@@ -50,10 +50,11 @@ class Workspace:
         data = load_dataset(config.cell.dataset, data_dir=config.data_dir, path=config.data_path)
         return data.to(self.device)
 
-    def provenance(self, *, compiled: bool = False) -> Provenance:
+    def provenance(self, *, compiled: bool = False, parts_at_once: int = 1) -> Provenance:
         """Code, machine and versions at work."""
         return provenance(
             device=describe_device(self.device),
             num_threads=torch.get_num_threads(),
             compiled=compiled,
+            parts_at_once=parts_at_once,
         )

@@ -20,7 +20,19 @@ from optim_tools import (
 from torch import nn
 
 from samsweep.numerics.vectors import norm
-from samsweep.optim import SAM, AverageDirection, FriendlyDirection, GradientDescent, perturbed
+from samsweep.optim import (
+    SAM,
+    AverageDirection,
+    BatchedParts,
+    Every,
+    FriendlyDirection,
+    GradientDescent,
+    RandomDirection,
+    adaptive,
+    gsam,
+    perturbed,
+)
+from samsweep.optim.base import Clipping
 
 
 def mlp(dtype=F64):
@@ -98,3 +110,67 @@ def test_statistics_move_once_for_each_part():
     for images in batch[0].chunk(2):
         reference(images)
     assert_equal(list(model.buffers()), list(reference.buffers()))
+
+
+# --------------------------------------------------------------------------- several in one pass
+
+LOSS = nn.functional.cross_entropy
+
+ALIKE = {
+    "sam": {},
+    "direction alone": {"magnitude": "sgd", "granularity": "global"},
+    "two steps": {"ascent_steps": 2},
+    "adaptive": {"ascent": adaptive()},
+    "along a random direction": {"ascent_direction": RandomDirection(seed=3)},
+    "of some parameters": {"perturbs": lambda param: param.ndim > 1},
+    "every second step": {"when": Every(2)},
+    "gsam": {"combination": gsam},
+}
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 8])
+@pytest.mark.parametrize("parts", ALIKE.values(), ids=ALIKE)
+def test_parts_in_one_pass_are_parts_one_after_the_other(parts, at_once):
+    """Weights and the running statistics of batch norm, to rounding; three leave a rest of two."""
+    single, model = network(), network()
+    one, together = make_sam(single, **parts), make_sam(model, **parts)
+    together.clipping = one.clipping = Clipping(0.5, "gradient")
+    for images, labels in batches(4):
+        batch = BatchedParts(model, LOSS, images, labels, size=len(labels) // 8, at_once=at_once)
+        mine, theirs = together.step(batch), one.step(parts_of(single, (images, labels), 8))
+        assert_close(mine.loss, theirs.loss)
+    for x, y in zip(
+        [*weights(model), *model.buffers()], [*weights(single), *single.buffers()], strict=True
+    ):
+        assert_close(x, y)
+
+
+def test_a_batch_of_parts_is_a_sequence_of_closures():
+    model = mlp()
+    images, labels = next(batches(1))
+    seen = []
+    batch = BatchedParts(
+        model, LOSS, images, labels, size=2, at_once=2, outputs_seen=lambda y, i: seen.append(i)
+    )
+    assert [batch[i]().item() for i in range(len(batch))] == [
+        loss().item() for loss in parts_of(model, (images, labels), len(labels) // 2)
+    ]
+    assert seen == list(range(len(labels) // 2))
+
+
+@pytest.mark.parametrize(("size", "at_once"), [(3, 2), (0, 2), (2, 0)])
+def test_parts_that_do_not_divide_are_refused(size, at_once):
+    images, labels = next(batches(1))
+    with pytest.raises(ValueError, match=f"size={size}, at_once={at_once}: choose .*divides"):
+        BatchedParts(mlp(), LOSS, images, labels, size=size, at_once=at_once)
+
+
+def test_a_cumulative_average_cannot_be_taken_side_by_side():
+    model = network()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+    images, labels = next(batches(1))
+    batch = BatchedParts(model, LOSS, images, labels, size=2, at_once=2)
+    with pytest.raises(ValueError, match="momentum=None.*one part to a pass"):
+        make_sam(model).step(batch)
