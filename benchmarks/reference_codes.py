@@ -70,7 +70,7 @@ SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 UNDECAYED = {**SGD, "weight_decay": 0.0}
 ADAMW = {"lr": 0.01, "weight_decay": 0.0}
 
-#: Why two normalised climbs differ.
+#: Why two normalised ascents differ.
 SMALLER = "1e-16 beside the norm, ours 1e-12"
 
 Batch = tuple[Tensor, Tensor]

@@ -192,7 +192,7 @@ FAMILY = {
 
 
 def family(model: str, data: Path, *, num_steps: int, rounds: int) -> dict[str, Any]:
-    """Steps of the SAM family beside SAM's, and how many of them climb.
+    """Steps of the SAM family beside SAM's, and how many of them ascend.
 
     Of a rule that looks at the gradient, what it costs depends on the gradients: here those of the
     first steps on one mini-batch.

@@ -19,8 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from samsweep.config.factory import Factory
-from samsweep.config.registry import (
+from samsweep.config.components import (
     ASCENTS,
     AUGMENTATIONS,
     BASES,
@@ -37,8 +36,9 @@ from samsweep.config.registry import (
     SCHEDULES,
     TRACKERS,
     WHENS,
-    Registry,
 )
+from samsweep.config.factory import Factory
+from samsweep.config.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,7 +68,7 @@ class _Register:
             name: Of the component, as configurations have it.
             factory: A callable, or ``package.module.attribute``.
             known: What is known of it: ``version``, ``args`` that it is always given, and the
-                fields of the kind's class in :mod:`samsweep.config.registry`.
+                fields of the kind's class in :mod:`samsweep.config.components`.
 
         Raises:
             ConfigError: If the name is taken.
@@ -98,9 +98,9 @@ optimizer = _Register(OPTIMIZERS)
 combination = _Register(COMBINATIONS)
 #: A perturbation from parameters, gradients and rho.
 ascent = _Register(ASCENTS)
-#: Along what to climb: an :class:`~samsweep.optim.AscentDirection`.
+#: Along what to ascend: an :class:`~samsweep.optim.AscentDirection`.
 ascent_direction = _Register(DIRECTIONS)
-#: At which steps to climb: an :class:`~samsweep.optim.Always`.
+#: At which steps to ascend: an :class:`~samsweep.optim.Always`.
 when = _Register(WHENS)
 #: A factor of rho from a :class:`~samsweep.optim.TrainingStep`.
 rho_schedule = _Register(RHO_SCHEDULES)

@@ -114,7 +114,7 @@ def flat(tensors) -> torch.Tensor:
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
-    """As it is normalised for the climb."""
+    """As it is normalised for the ascent."""
     return x / (x.norm() + 1e-12)
 
 

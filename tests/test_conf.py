@@ -158,7 +158,7 @@ def test_an_ablation_compares_sam_with_one_cell_of_each_other_kind(name, number,
     [sam] = [one for one in variants if one["name"] == "sam"]
     for one in variants:
         other = {key.removesuffix("_args") for key in {*one, *sam} if one.get(key) != sam.get(key)}
-        # USAM and tensors by themselves have a rho, too, with which they climb as far as SAM does.
+        # USAM and tensors by themselves have a rho, too, with which they ascend as far as SAM does.
         far = {"rho"} if "ascent" in other else set()
         part = {"granularity", "direction", "magnitude"}
         assert one["name"] == "sgd" or len(other - {"name"} - far - part) <= 1

@@ -184,7 +184,7 @@ def test_what_plain_sam_has_is_no_part_of_its_identity(override):
     assert variant("opt=sam", override).model_dump() == variant("opt=sam").model_dump()
 
 
-def test_sgd_has_nothing_of_a_groups_climb():
+def test_sgd_has_nothing_of_a_groups_radius():
     groups = "groups=[{params:biases,rho:0.3,perturb:false,lr:0.2},{params:norm_layers,rho:1}]"
     kept = compose_run("opt=sgd", groups).cell.recipe.groups
     assert [group.model_dump(exclude_none=True) for group in kept] == [
@@ -192,7 +192,7 @@ def test_sgd_has_nothing_of_a_groups_climb():
     ]
 
 
-def test_sgd_has_nothing_of_how_sam_climbs():
+def test_sgd_has_nothing_of_how_sam_ascends():
     assert variant("opt=sgd", "opt.when=every", "opt.m=3") == variant("opt=sgd")
 
 
@@ -225,6 +225,10 @@ def test_the_passes_of_a_step_are_counted(overrides, passes):
         (
             ["opt=sam", "opt.m=32", "parts_at_once=2", "compile=true"],
             ["parts_at_once=2", "compile=true"],
+        ),
+        (
+            ["opt=sam", "opt.m=32", "parts_at_once=2", "precision=bfloat16"],
+            ["parts_at_once=2", "precision=bfloat16"],
         ),
         (["opt=vasso", "opt.ascent_steps=2"], ["opt.ascent_steps=2", "average"]),
         (["opt=msam", "momentum=0"], ["momentum=0", "base=sgd"]),

@@ -25,6 +25,9 @@ from samsweep.config import (
     DataInfo,
     plugins,
 )
+from samsweep.config.components import (
+    REGISTRIES,
+)
 from samsweep.config.factory import (
     add_search_path,
     bound,
@@ -34,7 +37,6 @@ from samsweep.config.factory import (
     source_of,
 )
 from samsweep.config.plugins import load_plugins
-from samsweep.config.registry import REGISTRIES
 from samsweep.data.load import load_dataset
 from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder

@@ -230,14 +230,14 @@ def _quads(cells: pd.DataFrame) -> pd.DataFrame:
 def corners_of(cells: pd.DataFrame) -> pd.Series[str]:
     """Each cell's corner by what it computed, whatever its name.
 
-    NA for SGDHESS, one's own, and SAM's family, which climbs otherwise than the 2×2 design.
+    NA for SGDHESS, one's own, and SAM's family, which ascends otherwise than the 2×2 design.
     """
     sources = zip(cells["direction"], cells["magnitude"], strict=True)
     corners = pd.Series([CORNERS.get(pair) for pair in sources], index=cells.index, dtype="string")
-    return corners.mask(cells["curvature"].notna() | _climbs_otherwise(cells))
+    return corners.mask(cells["curvature"].notna() | _ascends_otherwise(cells))
 
 
-def _climbs_otherwise(cells: pd.DataFrame) -> pd.Series[bool]:
+def _ascends_otherwise(cells: pd.DataFrame) -> pd.Series[bool]:
     """Whether a cell has a value that plain and adaptive SAM are without."""
     found = pd.Series(False, index=cells.index)
     for key in cells.columns[cells.columns.str.match(_FAMILY_KEY)]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import yaml
+
 from samsweep.cli.main import COMMANDS
 from samsweep.cli.overrides import config_dir_of, options_of
-from samsweep.config import Key, Options, described
+from samsweep.config import MEASURES, OUTCOMES, Key, Options, conf_dir, described
 from samsweep.records.store import cell_folders, study_names
 
 #: What a shell evaluates, by its name. Bash splits words at = and : and completes the last part.
@@ -42,6 +44,8 @@ _HYDRA = {
     "run": ("+experiment", "hydra/launcher", "hydra/sweeper"),
     "measure": ("hydra/launcher",),
 }
+#: Keys of Hydra's that a launcher is given.
+_LAUNCHER = "hydra.launcher."
 
 
 def completions(line: str) -> list[str]:
@@ -64,7 +68,8 @@ def completions(line: str) -> list[str]:
     keys = {key.name: key for key in _keys(command)}
     key, equals, value = word.partition("=")
     if not equals:
-        found = [name for name in (*keys, *_HYDRA.get(command, ())) if name.startswith(word)]
+        beside = (*_HYDRA.get(command, ()), *_launcher_keys(command, words))
+        found = [name for name in (*keys, *beside) if name.startswith(word)]
         # Values of a group once its name is written out.
         deep = "." in word
         return [f"{name}=" for name in found if deep or "." not in name]
@@ -95,6 +100,18 @@ def _keys(command: str) -> Iterable[Key]:
     return described(Options)
 
 
+def _launcher_keys(command: str, words: list[str]) -> list[str]:
+    """Those of the launcher that is chosen, else of all."""
+    if command not in _HYDRA:
+        return []
+    chosen = _last("hydra/launcher", words)
+    files = [
+        f for f in sorted((conf_dir() / "hydra/launcher").glob("*.yaml")) if chosen in (f.stem, "")
+    ]
+    keys = {key for file in files for key in yaml.safe_load(file.read_text(encoding="utf-8"))}
+    return [f"{_LAUNCHER}{key}" for key in sorted(keys) if not key.startswith("_")]
+
+
 def _values(command: str, name: str, keys: Mapping[str, Key], words: list[str]) -> Iterable[str]:
     if name == "study":
         return study_names(_root(words))
@@ -104,6 +121,10 @@ def _values(command: str, name: str, keys: Mapping[str, Key], words: list[str]) 
         from samsweep.cli.tables import reference_names
 
         return (*reference_names(), *keys[name].choices)
+    if command == "tables" and name in ("rows", "cols", "effects"):
+        return (key.name for key in described(Options))
+    if command == "tables" and name == "value":
+        return (*OUTCOMES, *MEASURES)
     if name not in keys and name not in _HYDRA.get(command, ()):
         return ()
     group = name.removeprefix("+")

@@ -151,7 +151,11 @@ def _only_cell(study: Path, start: str) -> CellFolder:
 
 def _log_of(folder: CellFolder) -> str:
     if not folder.log_file.exists():
-        raise ConfigError(f"{folder.path.name} has no log yet.")
+        study = folder.path.parent.parent.name
+        raise ConfigError(
+            f"{folder.path.name} has no log, it has not started: `samsweep status study={study}` "
+            "shows what runs."
+        )
     return folder.log_file.read_text(encoding="utf-8", errors="replace")
 
 
@@ -244,7 +248,7 @@ def _watch(root: Path, name: str) -> NoReturn:
     """Show a study until Ctrl-C; one that is not there yet is waited for."""
     out = console()
     if name not in (names := study_names(root)):
-        others = f" There are {', '.join(names)}." if names else ""
+        others = f" Studies there: {', '.join(names)}." if names else ""
         out.print(f"Waiting for study {name}, which is not in {root}/ yet.{others}")
     while name not in study_names(root):
         time.sleep(_PERIOD_S)

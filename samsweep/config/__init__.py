@@ -6,15 +6,14 @@ From the outside in: :class:`Options` mirrors ``conf/`` key by key, Hydra compos
 """
 
 from samsweep.config.errors import ConfigError, unknown_name
-from samsweep.config.registry import (
+from samsweep.config.analysis import CONTRASTS, OUTCOMES, AnalysisOptions, Confirmatory
+from samsweep.config.components import (
     ASCENTS,
     AUGMENTATIONS,
     BASES,
     COMBINATIONS,
-    CONTRASTS,
     CORNERS,
     Clip,
-    Component,
     Curvature,
     DATASETS,
     DIRECTIONS,
@@ -29,11 +28,9 @@ from samsweep.config.registry import (
     MetricComponent,
     OPTIMIZERS,
     RHO_SCHEDULES,
-    OUTCOMES,
     PRUNERS,
     Precision,
     REGISTRIES,
-    Registry,
     SCHEDULES,
     ScheduleComponent,
     Source,
@@ -41,6 +38,7 @@ from samsweep.config.registry import (
     VARIANTS,
     WHENS,
 )
+from samsweep.config.registry import Component, Registry
 from samsweep.config.fields import Count, Frozen, rounded, sibling_keys, with_arguments_added
 from samsweep.config.cell import (
     AugmentConfig,
@@ -53,7 +51,7 @@ from samsweep.config.cell import (
 from samsweep.config.sharpness import SharpnessConfig
 from samsweep.config.run import CheckpointConfig, PruningConfig, RunConfig, TrackingConfig
 from samsweep.config.describe import Key, described
-from samsweep.config.groups import AnalysisOptions, Confirmatory, OptOptions
+from samsweep.config.groups import OptOptions
 from samsweep.config.options import Options, conf_dir
 
 __all__ = [

@@ -11,21 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from samsweep.config.fields import (
-    Arguments,
-    Count,
-    Frozen,
-    Listed,
-    Momentum,
-    NonNegative,
-    NonNegativeInt,
-    Parameters,
-    Perturbed,
-    Positive,
-    Probability,
-    Seed,
-)
-from samsweep.config.registry import (
+from samsweep.config.components import (
     ASCENTS,
     AUGMENTATIONS,
     BASES,
@@ -41,14 +27,27 @@ from samsweep.config.registry import (
     VARIANTS,
     WHENS,
     Clip,
-    Component,
     Curvature,
     Granularity,
     Precision,
-    Registry,
     Scaled,
     Source,
 )
+from samsweep.config.fields import (
+    Arguments,
+    Count,
+    Frozen,
+    Listed,
+    Momentum,
+    NonNegative,
+    NonNegativeInt,
+    Parameters,
+    Perturbed,
+    Positive,
+    Probability,
+    Seed,
+)
+from samsweep.config.registry import Component, Registry
 
 
 class ModelConfig(Frozen):
@@ -88,13 +87,13 @@ class Variant(Frozen):
         combination: What makes the vector of g and h, a key of :data:`COMBINATIONS` or a path, in
             place of direction and magnitude.
         combination_args: Its arguments.
-        ascent_direction: Along what to climb, a key of :data:`DIRECTIONS` or a path; None is the
+        ascent_direction: Along what to ascend, a key of :data:`DIRECTIONS` or a path; None is the
             gradient. This and all below are None where SAM is as it was published.
         ascent_direction_args: Its arguments.
-        ascent_steps: Steps of rho / k of the climb.
+        ascent_steps: Steps of rho / k of the ascent.
         perturb: Which parameters are perturbed; None is all.
         m: Examples of a part of the mini-batch with an epsilon of its own.
-        when: At which steps to climb, a key of :data:`WHENS` or a path; None is always.
+        when: At which steps to ascend, a key of :data:`WHENS` or a path; None is always.
         when_args: Its arguments.
         rho_schedule: The radius over time, a key of :data:`RHO_SCHEDULES` or a path.
         rho_schedule_args: Its arguments.
@@ -185,10 +184,10 @@ class Variant(Frozen):
             }[self.curvature]
         if not self.perturbs:
             return "g"
-        return ", ".join([self._combination, "h = grad(w + epsilon)", *self._climb])
+        return ", ".join([self._combination, "h = grad(w + epsilon)", *self._ascent_words])
 
     @property
-    def _climb(self) -> Iterator[str]:
+    def _ascent_words(self) -> Iterator[str]:
         d = "g" if self.ascent_direction is None else "d"
         own = call_text(self.ascent or "", self.ascent_args)
         epsilon = {

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from samsweep.config.registry import BASES, DIRECTIONS, DataInfo
+from samsweep.config.components import (
+    BASES,
+    DIRECTIONS,
+    DataInfo,
+)
 
 if TYPE_CHECKING:
     from samsweep.config.options import Options
@@ -28,7 +32,7 @@ def conflicts_of(options: Options, info: DataInfo) -> Iterable[str]:
     yield from _of_nesterov(options)
     yield from _of_groups(options)
     if options.opt.perturbs:
-        yield from _of_climb(options)
+        yield from _of_ascent(options)
 
 
 def _of_batch_size(options: Options, info: DataInfo) -> Iterable[str]:
@@ -134,8 +138,8 @@ def _of_groups(options: Options) -> Iterable[str]:
         yield "rho=0: a group's rho is relative to it, choose more than 0."
 
 
-def _of_climb(options: Options) -> Iterable[str]:
-    """What does not go together of how SAM climbs."""
+def _of_ascent(options: Options) -> Iterable[str]:
+    """What does not go together of how SAM ascends."""
     opt = options.opt
     direction = DIRECTIONS.find(opt.ascent_direction)
     if opt.m is not None and options.batch_size % opt.m:
@@ -143,11 +147,17 @@ def _of_climb(options: Options) -> Iterable[str]:
             f"opt.m={opt.m} does not divide batch_size={options.batch_size}: choose a number that "
             "does."
         )
-    if opt.m is not None and options.parts_at_once > 1 and options.compile:
-        yield (
-            f"parts_at_once={options.parts_at_once} with compile=true: compiled passes take one "
-            "part after the other, leave one of them out."
-        )
+    if opt.m is not None and options.parts_at_once > 1:
+        # torch.func.vmap takes no compiled network, and no batch norm of mixed types.
+        taken = {
+            "compile=true": options.compile,
+            "precision=bfloat16": options.precision != "float32",
+        }
+        for other in (key for key, is_so in taken.items() if is_so):
+            yield (
+                f"parts_at_once={options.parts_at_once} with {other}: parts are then passes one "
+                "after the other, leave one of them out."
+            )
     if opt.m is not None and not direction.takes_parts:
         yield (
             f"opt.ascent_direction={opt.ascent_direction} averages over steps, which parts of "
@@ -155,13 +165,13 @@ def _of_climb(options: Options) -> Iterable[str]:
         )
     if opt.ascent_steps > 1 and opt.ascent_direction != "gradient":
         yield (
-            f"opt.ascent_steps={opt.ascent_steps}: each step climbs along the gradient where it "
+            f"opt.ascent_steps={opt.ascent_steps}: each step ascends along the gradient where it "
             f"starts, not opt.ascent_direction={opt.ascent_direction}: leave one of them out."
         )
     first = opt.when_args.get("first", 0) if opt.when == "epochs" else 0
     if isinstance(first, int | float) and first >= options.epochs:
         yield (
-            f"opt.when_args.first={first}: no step of epochs={options.epochs} would climb, choose "
+            f"opt.when_args.first={first}: no step of epochs={options.epochs} would ascend, choose "
             f"less than {options.epochs}."
         )
     if opt.ascent_direction == "momentum" and not _has_momentum(options):

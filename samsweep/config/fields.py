@@ -12,24 +12,22 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from samsweep.config.errors import ConfigError, unknown_name
-from samsweep.config.factory import is_path, normal_path
-from samsweep.config.registry import (
+from samsweep.config.components import (
     ASCENTS,
     BASES,
     COMBINATIONS,
-    CONTRASTS,
     DIRECTIONS,
     LOSSES,
     METRICS,
-    OUTCOMES,
     PARAMETERS,
     PRUNERS,
     RHO_SCHEDULES,
     SCHEDULES,
     WHENS,
-    Registry,
 )
+from samsweep.config.errors import ConfigError, unknown_name
+from samsweep.config.factory import is_path, normal_path
+from samsweep.config.registry import Registry
 
 #: Significant digits of a float that names a cell, a column or a measurement.
 _DIGITS = 12
@@ -203,8 +201,6 @@ Perturbed = Annotated[
     _Names, AfterValidator(lambda names: names if names == "all" else _parameters(names))
 ]
 
-OutcomeName = Annotated[str, one_of("outcome", OUTCOMES)]
-ContrastName = Annotated[str, one_of("effect", CONTRASTS)]
 
 Count = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]

@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from samsweep.config.cell import SAM_FAMILY, AugmentConfig, ModelConfig, Variant
-from samsweep.config.errors import unknown_name
-from samsweep.config.fields import (
-    NO_ARGUMENTS,
-    Arguments,
-    AscentName,
-    CombinationName,
-    ContrastName,
-    Count,
-    DirectionName,
-    EachOnce,
-    FactoryPath,
-    Frozen,
-    Listed,
-    Momentum,
-    NonNegative,
-    OutcomeName,
-    Perturbed,
-    Probability,
-    RhoScheduleName,
-    ScheduleName,
-    WhenName,
-)
-from samsweep.config.registry import (
+from samsweep.config.components import (
     ASCENTS,
     COMBINATIONS,
     CORNERS,
@@ -45,10 +22,28 @@ from samsweep.config.registry import (
     WHENS,
     Curvature,
     Granularity,
-    Registry,
     Scaled,
     Source,
 )
+from samsweep.config.errors import unknown_name
+from samsweep.config.fields import (
+    NO_ARGUMENTS,
+    Arguments,
+    AscentName,
+    CombinationName,
+    Count,
+    DirectionName,
+    FactoryPath,
+    Frozen,
+    Momentum,
+    NonNegative,
+    Perturbed,
+    Probability,
+    RhoScheduleName,
+    ScheduleName,
+    WhenName,
+)
+from samsweep.config.registry import Registry
 
 
 class ModelOptions(Frozen):
@@ -202,13 +197,13 @@ class OptOptions(Frozen):
             )
         if self.curvature is not None:
             return Variant(name="sgdhess", rho=rho, curvature=self.curvature)
-        climb = self._climb(rho)
+        ascent = self._ascent_values(rho)
         if self.combination is not None:
             return Variant(
                 name=self.combination if self._is_ours() else self.name,
                 combination=self.combination,
                 combination_args=self.combination_args or None,
-                **climb,
+                **ascent,
             )
         corner = CORNERS[self.direction, self.magnitude]
         if corner == "sgd":
@@ -218,7 +213,7 @@ class OptOptions(Frozen):
             direction=self.direction,
             magnitude=self.magnitude,
             granularity=None if corner == "sam" else self.granularity or granularity,
-            **climb,
+            **ascent,
         )
 
     def _name_of(self, corner: str) -> str:
@@ -253,7 +248,7 @@ class OptOptions(Frozen):
         )
         return all(name is None or registry.find(name).ours for registry, name in parts)
 
-    def _climb(self, rho: float) -> dict[str, Any]:
+    def _ascent_values(self, rho: float) -> dict[str, Any]:
         """What is used of how epsilon is found."""
         adaptive = self.ascent == "adaptive"
         return {
@@ -328,35 +323,3 @@ class DatasetOptions(Frozen):
     def _known(cls, name: str, info: ValidationInfo) -> str:
         DATASETS.find(name, info.data.get("factory"))
         return name
-
-
-class Confirmatory(Frozen):
-    """The tests that a study names beforehand: every combination of these.
-
-    Args:
-        outcomes: Outcomes of the confirmatory tests.
-        granularities: Granularities of the confirmatory tests.
-        rhos: Radii of the confirmatory tests.
-        effects: Contrasts of the confirmatory tests.
-    """
-
-    outcomes: Annotated[tuple[OutcomeName, ...], Listed, EachOnce]
-    granularities: Annotated[tuple[Granularity, ...], Listed, EachOnce]
-    rhos: Annotated[tuple[NonNegative, ...], Listed, EachOnce]
-    effects: Annotated[tuple[ContrastName, ...], Listed, EachOnce] = ("magnitude_minus_direction",)
-
-    @property
-    def num_tests(self) -> int:
-        """Tests of one model."""
-        parts = (self.outcomes, self.granularities, self.rhos, self.effects)
-        return math.prod(len(part) for part in parts)
-
-
-class AnalysisOptions(Frozen):
-    """What a preset fixes of the analysis; no part of any cell's identity.
-
-    Args:
-        confirmatory: The tests that a study names beforehand.
-    """
-
-    confirmatory: Confirmatory

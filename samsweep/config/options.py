@@ -8,7 +8,19 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from samsweep.config.analysis import AnalysisOptions
 from samsweep.config.cell import CellConfig, DatasetConfig, GroupConfig, RecipeConfig
+from samsweep.config.components import (
+    AUGMENTATIONS,
+    BASES,
+    MEASURES,
+    PRUNERS,
+    TRACKERS,
+    Clip,
+    DataInfo,
+    Granularity,
+    Precision,
+)
 from samsweep.config.conflicts import conflicts_of
 from samsweep.config.errors import ConfigError
 from samsweep.config.fields import (
@@ -30,18 +42,7 @@ from samsweep.config.fields import (
     Seed,
     StudyName,
 )
-from samsweep.config.groups import AnalysisOptions, DatasetOptions, ModelOptions, OptOptions
-from samsweep.config.registry import (
-    AUGMENTATIONS,
-    BASES,
-    MEASURES,
-    PRUNERS,
-    TRACKERS,
-    Clip,
-    DataInfo,
-    Granularity,
-    Precision,
-)
+from samsweep.config.groups import DatasetOptions, ModelOptions, OptOptions
 from samsweep.config.run import (
     CheckpointConfig,
     OnCodeChange,

@@ -1,4 +1,4 @@
-"""The climb from w to w + epsilon, and the way back.
+"""The ascent from w to w + epsilon, and the way back.
 
 An ascent makes epsilon of a direction d, the gradient at w or another
 (:mod:`samsweep.optim.directions`), and of the radius rho: how it is normalised is all that differs.
@@ -20,7 +20,7 @@ EPS = 1e-12
 
 
 class Ascent(Protocol):
-    """How to climb: parameters and a direction to a perturbation.
+    """How to ascend: parameters and a direction to a perturbation.
 
     One that has a parameter ``step`` is given the number of steps that were taken before.
     """

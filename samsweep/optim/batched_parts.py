@@ -62,8 +62,8 @@ class BatchedParts(Sequence[Callable[[], Tensor]]):
             )
         self._model = model
         self._loss = loss
-        self._inputs = inputs.unflatten(0, (-1, size))
-        self._labels = labels.unflatten(0, (-1, size))
+        self._inputs = inputs.view(-1, size, *inputs.shape[1:])
+        self._labels = labels.view(-1, size, *labels.shape[1:])
         self._at_once = at_once
         self._forward_in = forward_in
         self._outputs_seen = outputs_seen

@@ -1,6 +1,6 @@
-"""Along what SAM climbs: the gradient at w, or what others put in its place.
+"""Along what SAM ascends: the gradient at w, or what others put in its place.
 
-A direction is one tensor per parameter; how long the climb is, the ascent decides
+A direction is one tensor per parameter; how long epsilon is, the ascent decides
 (:mod:`samsweep.optim.ascent`). One that does not need the gradient at w saves the pass that finds
 it, unless something else of the step needs it.
 """
@@ -41,7 +41,7 @@ class AscentDirection:
         return gradient
 
     def observe(self, params: Vector, gradient: Vector) -> None:
-        """See the gradient that the step has ended with: h, or g where it did not climb."""
+        """See the gradient that the step has ended with: h, or g where it did not ascend."""
 
     def state_dict(self, params: Vector) -> dict[str, Any]:
         """What later steps depend on; ``params`` are all of the optimizer's."""
@@ -86,7 +86,7 @@ class RandomDirection(AscentDirection):
 
 
 class LastGradient(_Remembering):
-    """The gradient that the step before has ended with; the first step does not climb."""
+    """The gradient that the step before has ended with; the first step does not ascend."""
 
     needs_gradient = False
 
@@ -100,7 +100,7 @@ class LastGradient(_Remembering):
 
 
 class MomentumDirection(AscentDirection):
-    """The base optimizer's momentum; the first step does not climb.
+    """The base optimizer's momentum; the first step does not ascend.
 
     Momentum-SAM (Becker et al. 2024, arXiv 2401.12033) moves by -rho v / ‖v‖ with v the sum of
     gradients that the weights go against, so *down* the momentum: a sign of -1. Weight decay is in
@@ -108,7 +108,7 @@ class MomentumDirection(AscentDirection):
 
     Args:
         base: The base optimizer, with ``momentum_buffer`` (SGD) or ``exp_avg`` (Adam) as its state.
-        sign: 1 climbs, -1 goes the other way.
+        sign: 1 ascends, -1 goes the other way.
 
     Raises:
         ValueError: If the sign is neither, or the base optimizer has no momentum.
@@ -120,7 +120,7 @@ class MomentumDirection(AscentDirection):
         if sign not in (1, -1):
             raise ValueError(f"sign={sign}: choose 1 or -1")
         if not any(group.get("momentum") or "betas" in group for group in base.param_groups):
-            raise ValueError(f"{type(base).__name__} has no momentum to climb along")
+            raise ValueError(f"{type(base).__name__} has no momentum to ascend along")
         self._base = base
         self._sign = sign
 
@@ -140,8 +140,9 @@ class FriendlyDirection(_Remembering):
     """g - sigma · m with m a moving average of earlier gradients: what is new in the mini-batch.
 
     Friendly SAM (Li et al. 2024, arXiv 2403.12350). As in the authors' code, m is that before the
-    step and starts as the first g, along which the first step climbs. With sigma = 1 the m that has
-    g in it, which is the paper's, gives the same direction. Steps that do not climb are not in m.
+    step and starts as the first g, along which the first step ascends. With sigma = 1 the m that
+    has g in it, which is the paper's, gives the same direction. Steps that do not ascend are not
+    in m.
 
     Args:
         sigma: How much of the average is taken away.
@@ -170,7 +171,7 @@ class AverageDirection(_Remembering):
     """A moving average of gradients: (1 - theta) · d + theta · g.
 
     VaSSO (Li & Giannakis 2023, arXiv 2309.15639). As in the authors' code it starts as the first g.
-    Steps that do not climb are not in it.
+    Steps that do not ascend are not in it.
 
     Args:
         theta: Share of g (0.9 is the default of the authors' code).

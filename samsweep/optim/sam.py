@@ -2,7 +2,7 @@
 
 Algorithm, with g the gradient at w (Foret et al. 2021, arXiv 2010.01412, algorithm 1):
 
-1. climb: epsilon = ascent(w, d, rho), with d a direction, g or another
+1. ascend: epsilon = ascent(w, d, rho), with d a direction, g or another
 2. h = gradient of the same mini-batch at w + epsilon; return to w
 3. hand ``combine(g, h, direction, magnitude, granularity)`` to the base optimizer
 
@@ -66,7 +66,7 @@ class SAM(ClosureOptimizer):
     """Sharpness-Aware Minimization, the hybrids between it and its base optimizer, and its family.
 
     ``step`` takes several closures as well, one for each part of the mini-batch, of equal sizes:
-    each climbs along its own gradient, and gradients are averaged. Parts of m examples are m-SAM
+    each ascends along its own gradient, and gradients are averaged. Parts of m examples are m-SAM
     (Foret et al. 2021, section 4.1; Andriushchenko & Flammarion 2022, arXiv 2206.06232). As
     :class:`~samsweep.optim.batched_parts.BatchedParts` several are one pass.
 
@@ -82,11 +82,11 @@ class SAM(ClosureOptimizer):
         granularity: What direction and magnitude mean.
         combination: What makes the vector of g and h, in place of the three above.
         ascent: How epsilon is made of a direction; see :mod:`~samsweep.optim.ascent`.
-        ascent_direction: Along what to climb.
+        ascent_direction: Along what to ascend.
         ascent_steps: Steps of rho / k in place of one, each along the gradient where it starts,
             which stay within rho of w (Foret et al. 2021, appendix C.6, with projection).
         perturbs: Which parameters are perturbed; None is all. Norms are of these alone.
-        when: At which steps to climb.
+        when: At which steps to ascend.
         radius: Factor of rho over time.
         length: Of the training, for what depends on it.
         second_pass: A reusable context manager around the second pass. With batch norm use
@@ -171,7 +171,7 @@ class SAM(ClosureOptimizer):
 
     @property
     def recordable(self) -> bool:
-        """Whether it climbs along the gradient, by the same radius at each step."""
+        """Whether it ascends along the gradient, by the same radius at each step."""
         return (
             type(self._direction) is AscentDirection
             and type(self._when) is Always
@@ -214,20 +214,20 @@ class SAM(ClosureOptimizer):
         clean = self._clean_passes(closures)
         params, g = clean[0].params, _mean([part.gradient for part in clean])
         loss = _mean_of([part.loss for part in clean])
-        if not self._when.climbs(g, now):
+        if not self._when.ascends(g, now):
             self._direction.observe(params, g)
             update = self._when.substitute(params, g)
             return StepResult(loss=loss, params=params, grad_clean=g, update=update)
         rho = self.rho * self._radius(now)
         gradients = [part.gradient for part in clean]
         if isinstance(closures, BatchedParts):
-            climbed = self._climb_together(closures, params, gradients, rho, now)
+            ascended = self._ascend_together(closures, params, gradients, rho, now)
         else:
-            climbed = [
-                self._climb(one, params, gradient, rho, now)
+            ascended = [
+                self._ascend(one, params, gradient, rho, now)
                 for one, gradient in zip(closures, gradients, strict=True)
             ]
-        h = _mean([part.gradient for part in climbed])
+        h = _mean([part.gradient for part in ascended])
         self._direction.observe(params, h)
         self._when.observe(params, g, h)
         return StepResult(
@@ -235,7 +235,7 @@ class SAM(ClosureOptimizer):
             params=params,
             grad_clean=g,
             update=self._combine(g, h),
-            loss_perturbed=_mean_of([part.loss for part in climbed]),
+            loss_perturbed=_mean_of([part.loss for part in ascended]),
             grad_perturbed=h,
             rho=rho if self._is_textbook and len(closures) == 1 else None,
         )
@@ -245,9 +245,9 @@ class SAM(ClosureOptimizer):
         return TrainingStep(step=self.num_steps, lr_share=lr / self._peak_lr, length=self._length)
 
     def _at_once(self, closures: Sequence[Closure], now: TrainingStep) -> StepResult:
-        """One pass, at w + epsilon, or at w where the step does not climb."""
+        """One pass, at w + epsilon, or at w where the step does not ascend."""
         params, gradient = self.params, ()
-        if self._when.climbs(gradient, now):
+        if self._when.ascends(gradient, now):
             rho = self.rho * self._radius(now)
             held = self._perturbation(params, gradient, rho, now)
             with perturbed(*held, keep_strides=self._keep_strides):
@@ -270,7 +270,7 @@ class SAM(ClosureOptimizer):
         used, gradient = differentiate(loss, params)
         return _Pass(loss.detach(), used, self.clipped(gradient))
 
-    def _climb(
+    def _ascend(
         self, closure: Closure, params: Vector, gradient: Vector, rho: float, now: TrainingStep
     ) -> _Pass:
         """Loss and gradient at w + epsilon, which is let go of before the last pass."""
@@ -287,13 +287,13 @@ class SAM(ClosureOptimizer):
     def _pass_at(
         self, closure: Closure, params: Vector, moved: Vector, epsilon: list[Vector]
     ) -> _Pass:
-        climbed = perturbed(moved, epsilon.pop(), keep_strides=self._keep_strides)
-        with climbed, self._second_pass:
+        ascended = perturbed(moved, epsilon.pop(), keep_strides=self._keep_strides)
+        with ascended, self._second_pass:
             loss = closure()
             h = self.clipped(torch.autograd.grad(loss, params))
         return _Pass(loss.detach(), params, h)
 
-    def _climb_together(
+    def _ascend_together(
         self,
         parts: BatchedParts,
         params: Vector,
@@ -301,7 +301,7 @@ class SAM(ClosureOptimizer):
         rho: float,
         now: TrainingStep,
     ) -> list[_Pass]:
-        """:meth:`_climb` of all parts, each from its own gradient."""
+        """:meth:`_ascend` of all parts, each from its own gradient."""
         short = rho / self._ascent_steps
         moves = [self._perturbation(params, g, short, now) for g in gradients]
         moved, epsilons = moves[0][0], [epsilon for _, epsilon in moves]

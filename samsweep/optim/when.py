@@ -1,6 +1,6 @@
-"""At which steps SAM climbs, and what takes the place of h at the others.
+"""At which steps SAM ascends, and what takes the place of h at the others.
 
-At a step that does not climb the vector is g, at the cost of the base optimizer, unless a rule has
+At a step that does not ascend the vector is g, at the cost of the base optimizer, unless a rule has
 something better.
 """
 
@@ -25,8 +25,8 @@ class Always:
     #: Whether the rule looks at the gradient at w, which is then found at each step.
     needs_gradient: bool = False
 
-    def climbs(self, gradient: Vector, now: TrainingStep) -> bool:
-        """Whether this step climbs.
+    def ascends(self, gradient: Vector, now: TrainingStep) -> bool:
+        """Whether this step ascends.
 
         Args:
             gradient: At w; empty if :attr:`needs_gradient` is false and nothing else needs it.
@@ -35,10 +35,10 @@ class Always:
         return True
 
     def observe(self, params: Vector, g: Vector, h: Vector) -> None:
-        """See both gradients of a step that has climbed."""
+        """See both gradients of a step that has ascended."""
 
     def substitute(self, params: Vector, g: Vector) -> Vector:
-        """The vector of a step that does not climb."""
+        """The vector of a step that does not ascend."""
         return g
 
     def state_dict(self, params: Vector) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Epochs(Always):
 
     Args:
         first: Epochs that are trained before.
-        last: Epochs after which no step climbs; None is the last one.
+        last: Epochs after which no step ascends; None is the last one.
     """
 
     def __init__(self, first: float = 0, last: float | None = None) -> None:
@@ -63,7 +63,7 @@ class Epochs(Always):
         self._first = first
         self._last = last
 
-    def climbs(self, gradient: Vector, now: TrainingStep) -> bool:
+    def ascends(self, gradient: Vector, now: TrainingStep) -> bool:
         """Whether this epoch is one of them."""
         return self._first <= now.epoch < (float("inf") if self._last is None else self._last)
 
@@ -88,7 +88,7 @@ class Every(Always):
         self._reuse = reuse
         self._orthogonal = Remembered()
 
-    def climbs(self, gradient: Vector, now: TrainingStep) -> bool:
+    def ascends(self, gradient: Vector, now: TrainingStep) -> bool:
         """Whether it is the k-th."""
         return now.step % self._steps == 0
 
@@ -120,7 +120,7 @@ class AtRandom(Always):
     """With a probability, at each step anew (SS-SAM, Zhao et al. 2022, arXiv 2203.09962).
 
     Args:
-        probability: Of a step to climb.
+        probability: Of a step to ascend.
         seed: Of the draws.
     """
 
@@ -130,7 +130,7 @@ class AtRandom(Always):
         self._probability = probability
         self._seed = seed
 
-    def climbs(self, gradient: Vector, now: TrainingStep) -> bool:
+    def ascends(self, gradient: Vector, now: TrainingStep) -> bool:
         """Draw it."""
         draws = generator(self._seed, "climbs", now.step)
         return bool(torch.rand((), generator=draws).item() < self._probability)
@@ -140,8 +140,8 @@ class LargeGradient(Always):
     """Where ‖g‖² is large for its recent past (AE-SAM, Jiang et al. 2023, arXiv 2304.14647).
 
     mu and sigma² are moving averages of ‖g‖² and of its squared distance from mu, with this step in
-    them. A step climbs if ‖g‖² >= mu + c · sigma, c going linearly from ``start`` to ``end`` over
-    the training: rarely at first, mostly at last. Both start at 0, so that the first step climbs
+    them. A step ascends if ‖g‖² >= mu + c · sigma, c going linearly from ``start`` to ``end`` over
+    the training: rarely at first, mostly at last. Both start at 0, so that the first step ascends
     where c <= 1 / sqrt(1 - delta).
 
     Args:
@@ -159,7 +159,7 @@ class LargeGradient(Always):
         self._mean = 0.0
         self._variance = 0.0
 
-    def climbs(self, gradient: Vector, now: TrainingStep) -> bool:
+    def ascends(self, gradient: Vector, now: TrainingStep) -> bool:
         """Take this gradient in and compare it."""
         square = norm(gradient).item() ** 2
         new = 1 - self._decay

@@ -298,7 +298,7 @@ class _EpochMeter:
     num_steps: int = 0
     num_images: int = 0
     diagnostics: dict[str, Tensor] = field(default_factory=dict)
-    #: Steps that had the number, which those that did not climb may be without.
+    #: Steps that had the number, which those that did not ascend may be without.
     num_diagnosed: dict[str, int] = field(default_factory=dict)
 
     @classmethod

@@ -206,6 +206,11 @@ def studies(tmp_path, monkeypatch):
         ("samsweep status study=demo retry=", ["retry=resnet8-sam"]),
         ("samsweep status --cancel study=d", ["study=demo", "study=digits"]),
         ("samsweep status --logs r", []),
+        ("samsweep run hydra.launcher.cells_per_j", ["hydra.launcher.cells_per_job="]),
+        ("samsweep run hydra/launcher=local hydra.launcher.cells_per_j", []),
+        ("samsweep tables rows=warm", ["rows=warmup_epochs"]),
+        ("samsweep tables cols=lr,warm", ["cols=lr,warmup_epochs"]),
+        ("samsweep tables value=log_l", ["value=log_lambda_max"]),
         ("samsweep nothing o", []),
     ],
 )

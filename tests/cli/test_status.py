@@ -219,7 +219,7 @@ def test_logs_of_one_cell(study, capsys):
     assert main([*root, "--logs", "resnet8"]) == 2
     assert "2 cells of mine start with 'resnet8'" in capsys.readouterr().err
     assert main([*root, "--logs", "resnet8-sam-rho0.1-digits-seed10"]) == 2
-    assert "has no log yet" in capsys.readouterr().err
+    assert "has no log" in capsys.readouterr().err
 
 
 def test_watch_shows_what_moves_first_and_fits_the_screen(study):

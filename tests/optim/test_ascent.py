@@ -1,4 +1,4 @@
-"""The climb and the way back."""
+"""The ascent and the way back."""
 
 import pytest
 import torch

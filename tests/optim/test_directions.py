@@ -1,4 +1,4 @@
-"""Along what SAM climbs, and the steps of one pass that this saves."""
+"""Along what SAM ascends, and the steps of one pass that this saves."""
 
 from functools import partial
 
@@ -83,7 +83,7 @@ def test_friendly_with_g_in_the_average_is_the_same_direction_at_sigma_1():
         torch.testing.assert_close(problem.w, w, rtol=1e-10, atol=1e-12)
 
 
-def test_the_first_step_of_what_looks_back_does_not_climb():
+def test_the_first_step_of_what_looks_back_does_not_ascend():
     for direction in (lambda _: LastGradient(), MomentumDirection):
         model, reference = network(torch.float32), network(torch.float32)
         base = sgd(model)
@@ -113,7 +113,7 @@ def test_the_last_gradient_is_not_what_the_base_made_of_it():
         assert_close(problem.w, w)
 
 
-def test_the_last_gradient_is_g_where_the_step_before_did_not_climb():
+def test_the_last_gradient_is_g_where_the_step_before_did_not_ascend():
     problem = Quadratic()
     optimizer = SAM(
         torch.optim.SGD(problem.params, lr=0.1),
@@ -144,7 +144,7 @@ def test_adams_momentum_is_its_first_moment():
 @pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad])
 def test_a_base_without_momentum_is_told(base):
     optimizer = base(network().parameters(), lr=0.1)
-    with pytest.raises(ValueError, match=f"{base.__name__} has no momentum to climb along"):
+    with pytest.raises(ValueError, match=f"{base.__name__} has no momentum to ascend along"):
         MomentumDirection(optimizer)
 
 
@@ -196,7 +196,7 @@ def test_random_directions_do_not_depend_on_the_type():
     assert_equal([x.double() for x in single], double)
 
 
-def test_an_adaptive_climb_along_a_random_direction_has_its_own_length():
+def test_an_adaptive_ascent_along_a_random_direction_has_its_own_length():
     model = network()
     optimizer = make_sam(model, ascent=adaptive(0.01), ascent_direction=RandomDirection())
     before, moved = weights(model), []
@@ -284,7 +284,7 @@ def test_directions_made_of_the_gradient_take_two(direction):
         (LargeGradient(start=99, end=99), [1, 1, 1, 1]),
     ],
 )
-def test_a_step_that_does_not_climb_costs_one_pass(when, expected):
+def test_a_step_that_does_not_ascend_costs_one_pass(when, expected):
     assert passes(len(expected), when=when) == expected
 
 
@@ -344,7 +344,7 @@ def test_one_and_two_passes_train_alike(direction):
 
 
 @every_direction
-def test_parts_climb_along_the_same_direction_in_one_pass_each(direction):
+def test_parts_ascend_along_the_same_direction_in_one_pass_each(direction):
     model = nn.Linear(3, 2).double()
     base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     optimizer = SAM(base, rho=0.3, ascent_direction=direction(base))

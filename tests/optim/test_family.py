@@ -1,4 +1,4 @@
-"""How a climb is normalised, what is perturbed, how far and in how many steps: closed forms."""
+"""How an ascent is normalised, what is perturbed, how far and in how many steps: closed forms."""
 
 import math
 from functools import partial
@@ -107,7 +107,7 @@ def test_an_impossible_share_is_told(share):
 @every_ascent
 @pytest.mark.parametrize("name", ["random", "last", "momentum", "down", "friendly", "average"])
 def test_every_ascent_takes_every_direction(ascent, by_hand, name):
-    """Three steps; what each climbs along is followed by hand, from the gradients that it saw."""
+    """Three steps; what each ascends along is followed by hand, from the gradients that it saw."""
     problem = Quadratic()
     base = sgd_of(problem, momentum=0.9)
     directions = {
@@ -134,8 +134,8 @@ def test_every_ascent_takes_every_direction(ascent, by_hand, name):
             average = d = g if average is None else 0.7 * average + 0.3 * g
         else:
             d = {"last": last, "momentum": buffer, "down": -buffer}[name]
-        climbs = d.norm() > 0
-        h = problem.gradient(w + RHO * by_hand(d, w) if climbs else w, b)
+        ascends = d.norm() > 0
+        h = problem.gradient(w + RHO * by_hand(d, w) if ascends else w, b)
         last, buffer = h, 0.9 * buffer + h
         w = w - LR * buffer
         problem.step(optimizer, t)
@@ -358,7 +358,7 @@ def test_an_impossible_radius_of_a_group_is_told(rho, own, message):
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @every_ascent
-def test_each_of_several_steps_climbs_along_its_own_gradient(ascent, by_hand, steps):
+def test_each_of_several_steps_ascends_along_its_own_gradient(ascent, by_hand, steps):
     problem = Quadratic()
     b, epsilon = problem.bs[0], torch.zeros(9, dtype=F64)
     for _ in range(steps):

@@ -130,7 +130,7 @@ MAKERS = {
 
 every_optimizer = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
-#: Its first step already climbs in its only pass, so that loss and statistics are of w + epsilon.
+#: Its first step already ascends in its only pass, so that loss and statistics are of w + epsilon.
 CLIMBS_AT_ONCE = ("family-random",)
 at_w = pytest.mark.parametrize(
     "make",
@@ -541,19 +541,19 @@ def _contiguous_gradient_loss(model, images, labels):
 def test_the_perturbation_is_gone_when_the_second_pass_begins():
     """It would be one more copy of all weights beside the activations."""
     model, (images, labels) = network(), next(batches(1))
-    climbs, alive = [], []
+    ascends, alive = [], []
 
     def remembered(params, grads, rho):
         epsilon = plain(params, grads, rho)
-        climbs.extend(weakref.ref(x) for x in epsilon)
+        ascends.extend(weakref.ref(x) for x in epsilon)
         return epsilon
 
     def closure():
-        alive.append([ref() is not None for ref in climbs])
+        alive.append([ref() is not None for ref in ascends])
         return nn.functional.cross_entropy(model(images), labels)
 
     make_sam(model, ascent=remembered).step(closure)
-    assert len(climbs) == len(list(model.parameters()))
+    assert len(ascends) == len(list(model.parameters()))
     assert not any(alive[1])
 
 

@@ -53,14 +53,14 @@ def test_each_part_has_an_epsilon_of_its_own(num):
     batch = next(batches(1))
     result = SAM(sgd(model), rho=0.3).step(parts_of(model, batch, num))
     params = list(reference.parameters())
-    clean, climbed = [], []
+    clean, ascended = [], []
     for loss in parts_of(reference, batch, num):
         g = torch.autograd.grad(loss(), params)
         epsilon = [0.3 * x / (norm(g) + 1e-12) for x in g]
         with perturbed(params, epsilon):
-            climbed.append(torch.autograd.grad(loss(), params))
+            ascended.append(torch.autograd.grad(loss(), params))
         clean.append(g)
-    for mine, parts in ((result.grad_clean, clean), (result.grad_perturbed, climbed)):
+    for mine, parts in ((result.grad_clean, clean), (result.grad_perturbed, ascended)):
         for x, each in zip(mine, zip(*parts, strict=True), strict=True):
             assert_close(x, sum(each) / num)
     assert result.loss.item() == pytest.approx(loss_of(reference, *batch).item(), rel=1e-13)

@@ -1,4 +1,4 @@
-"""At which steps SAM climbs, and what takes the place of h at the others."""
+"""At which steps SAM ascends, and what takes the place of h at the others."""
 
 import math
 from functools import partial
@@ -115,17 +115,17 @@ def test_impossible_values_are_told(make, message):
 @pytest.mark.parametrize("when", [Epochs(1), LargeGradient()])
 def test_a_rule_without_a_length_is_told(when):
     with pytest.raises(ValueError, match="depends on the training's length"):
-        when.climbs([torch.ones(1)], TrainingStep(step=0))
+        when.ascends([torch.ones(1)], TrainingStep(step=0))
 
 
-def test_at_random_climbs_with_its_probability_by_step_and_seed():
-    def climbs(seed):
+def test_at_random_ascends_with_its_probability_by_step_and_seed():
+    def ascends(seed):
         rule = AtRandom(0.3, seed)
-        return [rule.climbs((), TrainingStep(step=i)) for i in range(2000)]
+        return [rule.ascends((), TrainingStep(step=i)) for i in range(2000)]
 
-    assert climbs(0) == climbs(0) != climbs(1)
+    assert ascends(0) == ascends(0) != ascends(1)
     # Four standard deviations of the mean of 2000.
-    assert sum(climbs(0)) / 2000 == pytest.approx(0.3, abs=0.041)
+    assert sum(ascends(0)) / 2000 == pytest.approx(0.3, abs=0.041)
 
 
 @pytest.mark.parametrize("ascent_direction", [None, LastGradient])
@@ -162,7 +162,7 @@ def test_a_large_gradient_is_that_of_the_paper(start, end, decay):
     problem = Quadratic()
     rule = LargeGradient(decay, start, end)
     optimizer = SAM(torch.optim.SGD(problem.params, lr=LR), rho=RHO, when=rule, length=Length(4, 2))
-    w, mean, variance, climbed = problem.start, 0.0, 0.0, []
+    w, mean, variance, ascended = problem.start, 0.0, 0.0, []
     for t in range(8):
         b = problem.bs[t]
         g = problem.gradient(w, b)
@@ -170,23 +170,23 @@ def test_a_large_gradient_is_that_of_the_paper(start, end, decay):
         mean = decay * mean + (1 - decay) * square
         variance = decay * variance + (1 - decay) * (square - mean) ** 2
         threshold = t / 8 * end + (1 - t / 8) * start
-        climbed.append(square >= mean + threshold * math.sqrt(variance))
-        update = problem.gradient(w + RHO * unit(g), b) if climbed[-1] else g
+        ascended.append(square >= mean + threshold * math.sqrt(variance))
+        update = problem.gradient(w + RHO * unit(g), b) if ascended[-1] else g
         result = problem.step(optimizer, t)
-        assert (result.grad_perturbed is not None) == climbed[-1]
+        assert (result.grad_perturbed is not None) == ascended[-1]
         w = w - LR * update
         assert_close(problem.w, w)
-    assert 0 < sum(climbed)
+    assert 0 < sum(ascended)
     assert rule.state_dict(problem.params) == pytest.approx({"mean": mean, "variance": variance})
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.5])
-@pytest.mark.parametrize(("share", "climbs"), [(0.999, True), (1.001, False)])
-def test_the_first_step_climbs_below_a_threshold(decay, share, climbs):
+@pytest.mark.parametrize(("share", "ascends"), [(0.999, True), (1.001, False)])
+def test_the_first_step_ascends_below_a_threshold(decay, share, ascends):
     threshold = share / math.sqrt(1 - decay)
     rule = LargeGradient(decay, threshold, threshold)
     now = TrainingStep(step=0, length=LENGTH)
-    assert rule.climbs([torch.tensor([3.0, 4.0], dtype=F64)], now) == climbs
+    assert rule.ascends([torch.tensor([3.0, 4.0], dtype=F64)], now) == ascends
 
 
 def test_a_rule_sees_the_mean_of_the_parts():
@@ -195,7 +195,7 @@ def test_a_rule_sees_the_mean_of_the_parts():
     class Watching(Always):
         needs_gradient = True
 
-        def climbs(self, gradient, now):
+        def ascends(self, gradient, now):
             seen.append((flat(gradient), now.step, now.epoch))
             return True
 

@@ -101,9 +101,9 @@ def _settle_cell(cell: PlannedCell, job_id: str, end: str) -> None:
     if FolderLock(cell.folder.path).alive or _has_measuring_error(cell, end):
         return
     status: Status = "interrupted" if end.startswith(_INTERRUPTED) else "failed"
-    how = end or "and Slurm does not remember how"
+    how = f": {end}" if end else ", Slurm does not remember how"
     with suppress(RecordError):
-        close_abandoned(cell.folder, status, f"its job {job_id} ended: {how}")
+        close_abandoned(cell.folder, status, f"its job {job_id} ended{how}")
 
 
 def _has_measuring_error(cell: PlannedCell, end: str) -> bool:
