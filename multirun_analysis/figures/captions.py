@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from multirun_analysis.figures.style import titled
-from multirun_analysis.wording.metrics import judged_by
+from multirun_analysis.wording.metrics import scored_by
 from multirun_analysis.wording.numbers import number
 
 
@@ -80,17 +80,17 @@ class Recipe:
         )
 
     def _in_its_metric(self, text: str) -> str:
-        """A text about accuracies, in the words of what the recipe's networks are judged by.
+        """A text about accuracies, in the words of what the recipe's networks are scored by.
 
         Another metric comes with another loss than the cross-entropy, whose unit is the nat.
         """
-        judged = judged_by(self.runs["metric"])
+        scored = scored_by(self.runs["metric"])
         bare = (
-            text.replace("accuracy (%)", judged.label)
+            text.replace("accuracy (%)", scored.label)
             .replace(" (nats)", "")
             .replace("\n(nats)", "")
         )
-        name = judged.label.removesuffix(" (%)")
+        name = scored.label.removesuffix(" (%)")
         return re.sub("[Aa]ccuracy", name, bare)
 
 

@@ -67,7 +67,7 @@ CELL: Mapping[str, Column] = {
     "epochs": Column("Int64", "length of the training", "epochs"),
     "batch_size": Column("Int64", "images per step", "images"),
     "precision": Column("string", "of the passes: float32 or bfloat16"),
-    "metric": Column("string", "what a network is judged by: accuracy or another"),
+    "metric": Column("string", "what a network is scored by: accuracy or another"),
     "results_version": Column("Int64", "version of the training code's results"),
     "seed": Column("Int64", "of initialisation, batch order and augmentation"),
     "identity_without_seed": Column("string", "hash of all but the seed: cells to average over"),

@@ -30,10 +30,10 @@ from multirun_analysis.tables.layout import (
 )
 from multirun_analysis.tables.pages import Page, Section
 from multirun_analysis.wording.labels import ranking
-from multirun_analysis.wording.metrics import Judged, judged_by
+from multirun_analysis.wording.metrics import Scored, scored_by
 from samsweep.config import MEASURES
 
-#: Name and title of the page of each accuracy, or of what a network is judged by in its place.
+#: Name and title of the page of each accuracy, or of what a network is scored by in its place.
 ACCURACIES = {
     "test_accuracy": ("accuracy", "Test {}, last epoch"),
     "best_test_accuracy": (
@@ -52,9 +52,9 @@ def accuracy_page(study: str, runs: pd.DataFrame, column: str = "test_accuracy")
     """A table of one accuracy, a key of :data:`ACCURACIES`, per recipe and model."""
     name, title = ACCURACIES[column]
     recipes, summary = ordered_recipes(runs), summarize(runs, column)
-    judged = {str(key): judged_by(metrics) for key, metrics in runs.groupby("recipe_key")["metric"]}
+    scored = {str(key): scored_by(metrics) for key, metrics in runs.groupby("recipe_key")["metric"]}
     rows = by_recipe(summary)
-    every = judged_by(runs["metric"])
+    every = scored_by(runs["metric"])
     return Page(
         name=name,
         title=f"{title.format(every.label)}: study {study}",
@@ -64,15 +64,15 @@ def accuracy_page(study: str, runs: pd.DataFrame, column: str = "test_accuracy")
             for key, heading in recipes.items()
             for section in (
                 Section(heading=heading),
-                *by_rho(with_texts(rows[key], _form(judged[key])), judged[key].better),
+                *by_rho(with_texts(rows[key], _form(scored[key])), scored[key].better),
             )
         ),
         data=long_form(recipes, summary),
     )
 
 
-def _form(judged: Judged) -> Format:
-    return two_decimals if judged.in_percent else significant
+def _form(scored: Scored) -> Format:
+    return two_decimals if scored.in_percent else significant
 
 
 # --------------------------------------------------------------------------- sharpness
@@ -156,14 +156,14 @@ def sgdhess_page(study: str, recipes: Recipes, runs: pd.DataFrame, joined: pd.Da
     accuracy = summarize(_sgd_rows(runs), "test_accuracy")
     measured = _measured_summaries(_sgd_rows(joined))
     sharpness = {label: rows for label, rows in measured.items() if not _is_ratio(rows)}
-    judged = judged_by(runs["metric"])
-    what = judged.label.partition(" (")[0]
-    which = {"high": "highest", "low": "lowest", None: "best"}[judged.better]
+    scored = scored_by(runs["metric"])
+    what = scored.label.partition(" (")[0]
+    which = {"high": "highest", "low": "lowest", None: "best"}[scored.better]
     return Page(
         name="sgdhess",
-        title=f"SGD and SGDHESS, test {judged.label} and sharpness: study {study}",
+        title=f"SGD and SGDHESS, test {scored.label} and sharpness: study {study}",
         legend=f"{LEGEND} Bold: the {which} {what} and the lowest sharpness.",
-        sections=tuple(_sgd_sections(recipes, accuracy, sharpness, judged)),
+        sections=tuple(_sgd_sections(recipes, accuracy, sharpness, scored)),
         data=long_form(recipes, accuracy, *sharpness.values()),
     )
 
@@ -176,13 +176,13 @@ def _sgd_sections(
     recipes: Recipes,
     accuracy: pd.DataFrame,
     sharpness: Mapping[str, pd.DataFrame],
-    judged: Judged,
+    scored: Scored,
 ) -> Iterator[Section]:
     if accuracy.empty:
         yield Section(heading="", text=("No SGD or SGDHESS cells in this study.",))
-    accuracies, parts = by_recipe(with_texts(accuracy, _form(judged))), _by_heading(sharpness)
-    score = f"test {judged.label.removesuffix(' (%)')}"
-    better: Mapping[str, Better] = {score: judged.better, "sharpness": "low"}
+    accuracies, parts = by_recipe(with_texts(accuracy, _form(scored))), _by_heading(sharpness)
+    score = f"test {scored.label.removesuffix(' (%)')}"
+    better: Mapping[str, Better] = {score: scored.better, "sharpness": "low"}
     for key, title in recipes.items():
         if key not in accuracies:
             continue

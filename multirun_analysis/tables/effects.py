@@ -13,7 +13,7 @@ from multirun_analysis.stats.effects import EFFECTS, SIMPLE_EFFECTS
 from multirun_analysis.stats.families import CONFIRMATORY
 from multirun_analysis.tables.entries import MISSING, notes
 from multirun_analysis.tables.pages import Page, Section
-from multirun_analysis.wording.metrics import judged_by
+from multirun_analysis.wording.metrics import scored_by
 from multirun_analysis.wording.numbers import decimals_of, interval_text, number, p_text, signed
 from samsweep.config import MEASURES
 
@@ -102,7 +102,7 @@ def outcome_label(row: Row | pd.Series[Any]) -> str:
         return label
     # Another metric is of another loss than the cross-entropy, whose unit is the nat.
     bare = label.replace(" (percentage points)", "").replace(" (nats)", "")
-    return bare.replace("accuracy", judged_by([metric]).label)
+    return bare.replace("accuracy", scored_by([metric]).label)
 
 
 def _plain_label(outcome: str) -> str:

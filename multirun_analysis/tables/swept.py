@@ -19,7 +19,7 @@ from multirun_analysis.tables.entries import MISSING, Format, significant, two_d
 from multirun_analysis.tables.layout import BOLD, Better, best_of
 from multirun_analysis.tables.pages import Page, Section
 from multirun_analysis.wording.labels import natural_order, ranking, setting_text, short_names
-from multirun_analysis.wording.metrics import judged_by
+from multirun_analysis.wording.metrics import scored_by
 from samsweep.config import (
     ASCENTS,
     BASES,
@@ -110,16 +110,16 @@ def _value(study: Study, name: str) -> _Value:
     Raises:
         ConfigError: If nothing in the study has it.
     """
-    runs, judged = study.runs, judged_by(study.runs["metric"])
+    runs, scored = study.runs, scored_by(study.runs["metric"])
     found = named_value(runs, study.measurements, name)
     if not found.of_cells:
         rows = join_measurements(runs, found.rows)
         return _Value(name, rows, found.column, significant, "low")
     label = name.replace("_", " ").capitalize()
     if "accuracy" in name:
-        label = label.replace("accuracy", judged.label)
-        form = two_decimals if judged.in_percent and name == found.column else significant
-        return _Value(label, found.rows, found.column, form, judged.better)
+        label = label.replace("accuracy", scored.label)
+        form = two_decimals if scored.in_percent and name == found.column else significant
+        return _Value(label, found.rows, found.column, form, scored.better)
     better: Better = "low" if found.column in _LOW else None
     return _Value(label, found.rows, found.column, significant, better)
 

@@ -343,7 +343,7 @@ class RecipeConfig(Frozen):
         lr_schedule_args: Arguments of the schedule.
         loss: Of a mini-batch, a key of :data:`LOSSES` or a path; None is the cross-entropy.
         loss_args: Its arguments.
-        metric: What a network is judged by; None is the accuracy.
+        metric: What a network is scored by; None is the accuracy.
         metric_args: Its arguments.
         label_smoothing: Of the cross-entropy.
         nesterov: Whether sgd's momentum is Nesterov's.
@@ -352,7 +352,7 @@ class RecipeConfig(Frozen):
         clip: What is clipped: the ``combined`` vector, or the ``gradient`` g (and h) before.
         no_decay_on_norm: Whether norm layers and biases have no weight decay.
         groups: Parameter groups with values of their own.
-        ema: Decay of the moving average of the weights, which is what is judged and kept.
+        ema: Decay of the moving average of the weights, which is what is scored and kept.
     """
 
     base: str

@@ -93,7 +93,7 @@ class Options(Frozen):
             float32.
         loss: Of a mini-batch: cross_entropy, mse, registered, or a path.
         loss_args: Its arguments.
-        metric: What a network is judged by: accuracy, r2, mae, registered, or a path.
+        metric: What a network is scored by: accuracy, r2, mae, registered, or a path.
         metric_args: Its arguments.
         label_smoothing: Share of a label that is spread over all classes; of cross_entropy.
         nesterov: Whether momentum is Nesterov's.
@@ -103,7 +103,7 @@ class Options(Frozen):
         no_decay_on_norm: Whether norm layers and biases have no weight decay.
         groups: Parameter groups with values of their own, a list of mappings of ``params`` (names
             as of opt.perturb, or patterns), ``lr``, ``weight_decay``, ``rho`` and ``perturb``.
-        ema: Decay per step of the moving average of the weights, which is then what is judged,
+        ema: Decay per step of the moving average of the weights, which is then what is scored,
             kept and measured; null is the weights themselves.
         plugins: Modules that register components, imported first (docs/extending.md).
         device: Where a cell runs; ``auto`` is a GPU if there is one.

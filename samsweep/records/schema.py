@@ -224,7 +224,7 @@ class Record(_Part):
 
     @property
     def metric(self) -> str | None:
-        """What its network is judged by; None is the accuracy."""
+        """What its network is scored by; None is the accuracy."""
         return self.identity.recipe.metric
 
     @property

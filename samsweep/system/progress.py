@@ -19,7 +19,7 @@ class Snapshot:
         epoch: Epochs that are done, validation included.
         train_loss: Of the latest epoch; None before the first.
         val_accuracy: Of the latest epoch, by the metric; None before the first.
-        metric: What a network is judged by; None is the accuracy, in percent.
+        metric: What a network is scored by; None is the accuracy, in percent.
         measuring: The measurement that is being taken, after the training.
     """
 

@@ -1,4 +1,4 @@
-"""What networks are judged by: numbers from the outputs and labels of a split, 0-d."""
+"""What networks are scored by: numbers from the outputs and labels of a split, 0-d."""
 
 from __future__ import annotations
 

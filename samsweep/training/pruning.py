@@ -143,7 +143,7 @@ def _stamp(folder: CellFolder) -> _Stamp:
 def _task_of(cell: CellConfig) -> str:
     """What two cells have in common whose validation can be compared epoch by epoch.
 
-    The data, all but their augmentation, what is judged by, and the number of epochs, by which
+    The data, all but their augmentation, what is scored by, and the number of epochs, by which
     schedules go.
     """
     data = cell.dataset.model_dump(mode="json", exclude={"augment"})

@@ -1,4 +1,4 @@
-"""What a network is trained to do: its loss and what it is judged by."""
+"""What a network is trained to do: its loss and what it is scored by."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Task:
 
     @cached_property
     def metric(self) -> Function:
-        """What outputs and labels of a split are judged by, 0-d."""
+        """What outputs and labels of a split are scored by, 0-d."""
         name = self._recipe.metric or "accuracy"
         component = METRICS.find(name)
         args = component.with_args(self._recipe.metric_args)

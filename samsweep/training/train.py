@@ -141,7 +141,7 @@ def _run_epoch(
     """One epoch's line of the history."""
     started = time.monotonic()
     row = trainer.run_epoch(after_step)
-    val = evaluate(trainer.judged, workspace.data, workspace.data.val, trainer.task)
+    val = evaluate(trainer.evaluated, workspace.data, workspace.data.val, trainer.task)
     row |= {"val_accuracy": val.accuracy, "val_loss": val.loss}
     row["seconds"] = round(time.monotonic() - started, 3)
     for name in _FINITE:
@@ -156,7 +156,7 @@ def _end_epoch(
     """Keep the weights if they are the best so far, the line of the history, the progress."""
     workspace.writer.confirm()
     if not history or trainer.task.is_better(row, trainer.task.best(history)):
-        write_weights(trainer.judged.state_dict(), workspace.folder.best_weights_file)
+        write_weights(trainer.evaluated.state_dict(), workspace.folder.best_weights_file)
     history.append(row)
     workspace.folder.write_history(history)
     progress = Progress(
@@ -176,13 +176,13 @@ def _metrics(workspace: Workspace, trainer: Trainer, history: History) -> Metric
     folder, data = workspace.folder, workspace.data
 
     def score(split: str) -> Score:
-        return evaluate(trainer.judged, data, getattr(data, split), trainer.task)
+        return evaluate(trainer.evaluated, data, getattr(data, split), trainer.task)
 
-    write_weights(trainer.judged.state_dict(), folder.weights_file)
+    write_weights(trainer.evaluated.state_dict(), folder.weights_file)
     weight_norm = trainer.weight_norm()
     last = {name: score(name) for name in ("test", "val", "train")}
     best = trainer.task.best(history)
-    trainer.judged.load_state_dict(read_weights(folder.best_weights_file))
+    trainer.evaluated.load_state_dict(read_weights(folder.best_weights_file))
     best_test = score("test")
     return Metrics(
         **{f"{name}_accuracy": found.accuracy for name, found in last.items()},

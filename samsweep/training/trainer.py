@@ -115,8 +115,8 @@ class Trainer:
         self._meter = _EpochMeter.on(self.device)
 
     @property
-    def judged(self) -> nn.Module:
-        """The network that is judged and kept: as trained, or with averaged weights."""
+    def evaluated(self) -> nn.Module:
+        """The network that is evaluated and kept: as trained, or with averaged weights."""
         return self.model if self._average is None else self._average.module
 
     @property
@@ -179,8 +179,8 @@ class Trainer:
         self.step += 1
 
     def weight_norm(self) -> float:
-        """Euclidean norm of all trainable parameters of :attr:`judged` together."""
-        return norm([p.detach() for p in self.judged.parameters() if p.requires_grad]).item()
+        """Euclidean norm of all trainable parameters of :attr:`evaluated` together."""
+        return norm([p.detach() for p in self.evaluated.parameters() if p.requires_grad]).item()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the training depends on: tensors and plain values."""

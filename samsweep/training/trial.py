@@ -80,7 +80,7 @@ def _try_out(run: RunConfig) -> None:
     _check_outputs(run, outputs, data.train.labels, info.num_outputs)
     trainer.model.train()
     trainer.take_step(torch.arange(len(data.train)))
-    evaluate(trainer.judged, data, data.test, trainer.task)
+    evaluate(trainer.evaluated, data, data.test, trainer.task)
     _try_measures(run, trainer)
 
 

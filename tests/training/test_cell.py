@@ -154,7 +154,7 @@ def test_the_average_is_what_is_kept_recorded_and_resumed(folder, interrupt):
     kept = []
     for _ in range(2):
         trainer.run_epoch(lambda: None)
-        kept.append({k: v.clone() for k, v in trainer.judged.state_dict().items()})
+        kept.append({k: v.clone() for k, v in trainer.evaluated.state_dict().items()})
     interrupt(10, folder, overrides=["ema=0.9"])
     run(folder, "ema=0.9")
     metrics = record_of(folder).metrics

@@ -59,7 +59,7 @@ def test_label_smoothing_is_torchs_and_its_formula(outputs):
     torch.testing.assert_close(found, by_hand, rtol=1e-12, atol=0)
 
 
-def test_networks_are_judged_without_smoothing(outputs):
+def test_networks_are_scored_without_smoothing(outputs):
     """So that test losses of smoothed and other trainings can be compared."""
     smoothed, plain = Task(recipe_of("label_smoothing=0.1")), Task(recipe_of())
     assert torch.equal(smoothed.summed_loss(*outputs), plain.summed_loss(*outputs))
@@ -371,7 +371,7 @@ def test_a_base_without_weight_decay_is_refused():
 # ------------------------------------------------------------------ average of the weights
 
 
-def test_the_average_is_the_sum_by_hand_and_is_judged_and_kept(data):
+def test_the_average_is_the_sum_by_hand_and_is_scored_and_kept(data):
     trainer = make(data, "opt=sam", "ema=0.9", "lr=0.05")
     trainer.model.train()
     expected = None
@@ -381,17 +381,17 @@ def test_the_average_is_the_sum_by_hand_and_is_judged_and_kept(data):
         if expected is None:
             expected = now
         expected = {k: 0.9 * v + 0.1 * now[k] for k, v in expected.items()}
-    kept = trainer.judged.state_dict()
+    kept = trainer.evaluated.state_dict()
     assert kept.keys() == trainer.model.state_dict().keys()
     for name, value in kept.items():
         if value.is_floating_point():
             torch.testing.assert_close(value.double(), expected[name], rtol=1e-4, atol=1e-6)
     assert any(not v.equal(trainer.model.state_dict()[k]) for k, v in kept.items())
-    # What is judged are these weights, in a network that shares nothing with the trained one.
+    # What is scored are these weights, in a network that shares nothing with the trained one.
     again = initial_model(trainer.cell, data)
     again.load_state_dict(kept)
-    judged = evaluate(trainer.judged, data, data.val, trainer.task)
-    assert judged == pytest.approx(evaluate(again, data, data.val, trainer.task))
+    scored = evaluate(trainer.evaluated, data, data.val, trainer.task)
+    assert scored == pytest.approx(evaluate(again, data, data.val, trainer.task))
     total = sum(p.detach().double().square().sum() for p in again.parameters())
     assert trainer.weight_norm() == pytest.approx(math.sqrt(total), rel=1e-6)
 
@@ -470,7 +470,7 @@ def test_a_resumed_training_is_bit_identical(data, name, recipe_models):
     stopped.run_epoch(nothing)
     resumed.load_state_dict(state)
     assert [resumed.run_epoch(nothing) for _ in range(2)] == rows
-    for network in ("model", "judged"):
+    for network in ("model", "scored"):
         found, expected = (getattr(t, network).state_dict() for t in (resumed, straight))
         assert all(torch.equal(found[key], expected[key]) for key in expected)
 

@@ -52,7 +52,7 @@ LOSSES = Registry(
 
 @dataclass(frozen=True, kw_only=True)
 class MetricComponent(Component):
-    """What a network is judged by: takes outputs and labels of a whole split, returns a number.
+    """What a network is scored by: takes outputs and labels of a whole split, returns a number.
 
     Args:
         label: For people.
