@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from samsweep.data.images import ImageData
+from samsweep.data.splits import SplitData
 from samsweep.models import build_model
 from samsweep.models.conv import Conv2d
 
@@ -32,11 +32,11 @@ class Pictures(Dataset):
         cutout: Side of the square that Cutout erases.
     """
 
-    def __init__(self, data: ImageData, *, crop_padding: int, cutout: int) -> None:
-        pixels = data.train.images.permute(0, 2, 3, 1).numpy()
+    def __init__(self, data: SplitData, *, crop_padding: int, cutout: int) -> None:
+        pixels = data.train.inputs.permute(0, 2, 3, 1).numpy()
         self._images = [Image.fromarray(image) for image in pixels]
         self._labels = data.train.labels.tolist()
-        size, share = data.train.images.shape[-1], cutout**2 / data.train.images.shape[-1] ** 2
+        size, share = data.train.inputs.shape[-1], cutout**2 / data.train.inputs.shape[-1] ** 2
         self._transform = transforms.Compose(
             [
                 transforms.RandomCrop(size, padding=crop_padding),
@@ -89,10 +89,10 @@ class PerTensorSAM(torch.optim.Optimizer):
         self.zero_grad()
 
 
-def network(name: str, data: ImageData) -> nn.Module:
+def network(name: str, data: SplitData) -> nn.Module:
     """The same network with torch's own convolutions, in the contiguous order."""
     torch.manual_seed(0)
-    channels = data.train.images.shape[1]
+    channels = data.train.inputs.shape[1]
     model = build_model(name, in_channels=channels, num_classes=data.num_classes)
     for module in model.modules():
         if type(module) is Conv2d:

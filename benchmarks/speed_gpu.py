@@ -19,7 +19,7 @@ from harness import DATA, RESULTS, check_images, environment, in_turn, medians, 
 from speed_training import BATCH_SIZE, load, make_trainer
 from tabulate import tabulate
 
-from samsweep.data.images import ImageData
+from samsweep.data.splits import SplitData
 from samsweep.training.device import prepare_device
 from samsweep.training.trainer import Trainer
 
@@ -41,7 +41,7 @@ def take_steps(trainer: Trainer, number: int = NUM_STEPS) -> None:
 
 
 def steps(
-    model: str, data: Path, images: ImageData, precision: str, ways: list[str], rounds: int
+    model: str, data: Path, images: SplitData, precision: str, ways: list[str], rounds: int
 ) -> dict[str, Any]:
     """Milliseconds of a step, and how much of them the GPU is at work."""
     trainers, first_s = {}, {}

@@ -21,8 +21,8 @@ from harness import compose_run, in_turn, medians, memory_mib, seconds_of, start
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from samsweep.data.images import ImageData, Split
 from samsweep.data.load import load_dataset
+from samsweep.data.splits import Split, SplitData
 from samsweep.models import build_model
 from samsweep.optim import SAM
 from samsweep.training.memory import keep_freed_memory
@@ -49,16 +49,16 @@ def overrides(model: str, data: Path, *more: str) -> list[str]:
     ]
 
 
-def load(data: Path, num_images: int | None = None) -> ImageData:
+def load(data: Path, num_images: int | None = None) -> SplitData:
     """The images, of which fewer may be for training."""
     run = compose_run(overrides("resnet20", data))
     loaded = load_dataset(run.cell.dataset, data_dir=run.data_dir, path=run.data_path)
     train = loaded.train
-    part = Split(images=train.images[:num_images], labels=train.labels[:num_images])
+    part = Split(inputs=train.inputs[:num_images], labels=train.labels[:num_images])
     return replace(loaded, train=part)
 
 
-def make_trainer(model: str, data: Path, images: ImageData, *more: str) -> Trainer:
+def make_trainer(model: str, data: Path, images: SplitData, *more: str) -> Trainer:
     run = compose_run(overrides(model, data, *more))
     return Trainer(
         run.cell,

@@ -116,7 +116,7 @@ def draw_digits(folder: Path) -> None:
         for label in range(data.num_classes):
             of_class = folder / part / str(label)
             of_class.mkdir(parents=True)
-            for index, image in enumerate(split.images[split.labels == label][:number]):
+            for index, image in enumerate(split.inputs[split.labels == label][:number]):
                 pixels = np.asarray(image, dtype=np.float32).reshape(8, 8)
                 scaled = np.uint8(255 * pixels / max(float(pixels.max()), 1.0))
                 picture = Image.fromarray(scaled).convert("RGB").resize((TILE, TILE))

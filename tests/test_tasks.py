@@ -98,7 +98,7 @@ def dense_lambda_max(run, folder):
     model = initial_model(run.cell, data)
     model.load_state_dict(load_file(folder.weights_file))
     model.double().eval()
-    inputs, labels = (part[:60] for part in (data.train.images, data.train.labels))
+    inputs, labels = (part[:60] for part in (data.train.inputs, data.train.labels))
     parameters = list(model.parameters())
 
     def flat_gradient(value):

@@ -11,7 +11,7 @@ Free of torch, for planning:
 With torch, for training:
 
 * :mod:`samsweep.data.load`: the one way to load a data set by its configuration.
-* :mod:`samsweep.data.images`: what loading returns, and normalisation.
+* :mod:`samsweep.data.splits`: what loading returns, and normalisation.
 * :mod:`samsweep.data.digits`, :mod:`samsweep.data.cifar`, :mod:`samsweep.data.torchvision_sets`,
   :mod:`samsweep.data.image_folder`, :mod:`samsweep.data.parquet`: the sources.
 * :mod:`samsweep.data.label_noise`, :mod:`samsweep.data.augment`: random changes to labels and

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from samsweep.config import AugmentConfig
-from samsweep.data.images import normalize
+from samsweep.data.splits import normalize
 from samsweep.numerics.device_transfer import to_device
 
 

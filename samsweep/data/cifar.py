@@ -14,7 +14,7 @@ from samsweep.data.download import Release
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
-    from samsweep.data.images import ImageData, Split
+    from samsweep.data.splits import Split, SplitData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def download(name: str, data_dir: Path) -> None:
     _CIFAR[name].release.download(name, data_dir)
 
 
-def load_cifar(name: str, data_dir: Path) -> ImageData:
+def load_cifar(name: str, data_dir: Path) -> SplitData:
     """45,000 training, 5,000 validation and 10,000 test images of 3x32x32.
 
     Args:
@@ -84,7 +84,7 @@ def load_cifar(name: str, data_dir: Path) -> ImageData:
     """
     import torch
 
-    from samsweep.data.images import from_published
+    from samsweep.data.splits import from_published
 
     download(name, data_dir)
     published, test = (_read(name, data_dir, train=train) for train in (True, False))
@@ -103,11 +103,11 @@ def _read(name: str, data_dir: Path, *, train: bool) -> Split:
     """All published training or test images. Checksums are verified before unpickling."""
     import torch
 
-    from samsweep.data.images import Split
+    from samsweep.data.splits import Split
 
     try:
         part = _torchvision_class(name)(data_dir, train=train)
     except RuntimeError as error:
         raise _CIFAR[name].release.damaged(name, data_dir) from error
     images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
-    return Split(images=images, labels=torch.tensor(part.targets, dtype=torch.int64))
+    return Split(inputs=images, labels=torch.tensor(part.targets, dtype=torch.int64))

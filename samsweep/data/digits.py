@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samsweep.data.images import ImageData, Split, from_published
+from samsweep.data.splits import Split, SplitData, from_published
 
 
-def load_digits() -> ImageData:
+def load_digits() -> SplitData:
     """898 training, 180 validation and 719 test images of one channel, with clean labels.
 
     Source: test set of the UCI "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak
@@ -20,7 +20,7 @@ def load_digits() -> ImageData:
     deviation are those of the training images.
     """
     images, labels = _packaged()
-    return from_published("digits", Split(images=images, labels=labels))
+    return from_published("digits", Split(inputs=images, labels=labels))
 
 
 def _packaged() -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from samsweep.config import ConfigError, DataInfo
 from samsweep.data.folder_tree import GRAY_MODES, damaged, describe_folder, read_tree
-from samsweep.data.images import ImageData, Split, channel_moments, fixed_permutation
+from samsweep.data.splits import Split, SplitData, channel_moments, fixed_permutation
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,7 +37,7 @@ _DEEP_MODES = ("I", "F")
 
 def load_folder(
     path: Path, *, image_size: int | None = None, data_dir: Path, max_bytes: int = MAX_BYTES
-) -> ImageData:
+) -> SplitData:
     """The images below ``train/<class>/`` and ``test/<class>/``, a tenth of training set aside.
 
     Mean and standard deviation are those of the training images. Images become RGB, or stay one
@@ -81,7 +81,7 @@ def stored(
     file: Path,
     root: Path,
     max_bytes: int,
-) -> ImageData:
+) -> SplitData:
     """Images in memory, or in a file where they are too large, cut to splits.
 
     Args:
@@ -110,9 +110,9 @@ def stored(
         images = flat.view(shape)
     sizes = [info.num_train, info.num_val, info.num_test]
     parts = zip(torch.split(images, sizes), torch.split(labels, sizes), strict=True)
-    train, val, test = (Split(images=x, labels=y, in_memory=in_memory) for x, y in parts)
-    mean, std = channel_moments(train.images)
-    return ImageData(
+    train, val, test = (Split(inputs=x, labels=y, in_memory=in_memory) for x, y in parts)
+    mean, std = channel_moments(train.inputs)
+    return SplitData(
         train=train, val=val, test=test, mean=mean, std=std, num_classes=info.num_outputs
     )
 

@@ -18,10 +18,10 @@ from samsweep.data.dataset_info import describe, given, matching
 from samsweep.data.inspection import forget
 
 if TYPE_CHECKING:
-    from samsweep.data.images import ImageData
+    from samsweep.data.splits import SplitData
 
 
-def load_dataset(config: DatasetConfig, *, data_dir: Path, path: Path | None) -> ImageData:
+def load_dataset(config: DatasetConfig, *, data_dir: Path, path: Path | None) -> SplitData:
     """The examples that a cell trains and is tested on, on the CPU.
 
     Label noise, where there is any, is in the training labels only.
@@ -73,15 +73,15 @@ def raw_arrays(
     return checked(raw, f"dataset={name}")
 
 
-def _load_clean(config: DatasetConfig, data_dir: Path, path: Path | None) -> ImageData:
+def _load_clean(config: DatasetConfig, data_dir: Path, path: Path | None) -> SplitData:
     component = DATASETS.find(config.name, config.factory)
     function, values = component.load(), given(config, path, component)
     if component.splits:
         if config.fingerprint is not None:
             _check_fingerprint(config, describe(config, path).fingerprint, path)
-        data: ImageData = function(**matching(function, values, config.name, data_dir=data_dir))
+        data: SplitData = function(**matching(function, values, config.name, data_dir=data_dir))
         return data
-    from samsweep.data.images import from_arrays
+    from samsweep.data.splits import from_arrays
 
     arrays = raw_arrays(function, config.name, values, data_dir=data_dir)
     loaded = info_of(arrays)
@@ -120,7 +120,7 @@ def _check_fingerprint(config: DatasetConfig, found: str | None, path: Path | No
         )
 
 
-def _with_label_noise(data: ImageData, probability: float) -> ImageData:
+def _with_label_noise(data: SplitData, probability: float) -> SplitData:
     from samsweep.data.label_noise import redraw_labels
 
     noisy = redraw_labels(data.train.labels, num_classes=data.num_classes, probability=probability)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from samsweep.data.images import ImageData
+    from samsweep.data.splits import SplitData
 
 #: Beginnings of the names of a split's files.
 _SPLITS = {"train": ("train",), "val": ("validation", "valid", "val"), "test": ("test",)}
@@ -122,7 +122,7 @@ def load_parquet(
     label_column: str | None = None,
     data_dir: Path,
     max_bytes: int | None = None,
-) -> ImageData:
+) -> SplitData:
     """The images of Parquet files, decoded as :func:`~samsweep.data.image_folder.load_folder` does.
 
     Training images are in a fixed random order, of which the last tenth is set aside where there
@@ -143,7 +143,7 @@ def load_parquet(
     import torch
 
     from samsweep.data.image_folder import MAX_BYTES, decoded, stored
-    from samsweep.data.images import fixed_permutation
+    from samsweep.data.splits import fixed_permutation
 
     table = _read(path, image_column, label_column)
     info = describe_parquet(path, image_size, image_column, label_column)

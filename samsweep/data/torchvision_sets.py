@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from samsweep.data.download import Release
 
 if TYPE_CHECKING:
-    from samsweep.data.images import ImageData, Split
+    from samsweep.data.splits import Split, SplitData
 
 
 def _svhn() -> list[tuple[str, str]]:
@@ -68,7 +68,7 @@ def download(name: str, data_dir: Path) -> None:
     _RELEASES[name].download(name, data_dir)
 
 
-def load(name: str, data_dir: Path) -> ImageData:
+def load(name: str, data_dir: Path) -> SplitData:
     """All images of ten classes, uint8 (N, C, H, W): 3x32x32, 1x28x28 or 3x96x96.
 
     Args:
@@ -78,7 +78,7 @@ def load(name: str, data_dir: Path) -> ImageData:
     Raises:
         ConfigError: If the data set cannot be downloaded, or its files are damaged.
     """
-    from samsweep.data.images import from_published
+    from samsweep.data.splits import from_published
 
     download(name, data_dir)
     try:
@@ -93,7 +93,7 @@ def _read(name: str, data_dir: Path, *, train: bool) -> Split:
     import torch
     from torchvision import datasets
 
-    from samsweep.data.images import Split
+    from samsweep.data.splits import Split
 
     class LabelledSTL10(datasets.STL10):  # type: ignore[misc]
         """Which does not look for the unlabelled images."""
@@ -108,4 +108,4 @@ def _read(name: str, data_dir: Path, *, train: bool) -> Split:
     else:
         part = {"svhn": datasets.SVHN, "stl10": LabelledSTL10}[name](data_dir, split=split)
         images, labels = torch.from_numpy(part.data), torch.from_numpy(part.labels)
-    return Split(images=images.contiguous(), labels=labels.to(torch.int64))
+    return Split(inputs=images.contiguous(), labels=labels.to(torch.int64))

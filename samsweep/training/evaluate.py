@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from samsweep.data.images import ImageData, Split
+from samsweep.data.splits import Split, SplitData
 from samsweep.training.task import Task
 
 #: Numbers of one forward pass's inputs, of one channel: 1,024 images of 32×32.
@@ -27,7 +27,7 @@ class Score(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: ImageData, split: Split, task: Task) -> Score:
+def evaluate(model: nn.Module, data: SplitData, split: Split, task: Task) -> Score:
     """Metric and loss in eval mode, without autocast; the model's mode is left as it was.
 
     Args:
@@ -40,8 +40,8 @@ def evaluate(model: nn.Module, data: ImageData, split: Split, task: Task) -> Sco
     model.eval()
     outputs = []
     loss = torch.zeros((), dtype=torch.float64, device=split.labels.device)
-    per_example = split.images[0].numel()
-    per_channel = per_example // split.images.shape[1] if split.images.ndim == 4 else per_example
+    per_example = split.inputs[0].numel()
+    per_channel = per_example // split.inputs.shape[1] if split.inputs.ndim == 4 else per_example
     batch_size = max(1, _BATCH_PIXELS // per_channel)
     for indices in torch.split(torch.arange(len(split)), batch_size):
         inputs, labels = split.batch(indices)

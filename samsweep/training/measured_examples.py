@@ -7,13 +7,13 @@ from torch import Tensor
 
 from samsweep.config import CellConfig, SharpnessConfig
 from samsweep.data.augment import augment, draw
-from samsweep.data.images import ImageData
 from samsweep.data.mix import apply_policy
+from samsweep.data.splits import SplitData
 from samsweep.numerics.seeding import generator
 
 
 def measured_examples(
-    name: str, settings: SharpnessConfig, cell: CellConfig, data: ImageData
+    name: str, settings: SharpnessConfig, cell: CellConfig, data: SplitData
 ) -> tuple[Tensor, Tensor]:
     """Normalised training images, with the labels that were trained on.
 
@@ -28,7 +28,7 @@ def measured_examples(
 
 
 def _augmented_batches(
-    settings: SharpnessConfig, cell: CellConfig, data: ImageData
+    settings: SharpnessConfig, cell: CellConfig, data: SplitData
 ) -> tuple[Tensor, Tensor]:
     """Batches as training has them: shuffled anew for every pass over the images."""
     num_batches, batch_size = settings.empirical_sam.num_batches, settings.empirical_sam.batch_size

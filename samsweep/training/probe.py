@@ -10,7 +10,7 @@ import torch
 from samsweep.config import DataInfo, RunConfig
 from samsweep.config.plugins import load_plugins
 from samsweep.data.dataset_info import describe
-from samsweep.data.images import ImageData, Split
+from samsweep.data.splits import Split, SplitData
 from samsweep.training.device import num_threads, prepare_device
 from samsweep.training.trainer import Trainer
 
@@ -96,7 +96,7 @@ def _seconds_of_step(trainer: Trainer, size: int) -> float:
     return time.perf_counter() - started
 
 
-def random_examples(info: DataInfo, number: int) -> ImageData:
+def random_examples(info: DataInfo, number: int) -> SplitData:
     """So many examples of a data set's shapes and types, the same in every split."""
     shape, draws = (number, *info.input_shape), torch.Generator().manual_seed(0)
     if info.input_dtype == "uint8":
@@ -111,8 +111,8 @@ def random_examples(info: DataInfo, number: int) -> ImageData:
         labels = torch.randint(info.num_outputs, (number,), generator=draws)
     else:
         labels = torch.randn((number, *info.label_shape), generator=draws)
-    split = Split(images=inputs, labels=labels)
-    return ImageData(
+    split = Split(inputs=inputs, labels=labels)
+    return SplitData(
         train=split,
         val=split,
         test=split,

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_map_only
 
 from samsweep.config import MODELS, CellConfig
 from samsweep.data.augment import augment, draw
-from samsweep.data.images import ImageData
 from samsweep.data.mix import apply_policy, mix
+from samsweep.data.splits import SplitData
 from samsweep.models import build_model
 from samsweep.numerics.seeding import derive_seed, generator, seed_global
 from samsweep.numerics.vectors import norm
@@ -58,7 +58,7 @@ class Trainer:
     def __init__(
         self,
         cell: CellConfig,
-        data: ImageData,
+        data: SplitData,
         *,
         diagnostics_every: int,
         compiled: bool = False,
@@ -211,7 +211,7 @@ class Trainer:
         """Augmented, normalised inputs and labels of one mini-batch."""
         config, train, seed = self.cell.dataset.augment, self.data.train, self.cell.seed
         at = (self.epoch, self.step)
-        draws = draw(config, len(indices), train.images.shape[-1], generator(seed, "augment", *at))
+        draws = draw(config, len(indices), train.inputs.shape[-1], generator(seed, "augment", *at))
         inputs, labels = train.batch(indices)
         inputs = apply_policy(inputs, config, seed, *at)
         inputs = augment(inputs, draws, config, self.data.mean, self.data.std)
@@ -274,7 +274,7 @@ class Trainer:
         return self._recorded
 
 
-def initial_model(cell: CellConfig, data: ImageData) -> nn.Module:
+def initial_model(cell: CellConfig, data: SplitData) -> nn.Module:
     """The network as it starts, on the CPU; the same for every variant of one model and seed."""
     with torch.random.fork_rng(devices=[]):
         seed = derive_seed(cell.seed, "init")

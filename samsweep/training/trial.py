@@ -76,7 +76,7 @@ def _try_out(run: RunConfig) -> None:
     trainer = Trainer(cell, data, diagnostics_every=1)
     trainer.model.eval()
     with torch.no_grad():
-        outputs = trainer.model(data.normalize(data.train.images))
+        outputs = trainer.model(data.normalize(data.train.inputs))
     _check_outputs(run, outputs, data.train.labels, info.num_outputs)
     trainer.model.train()
     trainer.take_step(torch.arange(len(data.train)))
@@ -109,7 +109,7 @@ def _try_measures(run: RunConfig, trainer: Trainer) -> None:
                 name,
                 run.sharpness,
                 trainer.model.eval(),
-                data.normalize(data.train.images),
+                data.normalize(data.train.inputs),
                 data.train.labels,
                 loss_fn=trainer.task.loss,
             )

@@ -9,8 +9,8 @@ from functools import cached_property
 import torch
 
 from samsweep.config import RunConfig
-from samsweep.data.images import ImageData
 from samsweep.data.load import load_dataset
+from samsweep.data.splits import SplitData
 from samsweep.records.provenance import provenance
 from samsweep.records.schema import Provenance
 from samsweep.records.store import CellFolder
@@ -44,7 +44,7 @@ class Workspace:
         return self.writer.folder
 
     @cached_property
-    def data(self) -> ImageData:
+    def data(self) -> SplitData:
         """The data set, on the device; loaded when it is first needed."""
         config = self.config
         data = load_dataset(config.cell.dataset, data_dir=config.data_dir, path=config.data_path)

@@ -7,8 +7,8 @@ import torch
 from samsweep.config import AugmentConfig, ConfigError, DatasetConfig
 from samsweep.data.arrays import checked, describe_arrays, load_arrays
 from samsweep.data.dataset_info import describe
-from samsweep.data.images import from_arrays
 from samsweep.data.load import load_dataset
+from samsweep.data.splits import from_arrays
 
 NUM = 40
 
@@ -99,8 +99,8 @@ def test_description_and_data_agree(changes, expected, tmp_path):
     data = load_dataset(config(fingerprint=info.fingerprint), data_dir=tmp_path, path=path)
     assert [len(s) for s in (data.train, data.val, data.test)] == [36, 4, 9]
     assert (info.num_train, info.num_val, info.num_test) == (36, 4, 9)
-    assert str(data.train.images.dtype) == f"torch.{info.input_dtype}"
-    assert data.train.images.shape == (36, *info.input_shape)
+    assert str(data.train.inputs.dtype) == f"torch.{info.input_dtype}"
+    assert data.train.inputs.shape == (36, *info.input_shape)
     assert data.train.labels.shape == (36, *info.label_shape)
     assert data.num_classes == info.num_outputs
     assert data.num_tokens == info.num_tokens
@@ -109,7 +109,7 @@ def test_description_and_data_agree(changes, expected, tmp_path):
 
 def test_numbers_stay_beside_their_labels_and_each_is_used_once(tmp_path):
     data = load_dataset(config(), data_dir=tmp_path, path=save(tmp_path, **table()))
-    rows = torch.cat([data.train.images, data.val.images])[:, 0].long()
+    rows = torch.cat([data.train.inputs, data.val.inputs])[:, 0].long()
     labels = torch.cat([data.train.labels, data.val.labels])
     assert sorted(rows.tolist()) == list(range(NUM))
     assert torch.equal(labels, rows // 10)
@@ -121,7 +121,7 @@ def test_validation_examples_that_are_given_are_kept(tmp_path):
     data = load_dataset(config(), data_dir=tmp_path, path=path)
     info = describe(config(), path)
     assert (info.num_train, info.num_val) == (len(data.train), len(data.val)) == (NUM, 5)
-    assert torch.equal(data.val.images, torch.full((5, 3), -1.0))
+    assert torch.equal(data.val.inputs, torch.full((5, 3), -1.0))
 
 
 def test_the_fingerprint_is_of_the_contents(tmp_path):
@@ -150,7 +150,7 @@ def test_fractions_are_nested_samples_with_the_same_wrong_labels(given, tmp_path
         data = load_dataset(chosen, data_dir=tmp_path, path=path)
         assert len(data.train) == describe(chosen, path).num_train
         assert len(data.train) == max(2, round(fraction * (NUM if given else 36)))
-        rows[fraction] = data.train.images[:, 0].tolist()
+        rows[fraction] = data.train.inputs[:, 0].tolist()
         labels[fraction] = data.train.labels.tolist()
     for fraction, some in rows.items():
         assert rows[1.0][: len(some)] == some

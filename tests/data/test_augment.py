@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from samsweep.config import AugmentConfig
 from samsweep.data.augment import Draws, augment, draw
-from samsweep.data.images import normalize
+from samsweep.data.splits import normalize
 
 STUDY = AugmentConfig(crop_padding=4, flip=True, cutout=16, cutout_prob=0.5)
 

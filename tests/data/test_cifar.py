@@ -66,7 +66,7 @@ def archive(monkeypatch):
     monkeypatch.setattr(CIFAR100, "train_list", [["train", md5(files["train"])]])
     monkeypatch.setattr(CIFAR100, "test_list", [["test", md5(files["test"])]])
     monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": md5(files["meta"])})
-    monkeypatch.setattr("samsweep.data.images.DATASETS", {"cifar100": DatasetComponent(info=INFO)})
+    monkeypatch.setattr("samsweep.data.splits.DATASETS", {"cifar100": DatasetComponent(info=INFO)})
     return stream.getvalue()
 
 
@@ -102,25 +102,25 @@ def test_downloads_and_splits(fetches, tmp_path):
     data = cifar.load_cifar("cifar100", tmp_path / "new" / "data")
     assert fetches == [CIFAR100.url]
     assert [len(s) for s in (data.train, data.val, data.test)] == [NUM_TRAIN, NUM_VAL, NUM_TEST]
-    assert data.train.images.shape == (NUM_TRAIN, 3, 32, 32)
-    assert data.train.images.is_contiguous()
-    assert data.train.images.dtype == torch.uint8
+    assert data.train.inputs.shape == (NUM_TRAIN, 3, 32, 32)
+    assert data.train.inputs.is_contiguous()
+    assert data.train.inputs.dtype == torch.uint8
     assert data.train.labels.dtype == torch.int64
     assert data.num_classes == 100
     labels = torch.cat([data.train.labels, data.val.labels])
     assert sorted(labels.tolist()) == list(range(NUM_TRAIN + NUM_VAL))
     for split, first in ((data.train, 0), (data.val, 0), (data.test, 50)):
-        assert torch.equal(split.images[:, 0, 3, 5].long(), first + split.labels)
-        assert torch.equal(split.images[:, 1, 31, 0].long(), 100 + split.labels)
-        assert (split.images[:, 2] == 200).all()
+        assert torch.equal(split.inputs[:, 0, 3, 5].long(), first + split.labels)
+        assert torch.equal(split.inputs[:, 1, 31, 0].long(), 100 + split.labels)
+        assert (split.inputs[:, 2] == 200).all()
 
 
 def test_mean_and_sd_are_in_the_scale_of_raw_pixels(fetches, tmp_path):
     data = cifar.load_cifar("cifar100", tmp_path)
-    unit = data.test.images.float() / 255
+    unit = data.test.inputs.float() / 255
     mean = torch.tensor([0.5071, 0.4865, 0.4409])[:, None, None]
     std = torch.tensor([0.2673, 0.2564, 0.2762])[:, None, None]
-    torch.testing.assert_close(data.normalize(data.test.images), (unit - mean) / std)
+    torch.testing.assert_close(data.normalize(data.test.inputs), (unit - mean) / std)
 
 
 def test_downloads_once(fetches, tmp_path):

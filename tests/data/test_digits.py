@@ -21,8 +21,8 @@ def test_sizes_are_those_of_the_registry(digits):
     assert [len(s) for s in splits] == [info.num_train, info.num_val, info.num_test]
     assert sum(len(s) for s in splits) == 1797
     for split in splits:
-        assert split.images.shape == (len(split), info.channels, info.image_size, info.image_size)
-        assert split.images.dtype == torch.uint8
+        assert split.inputs.shape == (len(split), info.channels, info.image_size, info.image_size)
+        assert split.inputs.dtype == torch.uint8
         assert split.labels.dtype == torch.int64
         assert split.labels.unique().tolist() == list(range(10))
     assert digits.num_classes == info.num_outputs
@@ -37,7 +37,7 @@ def test_splits_together_are_the_packaged_data(digits):
     found = sorted(
         (*image.flatten().tolist(), label)
         for split in (digits.train, digits.val, digits.test)
-        for image, label in zip(split.images, split.labels.tolist(), strict=True)
+        for image, label in zip(split.inputs, split.labels.tolist(), strict=True)
     )
     assert found == expected
 
@@ -46,12 +46,12 @@ def test_a_file_in_another_place_is_found_by_scikit_learn(digits, monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda path: False)
     torch.manual_seed(123)  # which decides nothing
     again = load_digits()
-    assert torch.equal(again.train.images, digits.train.images)
+    assert torch.equal(again.train.inputs, digits.train.inputs)
     assert torch.equal(again.train.labels, digits.train.labels)
 
 
 def test_training_images_are_normalised_to_mean_0_and_sd_1(digits):
-    pixels = digits.normalize(digits.train.images)
+    pixels = digits.normalize(digits.train.inputs)
     assert pixels.dtype == torch.float32
     assert abs(pixels.mean().item()) < 1e-5
     assert abs(pixels.std(correction=0).item() - 1) < 1e-5
@@ -65,4 +65,4 @@ def test_noise_is_in_the_training_labels_only(digits):
     assert abs(wrong - 0.36) < 0.05
     assert torch.equal(noisy.val.labels, digits.val.labels)
     assert torch.equal(noisy.test.labels, digits.test.labels)
-    assert torch.equal(noisy.train.images, digits.train.images)
+    assert torch.equal(noisy.train.inputs, digits.train.inputs)

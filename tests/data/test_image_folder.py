@@ -7,7 +7,7 @@ from samsweep.config import ConfigError
 from samsweep.data import image_folder
 from samsweep.data.folder_tree import _read_tree, describe_folder, read_tree
 from samsweep.data.image_folder import load_folder
-from samsweep.data.images import Split
+from samsweep.data.splits import Split
 
 
 def splits(data):
@@ -23,7 +23,7 @@ def contents(*parts: Split):
     return sorted(
         (image.numpy().tobytes(), label)
         for part in parts
-        for image, label in zip(part.images, part.labels.tolist(), strict=True)
+        for image, label in zip(part.inputs, part.labels.tolist(), strict=True)
     )
 
 
@@ -43,9 +43,9 @@ def test_holds_every_image_once_with_its_label(tree, tmp_path):
     assert contents(data.test) == expected(tree, "test")
     assert data.num_classes == 2
     assert all(split.in_memory for split in splits(data))
-    assert data.train.images.dtype == torch.uint8
+    assert data.train.inputs.dtype == torch.uint8
     assert data.train.labels.dtype == torch.int64
-    train = data.normalize(data.train.images)
+    train = data.normalize(data.train.inputs)
     torch.testing.assert_close(train.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(train.std(dim=(0, 2, 3), correction=0), torch.ones(3))
 
@@ -55,7 +55,7 @@ def test_the_split_is_fixed(tree, tmp_path):
     torch.manual_seed(77)
     again = load_folder(tree, image_size=None, data_dir=tmp_path)
     for one, two in zip(splits(first), splits(again), strict=True):
-        assert torch.equal(one.images, two.images)
+        assert torch.equal(one.inputs, two.inputs)
         assert torch.equal(one.labels, two.labels)
     assert 0 < first.train.labels.double().mean() < 1
 
@@ -65,7 +65,7 @@ def test_grayscale_images_keep_one_channel(tree, tmp_path, save_image, mode):
     for i, path in enumerate(sorted(tree.rglob("*.png"))):
         save_image(path, mode=mode, seed=i)
     data = load_folder(tree, image_size=None, data_dir=tmp_path)
-    assert data.train.images.shape[1:] == (1, 6, 6)
+    assert data.train.inputs.shape[1:] == (1, 6, 6)
     assert contents(data.train, data.val) == expected(tree, "train", "L")
 
 
@@ -84,8 +84,8 @@ def test_resizes_like_an_antialiased_bilinear_filter(tree, tmp_path, save_image)
     exact = torch.nn.functional.interpolate(
         original[None].float(), size=(16, 16), mode="bilinear", antialias=True
     )[0]
-    assert data.test.images.shape == (4, 3, 16, 16)
-    assert (data.test.images[0].float() - exact).abs().max() <= 1
+    assert data.test.inputs.shape == (4, 3, 16, 16)
+    assert (data.test.inputs[0].float() - exact).abs().max() <= 1
 
 
 # --------------------------------------------------------------------------- file of pixels
@@ -101,7 +101,7 @@ def test_large_data_is_mapped_from_a_file(tree, tmp_path):
     mapped = load_folder(tree, image_size=None, data_dir=folder, max_bytes=size - 1)
     for one, two in zip(splits(held), splits(mapped), strict=True):
         assert not two.in_memory
-        assert torch.equal(one.images, two.images)
+        assert torch.equal(one.inputs, two.inputs)
         assert torch.equal(one.labels, two.labels)
     assert torch.equal(held.mean, mapped.mean)
     assert torch.equal(held.std, mapped.std)
@@ -118,27 +118,27 @@ def test_the_file_is_written_once(tree, tmp_path, monkeypatch):
 
     monkeypatch.setattr(image_folder, "_open", refuse)
     again = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
-    assert torch.equal(first.train.images, again.train.images)
+    assert torch.equal(first.train.inputs, again.train.inputs)
     with pytest.raises(AssertionError, match="decoded again"):  # another size is another file
         load_folder(tree, image_size=3, data_dir=tmp_path, max_bytes=0)
 
 
 def test_writing_to_a_mapped_tensor_leaves_the_file(tree, tmp_path):
     first = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
-    before = first.train.images.clone()
-    first.train.images.zero_()
+    before = first.train.inputs.clone()
+    first.train.inputs.zero_()
     again = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
-    assert torch.equal(again.train.images, before)
+    assert torch.equal(again.train.inputs, before)
 
 
 def test_a_cut_off_file_is_written_anew(tree, tmp_path):
     first = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
     (file,) = tmp_path.glob("*.uint8")
-    expected_images = first.train.images.clone()
+    expected_images = first.train.inputs.clone()
     del first
     file.write_bytes(file.read_bytes()[:100])
     again = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
-    assert torch.equal(again.train.images, expected_images)
+    assert torch.equal(again.train.inputs, expected_images)
 
 
 def test_a_failed_write_leaves_no_file(tree, tmp_path):
@@ -162,7 +162,7 @@ def test_images_of_two_sizes(tree, tmp_path, save_image):
     message = r"bee/1\.png is 9x7 pixels but .*train/ant/00\.png is 6x6: set dataset\.image_size=32"
     with pytest.raises(ConfigError, match=message):
         load_folder(tree, image_size=None, data_dir=tmp_path)
-    assert load_folder(tree, image_size=6, data_dir=tmp_path).test.images.shape[2:] == (6, 6)
+    assert load_folder(tree, image_size=6, data_dir=tmp_path).test.inputs.shape[2:] == (6, 6)
 
 
 @pytest.mark.parametrize("keep", [0, 40, 90])
@@ -205,7 +205,7 @@ def test_real_images(cifar100_mini, tmp_path):
     assert (info.num_train, info.num_val, info.num_test) == (9_000, 1_000, 2_000)
     data = load_folder(cifar100_mini, image_size=None, data_dir=tmp_path)
     assert [len(s) for s in splits(data)] == [9_000, 1_000, 2_000]
-    assert data.train.images.shape == (9_000, 3, 32, 32)
+    assert data.train.inputs.shape == (9_000, 3, 32, 32)
     assert data.test.labels.bincount().tolist() == [20] * 100
     assert (data.train.labels.bincount() + data.val.labels.bincount()).tolist() == [100] * 100
     # CIFAR-100's published moments; a fifth of the data set comes close.

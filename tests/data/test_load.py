@@ -30,7 +30,7 @@ def test_folder_with_size_and_noise(tree, tmp_path):
     noisy = load_dataset(
         config("image_folder", image_size=4, label_noise=1.0), data_dir=tmp_path, path=tree
     )
-    assert clean.train.images.shape == (22, 3, 4, 4)
+    assert clean.train.inputs.shape == (22, 3, 4, 4)
     assert not torch.equal(noisy.train.labels, clean.train.labels)
     assert torch.equal(noisy.val.labels, clean.val.labels)
     assert torch.equal(noisy.test.labels, clean.test.labels)

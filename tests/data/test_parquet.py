@@ -12,8 +12,8 @@ from PIL import Image
 from samsweep.config import AugmentConfig, ConfigError, DatasetConfig
 from samsweep.data import parquet
 from samsweep.data.dataset_info import describe
-from samsweep.data.images import fixed_permutation
 from samsweep.data.load import load_dataset
+from samsweep.data.splits import fixed_permutation
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -60,7 +60,7 @@ def load(path, tmp_path, **values):
 
 
 def assert_holds(split, pixels, labels):
-    assert np.array_equal(split.images.numpy(), pixels.transpose(0, 3, 1, 2))
+    assert np.array_equal(split.inputs.numpy(), pixels.transpose(0, 3, 1, 2))
     assert split.labels.tolist() == list(labels)
 
 
@@ -103,7 +103,7 @@ def test_images_of_other_sizes_are_resized_or_refused(hub, tmp_path):
     path, _, _ = hub
     where = next(path.rglob("test-*"))
     write(where, noise(5, seed=3, size=(8, 8)), label=[0] * 5)
-    assert load(path, tmp_path, image_size=4).test.images.shape == (5, 3, 4, 4)
+    assert load(path, tmp_path, image_size=4).test.inputs.shape == (5, 3, 4, 4)
     with pytest.raises(ConfigError, match=r"image 0 of test is 8x8 pixels.*6x6.*image_size=32"):
         load(path, tmp_path)
 
@@ -114,7 +114,7 @@ def test_gray_images_as_bytes_with_labels_as_text(tmp_path):
     write(tmp_path / "train.parquet", train, struct=False, label=names)
     write(tmp_path / "test.parquet", test, struct=False, label=["bee", "ant"])
     data = load(tmp_path, tmp_path)
-    assert data.train.images.shape == (5, 1, 6, 6)
+    assert data.train.inputs.shape == (5, 1, 6, 6)
     assert data.test.labels.tolist() == [1, 0]
     order = fixed_permutation(6).tolist()
     assert data.train.labels.tolist() == [["ant", "bee", "cat"].index(names[i]) for i in order[:5]]
@@ -207,5 +207,5 @@ def test_shares_are_nested(hub, tmp_path):
     path, _, _ = hub
     half, whole = (load(path, tmp_path, train_fraction=f).train for f in (0.5, 1.0))
     assert len(half) == describe(config(train_fraction=0.5), path).num_train == 9
-    assert torch.equal(half.images, whole.images[:9])
+    assert torch.equal(half.inputs, whole.inputs[:9])
     assert parquet.describe_parquet(path).num_train == 18

@@ -95,7 +95,7 @@ def name(request, monkeypatch):
         num_outputs=10, input_shape=SHAPES[request.param], num_train=18, num_val=2, num_test=6
     )
     monkeypatch.setattr(
-        "samsweep.data.images.DATASETS", {request.param: DatasetComponent(info=info)}
+        "samsweep.data.splits.DATASETS", {request.param: DatasetComponent(info=info)}
     )
     return request.param
 
@@ -132,24 +132,24 @@ def test_downloads_once_and_splits(name, published, fetches, tmp_path):
     assert fetches == list(published)
     again = load_dataset(config(name), data_dir=tmp_path / "new", path=None)
     assert fetches == list(published)
-    assert torch.equal(data.train.images, again.train.images)
+    assert torch.equal(data.train.inputs, again.train.inputs)
     assert [len(s) for s in (data.train, data.val, data.test)] == [18, 2, NUM_TEST]
     for split in (data.train, data.val, data.test):
-        assert split.images.shape[1:] == SHAPES[name]
-        assert split.images.dtype == torch.uint8
-        assert split.images.is_contiguous()
+        assert split.inputs.shape[1:] == SHAPES[name]
+        assert split.inputs.dtype == torch.uint8
+        assert split.inputs.is_contiguous()
         assert split.labels.dtype == torch.int64
     everything = images(name, NUM)
     order = {everything[i].tobytes(): i for i in range(NUM)}
     seen = []
     for split in (data.train, data.val):
-        for image, label in zip(split.images, split.labels.tolist(), strict=True):
+        for image, label in zip(split.inputs, split.labels.tolist(), strict=True):
             seen.append(order[image.numpy().tobytes()])
             assert label == seen[-1] % 10
     assert sorted(seen) == list(range(NUM))
-    assert np.array_equal(data.test.images.numpy(), images(name, NUM_TEST))
+    assert np.array_equal(data.test.inputs.numpy(), images(name, NUM_TEST))
     assert data.test.labels.tolist() == list(range(NUM_TEST))
-    mean = data.train.images.double().mean(dim=(0, 2, 3))
+    mean = data.train.inputs.double().mean(dim=(0, 2, 3))
     torch.testing.assert_close(data.mean.double(), mean, atol=1e-4, rtol=1e-6)
 
 

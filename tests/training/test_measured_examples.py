@@ -15,7 +15,7 @@ def examples(name, *overrides):
 
 def test_the_first_training_images_as_they_are():
     images, labels, data = examples("trace", "sharpness.num_examples=30")
-    assert torch.equal(images, data.normalize(data.train.images[:30]))
+    assert torch.equal(images, data.normalize(data.train.inputs[:30]))
     assert torch.equal(labels, data.train.labels[:30])
 
 
@@ -23,7 +23,7 @@ def test_the_studys_batches_are_shuffled_and_augmented():
     settings = ("sharpness.empirical_sam.batch_size=200", "sharpness.empirical_sam.num_batches=6")
     images, labels, data = examples("empirical_sam", *settings, "dataset.augment.crop_padding=0")
     assert len(images) == len(labels) == 1200
-    pixels = data.normalize(data.train.images).flatten(1)
+    pixels = data.normalize(data.train.inputs).flatten(1)
     distances = torch.cdist(images.flatten(1), pixels)
     found = distances.argmin(dim=1)
     assert distances.min(dim=1).values.max() < 0.02  # cdist rounds

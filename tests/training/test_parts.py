@@ -8,7 +8,7 @@ from helpers import compose_run
 from torch import nn
 from torch.nn import functional as F
 
-from samsweep.data.images import ImageData, Split
+from samsweep.data.splits import Split, SplitData
 from samsweep.numerics.seeding import derive_seed, generator
 from samsweep.optim import SAM, GradientDescent
 from samsweep.training.diagnostics import diagnose
@@ -55,11 +55,11 @@ def data():
 
     def split(n):
         return Split(
-            images=torch.randint(0, 17, (n, 1, 4, 4), generator=draws, dtype=torch.uint8),
+            inputs=torch.randint(0, 17, (n, 1, 4, 4), generator=draws, dtype=torch.uint8),
             labels=torch.randint(0, 3, (n,), generator=draws),
         )
 
-    return ImageData(
+    return SplitData(
         train=split(40),
         val=split(7),
         test=split(2300),
@@ -76,7 +76,7 @@ def test_evaluation_equals_a_loop_over_single_images(data):
     score = evaluate(model, data, data.test, TASK)
     assert model.training
     model.eval()
-    logits = torch.cat([model(data.normalize(x[None])) for x in data.test.images])
+    logits = torch.cat([model(data.normalize(x[None])) for x in data.test.inputs])
     assert score.accuracy == pytest.approx(
         100 * (logits.argmax(1) == data.test.labels).double().mean().item()
     )

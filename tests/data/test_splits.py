@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from samsweep.data.images import ImageData, Split, channel_moments, normalize, partition
+from samsweep.data.splits import Split, SplitData, channel_moments, normalize, partition
 
 
 def random_images(*shape, seed=0):
@@ -20,7 +20,7 @@ def test_moments_equal_those_of_float64_pixels():
 def test_moments_do_not_depend_on_chunks(monkeypatch):
     images = random_images(30, 3, 7, 7)
     whole = channel_moments(images)
-    monkeypatch.setattr("samsweep.data.images._CHUNK", 7)
+    monkeypatch.setattr("samsweep.data.splits._CHUNK", 7)
     for a, b in zip(whole, channel_moments(images), strict=True):
         assert torch.equal(a, b)
 
@@ -34,17 +34,17 @@ def test_constant_channel_is_normalised_to_zero():
 
 def test_partition_uses_every_image_once_and_keeps_labels_beside_images():
     images = torch.arange(50, dtype=torch.uint8).view(50, 1, 1, 1)
-    parts = partition(Split(images=images, labels=torch.arange(50)), [30, 15, 5])
+    parts = partition(Split(inputs=images, labels=torch.arange(50)), [30, 15, 5])
     assert [len(part) for part in parts] == [30, 15, 5]
     assert sorted(torch.cat([part.labels for part in parts]).tolist()) == list(range(50))
     for part in parts:
-        assert torch.equal(part.images.flatten().long(), part.labels)
+        assert torch.equal(part.inputs.flatten().long(), part.labels)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_batch_picks_images_and_labels(in_memory):
     images = random_images(10, 1, 4, 4)
-    split = Split(images=images, labels=torch.arange(10), in_memory=in_memory)
+    split = Split(inputs=images, labels=torch.arange(10), in_memory=in_memory)
     batch, labels = split.batch(torch.tensor([7, 2]))
     assert torch.equal(batch, images[[7, 2]])
     assert labels.tolist() == [7, 2]
@@ -52,19 +52,19 @@ def test_batch_picks_images_and_labels(in_memory):
 
 def test_only_labels_of_a_memory_mapped_split_move():
     images = random_images(10, 1, 4, 4)
-    held = Split(images=images, labels=torch.arange(10)).to("meta")
-    mapped = Split(images=images, labels=torch.arange(10), in_memory=False).to("meta")
-    assert (held.images.device.type, held.labels.device.type) == ("meta", "meta")
-    assert (mapped.images.device.type, mapped.labels.device.type) == ("cpu", "meta")
+    held = Split(inputs=images, labels=torch.arange(10)).to("meta")
+    mapped = Split(inputs=images, labels=torch.arange(10), in_memory=False).to("meta")
+    assert (held.inputs.device.type, held.labels.device.type) == ("meta", "meta")
+    assert (mapped.inputs.device.type, mapped.labels.device.type) == ("cpu", "meta")
     assert not mapped.in_memory
 
 
 def test_data_moves_as_a_whole():
-    split = Split(images=random_images(2, 1, 4, 4), labels=torch.arange(2))
+    split = Split(inputs=random_images(2, 1, 4, 4), labels=torch.arange(2))
     moments = torch.ones(1)
-    data = ImageData(
+    data = SplitData(
         train=split, val=split, test=split, mean=moments, std=moments, num_classes=2
     ).to("meta")
-    tensors = [data.mean, data.std, data.train.images, data.val.labels, data.test.images]
+    tensors = [data.mean, data.std, data.train.inputs, data.val.labels, data.test.inputs]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
-    assert data.normalize(data.train.images).shape == (2, 1, 4, 4)
+    assert data.normalize(data.train.inputs).shape == (2, 1, 4, 4)

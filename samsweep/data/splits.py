@@ -1,4 +1,4 @@
-"""What loading a data set returns: whole splits as tensors of raw pixels.
+"""What loading a data set returns: whole splits as tensors, images as raw pixels.
 
 Pixels stay uint8 until a batch is used, a quarter of the memory of float32. Mean and standard
 deviation are in the same raw scale as the pixels (0 to 255; 0 to 16 for digits), so that
@@ -30,58 +30,58 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Images and their labels.
+    """Examples and their labels.
 
     Args:
-        images: Raw pixels, uint8, shape (N, C, H, W).
-        labels: Class indices, int64, shape (N,).
-        in_memory: False where ``images`` is a view of a file (:mod:`samsweep.data.image_folder`).
-            Such images stay on the host and only their batches go to the device.
+        inputs: Shape (N, ...); of images raw pixels, uint8, shape (N, C, H, W).
+        labels: Class indices, int64, shape (N,), or values to regress.
+        in_memory: False where ``inputs`` is a view of a file (:mod:`samsweep.data.image_folder`).
+            Such inputs stay on the host and only their batches go to the device.
     """
 
-    images: Tensor
+    inputs: Tensor
     labels: Tensor
     in_memory: bool = True
 
     def __len__(self) -> int:
-        """Number of images N."""
+        """Number of examples N."""
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> Split:
-        """The same split on a device; images that are not in memory stay where they are."""
-        images = self.images.to(device) if self.in_memory else self.images
-        return Split(images=images, labels=self.labels.to(device), in_memory=self.in_memory)
+        """The same split on a device; inputs that are not in memory stay where they are."""
+        inputs = self.inputs.to(device) if self.in_memory else self.inputs
+        return Split(inputs=inputs, labels=self.labels.to(device), in_memory=self.in_memory)
 
     def share(self, fraction: float) -> Split:
         """The first examples, a fraction of all and at least two: each share holds the smaller."""
         number = max(2, round(len(self) * fraction))
         return Split(
-            images=self.images[:number], labels=self.labels[:number], in_memory=self.in_memory
+            inputs=self.inputs[:number], labels=self.labels[:number], in_memory=self.in_memory
         )
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Some images and labels, on the device of the labels.
+        """Some inputs and labels, on the device of the labels.
 
         Args:
             indices: int64, shape (B,), on any device.
 
         Returns:
-            Raw pixels of shape (B, C, H, W), uint8, and labels of shape (B,), int64.
+            Inputs of shape (B, ...), images as raw pixels, and labels of shape (B, ...).
         """
         device = self.labels.device
-        # Whole images are copied at a time, which indexing does not.
-        images = self.images.index_select(0, to_device(indices, self.images.device))
-        return to_device(images, device), self.labels.index_select(0, to_device(indices, device))
+        # Whole examples are copied at a time, which indexing does not.
+        inputs = self.inputs.index_select(0, to_device(indices, self.inputs.device))
+        return to_device(inputs, device), self.labels.index_select(0, to_device(indices, device))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ImageData:
+class SplitData:
     """A data set, split and with the moments that normalise it.
 
     Args:
-        train: Training images, without those of ``val``.
-        val: Validation images, with clean labels.
-        test: Test images.
+        train: Training examples, without those of ``val``.
+        val: Validation examples, with clean labels.
+        test: Test examples.
         mean: Per channel, in the raw scale of the pixels, float32, shape (C,); None of what is no
             image, which networks take as it is.
         std: Per channel, in the raw scale of the pixels, float32, shape (C,).
@@ -102,13 +102,13 @@ class ImageData:
         """What only the data know, by the names of a model's parameters."""
         return known_to_models(
             num_outputs=self.num_classes,
-            input_shape=tuple(self.train.images.shape[1:]),
+            input_shape=tuple(self.train.inputs.shape[1:]),
             num_tokens=self.num_tokens,
         )
 
-    def to(self, device: torch.device | str) -> ImageData:
+    def to(self, device: torch.device | str) -> SplitData:
         """The same data on a device."""
-        return ImageData(
+        return SplitData(
             train=self.train.to(device),
             val=self.val.to(device),
             test=self.test.to(device),
@@ -129,7 +129,7 @@ def from_published(
     test: Split | None = None,
     *,
     moments: tuple[Tensor, Tensor] | None = None,
-) -> ImageData:
+) -> SplitData:
     """A data set of ``DATASETS`` as splits, of the sizes that stand there.
 
     Args:
@@ -145,26 +145,26 @@ def from_published(
         train, val, test = partition(published, sizes)
     else:
         train, val = partition(published, [info.num_train, info.num_val])
-    mean, std = moments or channel_moments(train.images)
-    return ImageData(
+    mean, std = moments or channel_moments(train.inputs)
+    return SplitData(
         train=train, val=val, test=test, mean=mean, std=std, num_classes=info.num_outputs
     )
 
 
-def from_arrays(arrays: Arrays) -> ImageData:
+def from_arrays(arrays: Arrays) -> SplitData:
     """Checked arrays as splits; a tenth of the training examples is set aside if none are given."""
 
     def split(name: str) -> Split:
-        images, labels = (torch.from_numpy(arrays[f"{axis}_{name}"]) for axis in "xy")
-        return Split(images=images, labels=labels)
+        inputs, labels = (torch.from_numpy(arrays[f"{axis}_{name}"]) for axis in "xy")
+        return Split(inputs=inputs, labels=labels)
 
     info, given = info_of(arrays), "x_val" in arrays
     # In a random order also where nothing is set aside: the first examples are a sample.
     parts = partition(split("train"), [info.num_train] + [info.num_val] * (not given))
     train, val = (parts[0], split("val")) if given else parts
-    is_image = train.images.dtype == torch.uint8
-    mean, std = channel_moments(train.images) if is_image else (None, None)
-    return ImageData(
+    is_image = train.inputs.dtype == torch.uint8
+    mean, std = channel_moments(train.inputs) if is_image else (None, None)
+    return SplitData(
         train=train,
         val=val,
         test=split("test"),
@@ -222,7 +222,7 @@ def _pixel_counts(channel: Tensor) -> Tensor:
 def partition(split: Split, sizes: list[int]) -> list[Split]:
     """Cut all images into disjoint splits of some sizes, in :func:`fixed_permutation`'s order."""
     parts = torch.split(fixed_permutation(len(split)), sizes)
-    return [Split(images=split.images[part], labels=split.labels[part]) for part in parts]
+    return [Split(inputs=split.inputs[part], labels=split.labels[part]) for part in parts]
 
 
 def fixed_permutation(num_images: int) -> Tensor:
