@@ -123,6 +123,9 @@ VALUES: Mapping[str, Column] = {
     "value": Column("float64", "the measure's headline number; missing for spectra and landscapes"),
     "lambda_max": Column("float64", "largest eigenvalue of the Hessian of the training loss"),
     "error": Column("float64", "error estimate of an eigenvalue, or standard error of a mean"),
+    "error_bound": Column(
+        "float64", "of an eigenvalue: some eigenvalue lies within it, rounding allowed for"
+    ),
     "converged": Column("boolean", "whether the tolerance was reached"),
     "eigenvalues": Column("object", "list of floats, largest first"),
     "bulk_outlier_ratio": Column("float64", "first by fifth eigenvalue"),

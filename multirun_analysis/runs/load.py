@@ -310,6 +310,7 @@ def _values(measurement: Measurement) -> Row:
         "value": _float(result.get(quantity)),
         "lambda_max": _float(result.get(LARGEST)),
         "error": _error(result),
+        "error_bound": _first(result.get("error_bounds", result.get("residuals"))),
         "converged": converged if isinstance(converged, bool) else None,
         "eigenvalues": [_float(x) for x in eigenvalues] if isinstance(eigenvalues, list) else None,
         "bulk_outlier_ratio": _float(result.get("bulk_outlier_ratio")),
@@ -333,10 +334,13 @@ def _error(result: Mapping[str, Any]) -> float | None:
 
     Records of before bounds and estimates had names of their own call the estimates ``errors``.
     """
-    errors = result.get("error_estimates", result.get("errors"))
-    first = errors[0] if isinstance(errors, list) and errors else errors
-    estimate = _float(first)
+    estimate = _first(result.get("error_estimates", result.get("errors")))
     return _float(result.get("standard_error")) if estimate is None else estimate
+
+
+def _first(numbers: Any) -> float | None:
+    """The first of several numbers, or the only one."""
+    return _float(numbers[0] if isinstance(numbers, list) and numbers else numbers)
 
 
 def _float(value: Any) -> float | None:

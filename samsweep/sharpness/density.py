@@ -106,5 +106,5 @@ def spectral_density(
         mean_standard_error=standard_error(means),
         num_hvps=hessian.num_hvps,
         loss=loss,
-        loss_rounding=hessian.objective.rounding(loss),
+        loss_rounding=hessian.objective.curvature_rounding,
     )

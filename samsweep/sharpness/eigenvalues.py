@@ -30,13 +30,15 @@ class Eigenvalues:
 
     Args:
         values: Largest algebraic first.
-        error_bounds: Some eigenvalue lies within each (:func:`~samsweep.sharpness.lanczos`), the
-            rounding of the network included.
+        error_bounds: Some eigenvalue of the operator lies within each, always
+            (:func:`~samsweep.sharpness.lanczos`); to that comes ``loss_rounding``, an allowance for
+            what rounding makes of the operator.
         error_estimates: What the gaps between the values make of it, as far as they are known.
         num_hvps: Hessian-vector products over all examples.
         converged: Whether the tolerance was reached; not where the loss rounds by more than it.
         loss: Mean loss over the same examples: cross-entropy's curvature vanishes with it.
-        loss_rounding: What its rounding amounts to, relative to it and to its curvature.
+        loss_rounding: What the rounding of network and loss amounts to, relative to the first
+            value (:attr:`~samsweep.sharpness.MeanLoss.curvature_rounding`).
         weight_norm: Euclidean norm of all trainable parameters.
         seconds: Wall time.
         eigenvectors: If asked for, unit vectors as rows, shape (k, dim): the trainable parameters
@@ -101,8 +103,8 @@ def top_eigenvalues(
 
     Lanczos starts half at random and half along the gradient, which in trained networks leans to
     the top eigenvectors (Gur-Ari et al. 2018, arXiv 1812.04754) and saves some of the products.
-    What the rounding of the network makes of the operator is added to bounds and estimates: Lanczos
-    knows its own rounding alone.
+    What rounding makes of the operator is added to bounds and estimates: Lanczos knows its own
+    rounding alone.
 
     PyHessian's power iteration finds the eigenvalues largest in modulus instead.
 
@@ -151,8 +153,8 @@ def top_eigenvalues(
             eigenvectors=eigenvectors,
             start=start,
         )
-    allowed = hessian.objective.network_rounding * abs(found.eigenvalues[0])
-    rounding = hessian.objective.rounding(loss)
+    rounding = hessian.objective.curvature_rounding
+    allowed = rounding * abs(found.eigenvalues[0]) if math.isfinite(rounding) else math.inf
     return Eigenvalues(
         values=tuple(found.eigenvalues.tolist()),
         error_bounds=tuple((found.error_bounds + allowed).tolist()),

@@ -2,8 +2,9 @@
 
 Near 0 and 1 probabilities round in float32: from a mean cross-entropy of 1e-5 down its Hessian
 loses its digits, and below 1e-8 it is wrong altogether, while the outputs that it is taken of are
-as good as ever. In float64 the same begins at 1e-12. A loss is a function of few numbers, which
-makes this cheap.
+as good as ever. In float64 the same begins at 1e-12, but for torch's own cross-entropies, which are
+computed without subtractions (:mod:`samsweep.sharpness.exact_losses`). A loss is a function of few
+numbers, which makes this cheap.
 """
 
 from __future__ import annotations
@@ -12,17 +13,23 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from samsweep.sharpness.exact_losses import EXACT
 
 #: ``loss_fn(outputs, labels)``: 0-d.
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
-#: Beginnings of the names of operations whose results lie where float32 rounds.
+#: Operations, by the beginnings of their names, whose results lie where float32 rounds.
 _ROUNDING = ("Softmax", "LogSoftmax", "Logsumexp", "Sigmoid", "LogSigmoid", "Log", "NllLoss")
-#: Of operations that only arrange numbers.
-_ARRANGING = ("View", "UnsafeView", "Squeeze", "Unsqueeze", "Transpose", "Permute", "Clone", "Neg")
+#: Operations of layers: a softmax before one is the network's own, as attention's.
+_LAYERS = (
+    *("Addmm", "Mm", "Bmm", "Baddbmm", "Mv", "Addmv", "Dot", "Embedding", "NativeLayerNorm"),
+    *("NativeGroupNorm", "NativeBatchNorm", "CudnnBatchNorm", "Convolution", "CudnnConvolution"),
+    *("MkldnnConvolution", "ScaledDotProduct"),
+)
 
 
 def loss_in_float64(loss_fn: LossFn, outputs: Any, labels: Tensor) -> Tensor:
@@ -35,6 +42,12 @@ def loss_in_float64(loss_fn: LossFn, outputs: Any, labels: Tensor) -> Tensor:
         return loss_fn(in_float64(outputs), labels)
 
 
+def is_exact(loss_fn: LossFn) -> bool:
+    """Whether a loss is one of torch's that are computed without subtractions."""
+    kinds = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
+    return loss_fn in EXACT or isinstance(loss_fn, kinds)
+
+
 def in_float64(outputs: Any) -> Any:
     """Floating tensors in float64, and everything else as it is."""
     return tree_map(_promoted, outputs)
@@ -43,27 +56,31 @@ def in_float64(outputs: Any) -> Any:
 def rounds_in_the_network(outputs: Any) -> bool:
     """Whether outputs were rounded before a loss in float64 could see them.
 
-    That is where the network itself ends in a softmax or the like, or in the loss, 0-d; outputs
-    come with the graph that made them.
+    That is where the network itself ends in a softmax or the like, whatever is done with its
+    results after the last layer, or in the loss, 0-d; outputs come with the graph that made them.
     """
     tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
     return any(
-        tensor.dtype == torch.float32 and (tensor.ndim == 0 or _last_name(tensor) in _ROUNDING)
+        tensor.dtype == torch.float32 and (tensor.ndim == 0 or _after_layers(tensor) & {*_ROUNDING})
         for tensor in tensors
     )
 
 
-def _last_name(tensor: Tensor) -> str:
-    """The operation that made a tensor's numbers, by its name in autograd's graph."""
-    node = tensor.grad_fn
-    while node is not None and _name(node) in _ARRANGING:
-        node = node.next_functions[0][0]
-    return "" if node is None else _name(node)
-
-
-def _name(node: Any) -> str:
-    name: str = node.name()
-    return name.split("Backward")[0]
+def _after_layers(tensor: Tensor) -> set[str]:
+    """The operations between the last layers and a tensor, by their names in autograd's graph."""
+    names: set[str] = set()
+    waiting: list[Any] = [tensor.grad_fn]
+    seen: set[Any] = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        name = node.name().partition("Backward")[0]
+        if name not in _LAYERS:
+            names.add(name)
+            waiting += [earlier for earlier, _ in node.next_functions]
+    return names
 
 
 def _promoted(value: Any) -> Any:
@@ -91,6 +108,9 @@ class _Promoting(TorchFunctionMode):
         given = (args, dict(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
         mixed = any(tensor.dtype == torch.float64 for tensor in tensors)
+        if mixed and func in EXACT and args and args[0].dtype == torch.float64:
+            args, kwargs = tree_map(_promoted, given)
+            return EXACT[func](*args, **kwargs)
         # What changes its first argument in place, such as add_, has to be given that, no copy.
         if mixed and (func.__name__.endswith("__") or not func.__name__.endswith("_")):
             args, kwargs = tree_map(_promoted, given)

@@ -229,7 +229,8 @@ def _choose(objective: MeanLoss) -> Method:
         v, u = _random_vectors(params)
         plain = vectors.flatten(double_backward(loss, params, v))
         other = vectors.flatten(double_backward(loss, params, u))
-        allowed = _SYMMETRY[objective.dtype] + 100 * objective.rounding(loss().item())
+        tried = objective.batches(NUM_TRIED)[0]
+        allowed = _SYMMETRY[objective.dtype] + 100 * tried.curvature_rounding
         _check_symmetry(
             objective.model, vectors.flatten(u), other, vectors.flatten(v), plain, allowed
         )

@@ -25,7 +25,7 @@ _ROWS = 8
 #: eigenvalue lies d from a Ritz value, shows it as a residual of a * d: one further than a
 #: tolerance can only be missed by a start that has less than this of it.
 #: ``benchmarks/spectra.py`` counts how often that is, and what the caution costs.
-CAUTION = 0.05
+CAUTION = 0.01
 
 #: Where more than one eigenvalue is wanted, residuals have to reach this as well, relative to
 #: |theta_1|: at loose tolerances the sixth passes for the fifth until then. Starting vectors know

@@ -37,8 +37,9 @@ def shares_of(
 
     Args:
         loss_of: The loss of (outputs, labels), 0-d.
-        outputs: Of the first few examples, shape (n, ...), or a structure of such tensors. They
-            stand for those of all examples, since shares do not depend on them.
+        outputs: Of the first few examples, shape (n, ...), or a structure of such tensors. Each
+            made a little smaller at random, they stand for those of all examples: shares do not
+            depend on them, which is tried with two such draws.
         labels: Of all examples, shape (N, ...), on the device of the outputs.
         size: Examples of a micro-batch.
 
@@ -49,16 +50,33 @@ def shares_of(
     Raises:
         ValueError: If the loss is no such sum.
     """
-    parts = torch.split(labels, size)
-    equal = [len(part) / len(labels) for part in parts]
     leaves, structure = tree_flatten(outputs)
     if not all(map(_has_rows, leaves)):
-        return equal
+        return [len(part) / len(labels) for part in torch.split(labels, size)]
+    generator = torch.Generator().manual_seed(0)
+    found, again = (_shares_at(loss_of, leaves, structure, labels, size, generator) for _ in "ab")
+    if any(abs(one - two) > _AGREEMENT for one, two in zip(found, again, strict=True)):
+        raise ValueError(_NO_SUM)
+    return found
+
+
+def _shares_at(
+    loss_of: Callable[[Any, Tensor], Tensor],
+    leaves: list[Tensor],
+    structure: Any,
+    labels: Tensor,
+    size: int,
+    generator: torch.Generator,
+) -> Shares:
+    """The shares at one draw of outputs."""
+    parts = torch.split(labels, size)
+    equal = [len(part) / len(labels) for part in parts]
+    rows = torch.arange(len(labels), device=labels.device)
+    drawn = [_smaller(leaf[rows % len(leaf)].detach(), generator) for leaf in leaves]
 
     def slopes(some: Tensor, first: int = 0) -> tuple[float, Tensor]:
         """The loss of as many examples, and its slope in their outputs, shape (len(some), -1)."""
-        rows = torch.arange(first, first + len(some), device=labels.device)
-        taken = [leaf[rows % len(leaf)].detach().requires_grad_() for leaf in leaves]
+        taken = [leaf[first : first + len(some)].clone().requires_grad_() for leaf in drawn]
         loss = loss_of(tree_unflatten(taken, structure), some)
         found = torch.autograd.grad(loss, taken, materialize_grads=True)
         return loss.item(), torch.cat([x.flatten(1).double() for x in found], dim=1)
@@ -77,6 +95,12 @@ def shares_of(
     if not abs(total - loss) <= _AGREEMENT * abs(loss):
         raise ValueError(_NO_SUM)
     return shares
+
+
+def _smaller(values: Tensor, generator: torch.Generator) -> Tensor:
+    """Each number times one between a half and 1: probabilities and their logarithms stay such."""
+    factors = 0.5 + 0.5 * torch.rand(values.shape, generator=generator)
+    return values * factors.to(values)
 
 
 def _has_rows(leaf: Any) -> bool:

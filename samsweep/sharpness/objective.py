@@ -26,11 +26,13 @@ from samsweep.numerics.vectors import Vector
 from samsweep.sharpness.float64_loss import (
     LossFn,
     in_float64,
+    is_exact,
     loss_in_float64,
     rounds_in_the_network,
 )
 from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.micro_batches import Shares, shares_of
+from samsweep.sharpness.random_vectors import rademacher
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,9 @@ NUM_TRIED = 2
 #: Outputs of a network are taken to be wrong by so many units of rounding of their own. Of ten
 #: networks at eight losses none had a curvature that was further off (``benchmarks/fit.py``).
 OUTPUT_ROUNDING = 4
+#: And products with a Hessian by so many, relative to its norm: no network with layer norm or of
+#: many layers was further off (``tests/sharpness/test_rounding.py``).
+PRODUCT_ROUNDING = 128
 
 
 @dataclass(frozen=True)
@@ -194,13 +199,58 @@ class MeanLoss:
         return torch.finfo(self._tried.dtype).eps
 
     def rounding(self, loss: float) -> float:
-        """What rounding amounts to, relative to the loss and to its curvature.
-
-        The probabilities of a softmax are known to one unit of rounding, and a network that fits
-        has a loss, a slope and a curvature of the size of their distance to 0 and 1. To that comes
-        the rounding of the network.
-        """
+        """What rounding amounts to, relative to the loss: its own unit, and the network's."""
         return self.network_rounding + (self.epsilon / abs(loss) if loss else math.inf)
+
+    @cached_property
+    def curvature_rounding(self) -> float:
+        """What rounding amounts to, relative to the curvature: an estimate, infinite if unknown.
+
+        :data:`PRODUCT_ROUNDING` units for the network's derivatives; :data:`OUTPUT_ROUNDING` units
+        of the outputs z times the condition number of the loss's curvature c = eᵀ (d²L/dz²) e, for
+        random signs e, as a function of them, sum_i abs(z_i dc/dz_i) / c; and the unit of rounding
+        of a loss that may subtract, relative to it. Where the loss is linear in the outputs, or the
+        network itself ends in a softmax, the loss stands for its curvature.
+        """
+        unit = torch.finfo(self.dtype).eps
+        shape = self._curvature_of_outputs()
+        if shape is None or self.epsilon > torch.finfo(torch.float64).eps:
+            return PRODUCT_ROUNDING * unit + self.rounding(self.value())
+        curvature, moved = shape
+        if curvature < torch.finfo(self.dtype).tiny / unit:
+            return math.inf  # products of this size are rounded away in the network
+        network = PRODUCT_ROUNDING * unit + OUTPUT_ROUNDING * unit * moved / curvature
+        if is_exact(self.loss_fn):
+            return network
+        loss = abs(self.value())
+        return network + (self.epsilon / loss if loss else math.inf)
+
+    def _curvature_of_outputs(self) -> tuple[float, float] | None:
+        """C = eᵀ (d²L/dz²) e, and sum_i abs(z_i dc/dz_i); None if L is linear in z."""
+        generator = torch.Generator().manual_seed(0)
+        curvature, moved = 0.0, 0.0
+        with measuring(self.model):
+            for share, batch in self.micro_batches():
+                with torch.no_grad():
+                    outputs = batch.outputs(self._named(None))
+                # In float64, or the third derivative of a tiny curvature is lost.
+                outputs = tree_map(_with_gradient, in_float64(outputs))
+                leaves = [x for x in tree_leaves(outputs) if getattr(x, "requires_grad", False)]
+                signs = [rademacher(tuple(z.shape), z.detach(), generator) for z in leaves]
+                try:
+                    along = _slope_along(batch.of(outputs), leaves, signs)
+                    bent = None if along is None else _slope_along(along, leaves, signs)
+                    thirds = _slopes(bent, leaves)
+                except RuntimeError as error:  # no such derivative
+                    log.debug("the loss has no third derivative: %s", error)
+                    return None
+                if bent is None:
+                    continue
+                curvature += share * abs(bent.item())
+                parts = zip(leaves, thirds, strict=True)
+                moved += share * sum((z.detach() * x).abs().sum().item() for z, x in parts)
+        linear = curvature == 0 and not is_exact(self.loss_fn)
+        return None if linear else (curvature, moved)
 
     @cached_property
     def network_rounding(self) -> float:
@@ -297,6 +347,21 @@ class _Tried(NamedTuple):
     outputs: Any
     double: bool
     dtype: torch.dtype
+
+
+def _slope_along(value: Tensor, at: Vector, along: Vector) -> Tensor | None:
+    """The derivative of a number along a direction, 0-d, with a graph; None if it is constant."""
+    if not value.requires_grad:
+        return None
+    slopes = torch.autograd.grad(value, at, create_graph=True, allow_unused=True)
+    parts = [(g * e).sum() for g, e in zip(slopes, along, strict=True) if g is not None]
+    return torch.stack(parts).sum() if parts else None
+
+
+def _slopes(value: Tensor | None, at: Vector) -> Vector:
+    if value is None or not value.requires_grad:
+        return [torch.zeros_like(x) for x in at]
+    return torch.autograd.grad(value, at, materialize_grads=True)
 
 
 def _with_gradient(value: Any) -> Any:

@@ -230,6 +230,10 @@ def _finite_rise(loss: float, others: Sequence[float], rho: float) -> float:
     Raises:
         FloatingPointError: If one is not finite.
     """
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss of a batch is {loss} at the weights themselves: do its labels count?"
+        )
     if not all(map(math.isfinite, others)):
         raise FloatingPointError(
             f"the loss is not finite within rho={rho} of the weights: choose a smaller rho"

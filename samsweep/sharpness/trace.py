@@ -12,7 +12,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.functional import cross_entropy, one_hot, softmax
+from torch.nn.functional import cross_entropy, softmax
 
 from samsweep.numerics import vectors
 from samsweep.sharpness.float64_loss import LossFn
@@ -77,7 +77,7 @@ def hessian_trace(
         num_samples=len(outside),
         num_hvps=hessian.num_hvps,
         loss=loss,
-        loss_rounding=hessian.objective.rounding(loss),
+        loss_rounding=hessian.objective.curvature_rounding,
     )
 
 
@@ -112,9 +112,11 @@ def ggn_trace(
 
     which is Hutchinson's estimate of the Gram matrix's trace: one backward pass per probe.
 
-    Args, conditions and errors are those of :func:`hessian_trace`, without a ``loss_fn``.
+    Args, conditions and errors are those of :func:`hessian_trace`, without a ``loss_fn``. Examples
+    whose label is ignored, -100, have no part in it.
     """
-    objective = MeanLoss(model, inputs, labels, physical_batch_size=physical_batch_size)
+    counted = _counted(inputs, labels)
+    objective = MeanLoss(model, *counted, physical_batch_size=physical_batch_size)
     return _gram_trace(objective, _draw_signs, _gauss_newton, num_samples, seed)
 
 
@@ -143,8 +145,17 @@ def fisher_trace(
     Args, conditions and errors are those of :func:`hessian_trace`, without a ``loss_fn``; the given
     labels only decide the loss.
     """
-    objective = MeanLoss(model, inputs, labels, physical_batch_size=physical_batch_size)
+    counted = _counted(inputs, labels)
+    objective = MeanLoss(model, *counted, physical_batch_size=physical_batch_size)
     return _gram_trace(objective, _draw_choices, _fisher, num_samples, seed)
+
+
+def _counted(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The examples over which torch's cross-entropy is a mean: it ignores the label -100."""
+    if labels.ndim != 1 or labels.is_floating_point():
+        return inputs, labels
+    kept = labels != -100
+    return inputs[kept.to(inputs.device)], labels[kept]
 
 
 #: Random numbers on the CPU, a row for each example, of (examples, classes, generator). They are
@@ -163,7 +174,18 @@ def _gauss_newton(probabilities: Tensor, signs: Tensor) -> Tensor:
     """S_i e_i, see :func:`ggn_trace`."""
     root = probabilities.sqrt()
     along = root * signs.to(root.dtype)
-    return along - probabilities * along.sum(dim=1, keepdim=True)
+    largest = probabilities.argmax(dim=1, keepdim=True)
+    rest = along.scatter(1, largest, 0.0).sum(dim=1, keepdim=True)
+    product = along - probabilities * along.sum(dim=1, keepdim=True)
+    of_largest = along * _complements(probabilities) - probabilities * rest
+    return product.scatter(1, largest, of_largest.gather(1, largest))
+
+
+def _complements(probabilities: Tensor) -> Tensor:
+    """1 - p; of the largest the sum of the others, which does not round away."""
+    largest = probabilities.argmax(dim=1, keepdim=True)
+    others = probabilities.scatter(1, largest, 0.0).sum(dim=1, keepdim=True)
+    return (1 - probabilities).scatter(1, largest, others)
 
 
 def _draw_choices(num_examples: int, num_classes: int, generator: torch.Generator) -> Tensor:
@@ -175,12 +197,12 @@ def _fisher(probabilities: Tensor, choices: Tensor) -> Tensor:
     """s_i sqrt(p / q) (p_i - y_i) with a drawn label y_i, one-hot; see :func:`fisher_trace`."""
     chosen, sign = choices[:, :1], choices[:, 1:]
     num_classes = probabilities.shape[1]
-    others = 1 - probabilities
+    others = _complements(probabilities)
     mass = (probabilities * others).cumsum(dim=1)
     below = mass < chosen * mass[:, -1:]
     label = below.sum(dim=1, keepdim=True).clamp(max=num_classes - 1)
     weight = (mass[:, -1:] / others.gather(1, label)).nan_to_num(0, 0, 0).sqrt()
-    return sign * weight * (probabilities - one_hot(label[:, 0], num_classes))
+    return sign * weight * probabilities.scatter(1, label, -others.gather(1, label))
 
 
 def _gram_trace(
@@ -202,7 +224,7 @@ def _gram_trace(
         num_samples=num_samples,
         num_gradients=num_samples,
         loss=loss,
-        loss_rounding=objective.rounding(loss),
+        loss_rounding=objective.curvature_rounding,
     )
 
 

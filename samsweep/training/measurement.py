@@ -20,6 +20,10 @@ from samsweep.training.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
+#: Of five eigenvalues the largest is known too, and of that its relatives.
+_AFTER = {"top5": 0, "lambda_max": 1}
+
+
 def measure_missing(workspace: Workspace) -> None:
     """Take every missing measurement; one that fails does not keep the others from being taken.
 
@@ -29,7 +33,9 @@ def measure_missing(workspace: Workspace) -> None:
     writer = workspace.writer
     failures: list[CellFailed] = []
     tracebacks: list[str] = []
-    for key, name in missing_measurements(workspace.config, writer.record).items():
+    missing = missing_measurements(workspace.config, writer.record)
+    # What others are read off goes first, whatever the order in which they are asked for.
+    for key, name in sorted(missing.items(), key=lambda item: _AFTER.get(item[1], 2)):
         log.info("%s: measuring %s", writer.name, name)
         try:
             measurement = _measurement(workspace, name)

@@ -186,13 +186,24 @@ def test_the_fisher_trace_is_the_gauss_newton_trace(fitted, loss):
 
 
 def test_a_loss_below_what_float64_resolves_is_not_converged(fitted):
+    def subtracting(outputs, labels):
+        return nn.functional.nll_loss(torch.softmax(outputs, dim=1).log(), labels)
+
     problem = fitted(1e-14)
     for found in (
-        top_eigenvalues(*problem, k=1),
-        ggn_trace(*problem, num_samples=3),
-        hessian_trace(*problem, num_samples=3),
+        top_eigenvalues(*problem, k=1, loss_fn=subtracting),
+        hessian_trace(*problem, num_samples=3, loss_fn=subtracting),
     ):
         assert not found.converged and found.loss_rounding > WITHIN
+
+
+def test_torchs_cross_entropy_is_resolved_below_that(fitted):
+    model, inputs, labels = fitted(1e-14)
+    found = top_eigenvalues(model, inputs, labels, k=1)
+    expected = top_eigenvalues(*doubled((model, inputs, labels)), k=1)
+    assert found.converged and found.loss < 1e-13
+    assert abs(found.values[0] - expected.values[0]) <= found.error_bounds[0]
+    assert ggn_trace(model, inputs, labels, num_samples=3).converged
 
 
 class LogProbabilities(nn.Sequential):

@@ -11,6 +11,8 @@ from samsweep.sharpness import (
     HessianOperator,
     MeanLoss,
     average_case,
+    fisher_trace,
+    ggn_trace,
     lambda_max,
     sam_gap,
     worst_case,
@@ -84,9 +86,16 @@ def hardest(outputs, labels):
     return cross_entropy(outputs, labels, reduction="none").max()
 
 
+def weighing_itself(outputs, labels):
+    """A sum with shares, but shares that hang on the outputs."""
+    losses = cross_entropy(outputs, labels, reduction="none")
+    weights = losses.detach().exp()
+    return (weights * losses).sum() / weights.sum()
+
+
 def test_a_loss_that_takes_its_examples_together_is_refused(problem):
     model, inputs, labels = problem()
-    for loss_fn in (hardest, decayed(model, "sum")):
+    for loss_fn in (hardest, weighing_itself, decayed(model, "sum")):
         with pytest.raises(ValueError, match="physical_batch_size of at least the number"):
             lambda_max(model, inputs, labels, loss_fn=loss_fn, physical_batch_size=4)
         assert lambda_max(model, inputs, labels, loss_fn=loss_fn) > 0
@@ -120,3 +129,20 @@ def test_outputs_of_any_structure(problem):
         physical_batch_size=4,
     )
     assert found == pytest.approx(lambda_max(model, inputs, labels), rel=1e-4)
+
+
+@pytest.mark.parametrize("trace", [ggn_trace, fisher_trace])
+def test_traces_leave_out_ignored_examples(problem, trace):
+    model, inputs, labels = problem()
+    labels = labels.clone()
+    labels[:5] = -100
+    parts, whole, alone = (
+        trace(model, x, y, num_samples=20, physical_batch_size=size).value
+        for x, y, size in (
+            (inputs, labels, 3),
+            (inputs, labels, 11),
+            (inputs[5:], labels[5:], 11),
+        )
+    )
+    assert parts == pytest.approx(whole, rel=1e-6)
+    assert whole == alone

@@ -189,8 +189,9 @@ def test_a_new_measurement_trains_nothing_and_adds_to_the_record(finished, monke
 
 
 def test_eigenvalues_of_one_hessian_are_searched_once(folder):
-    run(folder, "sharpness=lambda_max", "sharpness.measures=[top5,lambda_max,relative_flatness]")
-    five, one, relative = (m.result for m in record_of(folder).measurements.values())
+    run(folder, "sharpness=lambda_max", "sharpness.measures=[relative_flatness,lambda_max,top5]")
+    found = {m.name: m.result for m in record_of(folder).measurements.values()}
+    five, one, relative = (found[n] for n in ("top5", "lambda_max", "relative_flatness"))
     assert five["num_hvps"] > 0 == one["num_hvps"] == relative["num_hvps"]
     assert one["eigenvalues"] == five["eigenvalues"][:1]
     scaled = five["weight_norm"] ** 2 * five["lambda_max"]
