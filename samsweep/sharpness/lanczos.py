@@ -299,7 +299,7 @@ class _Krylov:
         """The remainder, normalised, as the next row of the basis; it is freed."""
         remainder = self._remainder
         if remainder is None or (self.size and self.closed[-1]):
-            remainder = _orthogonalise(self._random(), self.basis)
+            remainder = self._fresh()
         self._remainder = None
         block, row = divmod(self.size, _ROWS)
         if row == 0:
@@ -307,6 +307,15 @@ class _Krylov:
             self._blocks.append(self._like.new_empty(rows, self._dim))
         length = exact_dot(remainder, remainder).sqrt()
         return torch.div(remainder, length, out=self._blocks[block][row])
+
+    def _fresh(self) -> Tensor:
+        """A random vector orthogonal to the basis, of which a first draw may have been a part."""
+        for _ in range(2):
+            drawn = self._random()
+            left = _orthogonalise(drawn, self.basis)
+            if exact_dot(left, left) > self._epsilon * exact_dot(drawn, drawn):
+                break
+        return left
 
     def _random(self) -> Tensor:
         drawn = torch.randn(self._dim, generator=self._generator, dtype=self._like.dtype)

@@ -140,3 +140,10 @@ def test_millions_of_dimensions_cost_no_accuracy():
     dim = 12_000_000
     found = lanczos(lambda v: 3 * v, dim, k=1)
     assert found.eigenvalues.tolist() == pytest.approx([3.0], rel=2e-6)
+
+
+def test_a_start_that_is_the_first_random_vector_is_left_by_the_next():
+    """As where a gradient is 0: the operator's space closes at once, and the same seed draws on."""
+    start = torch.randn(6, generator=torch.Generator().manual_seed(0))
+    found = lanczos(lambda v: torch.zeros(6), 6, k=2, seed=0, start=start)
+    assert found.eigenvalues.tolist() == [0.0, 0.0]
