@@ -3,8 +3,8 @@
     python benchmarks/spectra.py
 
 Random spectra of 300 numbers: a bulk around 0 with nine outliers, uniform on [0, 1], as of a
-Hessian in training; the same with a second eigenvalue close to the first, by bins of the gap;
-with a cluster of eight at the top; and those of GOE matrices, whose edge has no gap. Starts are random,
+Hessian in training; the same with a second eigenvalue close to the first, by bins of the gap; with
+a cluster of eight at the top; and those of GOE matrices, whose edge has no gap. Starts are random,
 the tolerance is 1e-4, all is in float64. Counted are
 
 * guarantee: a value further from every eigenvalue than its error bound;

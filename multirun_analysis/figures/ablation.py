@@ -40,6 +40,8 @@ from multirun_analysis.wording.numbers import signed
 
 #: What the figure shows of all outcomes; where there is neither, what there is.
 _SHOWN = ("test_accuracy", "log_lambda_max")
+#: An estimate that is so many times as large as all after it would leave them no room.
+_OFF_SCALE = 4
 #: Characters of a line of a label, and lines of it.
 _LABEL, _LINES = 36, 3
 
@@ -50,7 +52,7 @@ _CAPTION = (
     "Levels are in the order of the outcome on the right. Lines: 95 % t intervals over seeds; bars "
     "at their ends: 95 % BCa bootstrap intervals, from eight seeds on; filled: p of the sign-flip "
     "test is at most 0.05, adjusted over all outcomes (Benjamini-Hochberg). Grey: the same "
-    "contrast adjusted for the training loss, which may be a mediator.{sgd}"
+    "contrast adjusted for the training loss, which may be a mediator.{sgd}{off_scale}"
 )
 
 
@@ -84,7 +86,9 @@ def ablation_pictures(study: Study, effects: pd.DataFrame, factor: Factor) -> It
 def _caption(rows: pd.DataFrame, factor: Factor) -> str:
     reference = setting_text(factor.levels[0])
     sgd = "" if _of_sgd(rows) is None else " What lies at the dotted line is as far from it as SGD."
-    return _CAPTION.format(reference=reference, sgd=sgd)
+    away = any(_off_scale(part) for _, part in rows.groupby("outcome"))
+    off_scale = " A number at the edge is an estimate that lies beyond it." if away else ""
+    return _CAPTION.format(reference=reference, sgd=sgd, off_scale=off_scale)
 
 
 @styled
@@ -153,15 +157,45 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
     sgd = _of_sgd(rows)
     if sgd is not None:
         axes.axvline(sgd, **_SGD, zorder=1)
-    for row in rows.to_dict("records"):
+    away = _off_scale(rows)
+    for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
         y = labels.index(row["label"])
         style = _FOUND if row["p_adjusted"] <= ALPHA else _NOT_FOUND
-        draw_estimate(axes, row, y - 0.12, style)
+        if index in away:
+            _draw_at_edge(axes, row, y - 0.12)
+        else:
+            draw_estimate(axes, row, y - 0.12, style)
         draw_at_equal_fit(axes, row, y + 0.24)
     set_rows(axes, len(labels))
     for y in range(1, len(labels)):
         axes.axhline(y - 0.5, color="#EEEEEE", linewidth=0.6, zorder=0)
     axes.margins(x=0.05)
+
+
+def _off_scale(rows: pd.DataFrame) -> set[Any]:
+    """The rows, by their index, beside whose estimates the others could not be seen."""
+    sizes = rows["estimate"].astype(float).abs().dropna().sort_values(ascending=False)
+    away: set[Any] = set()
+    for index, size, following in zip(sizes.index, sizes, sizes[1:], strict=False):
+        if size <= _OFF_SCALE * following:
+            break
+        away.add(index)
+    return away
+
+
+def _draw_at_edge(axes: Axes, row: Mapping[Any, Any], y: float) -> None:
+    """An estimate beyond the axis, as a number with an arrow where it would leave."""
+    low, high = (signed(row[key], 1) for key in ("t_low", "t_high"))
+    text, left = f"{signed(row['estimate'], 1)} [{low}, {high}]", row["estimate"] < 0
+    axes.text(
+        0.01 if left else 0.99,
+        y,
+        f"◀ {text}" if left else f"{text} ▶",
+        transform=axes.get_yaxis_transform(),
+        ha="left" if left else "right",
+        va="center",
+        fontsize="small",
+    )
 
 
 _SGD: Mapping[str, Any] = {"color": SKY, "linewidth": 1.4, "linestyle": (0, (1, 1.2))}

@@ -18,6 +18,7 @@ import pandas as pd
 from multirun_analysis.wording.numbers import number
 from samsweep.config import CORNERS, VARIANTS, OptOptions
 from samsweep.config.cell import call_text, departures
+from samsweep.config.components import FAMILY
 from samsweep.records.identity import canonical_json
 from samsweep.system.text import counted
 
@@ -98,7 +99,7 @@ def optimizer_label(variant: Values) -> str:
 def _extras(variant: Values) -> Iterable[str]:
     name = variant["name"]
     ascent, eta, curvature = (variant.get(key) for key in ("ascent", "eta", "curvature"))
-    if ascent not in (None, "adaptive" if name == "asam" else "plain"):
+    if ascent not in (None, "plain") and FAMILY.get(("ascent", ascent)) != name:
         yield ascent
     if eta not in (None, _USUAL_ETA):
         yield f"eta {number(eta)}"
