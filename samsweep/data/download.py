@@ -16,9 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from samsweep.config import ConfigError
+from samsweep.system.guard import guarded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Release:
             return
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
-            with FileLock(data_dir / f".{name}.lock"):
+            with guarded(data_dir / f".{name}.lock"):
                 if not self.is_available(data_dir):
                     self._fetch_and_unpack(name, data_dir)
         # torchvision reports a wrong checksum as RuntimeError.

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import math
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
 from samsweep.config import ConfigError, DataInfo
 from samsweep.data.folder_tree import GRAY_MODES, damaged, describe_folder, read_tree
 from samsweep.data.splits import Split, SplitData, channel_moments, fixed_permutation
+from samsweep.system.guard import guarded
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -187,7 +188,7 @@ def _write_once(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not _is_complete(path, shape):
-            with FileLock(path.with_name(f".{path.name}.lock")):
+            with guarded(path.with_name(f".{path.name}.lock")):
                 if not _is_complete(path, shape):
                     _write(path, pixels)
     except OSError as error:
@@ -204,7 +205,7 @@ def _is_complete(path: Path, shape: tuple[int, ...]) -> bool:
 
 def _write(path: Path, pixels: Iterator[tuple[int, NDArray[np.uint8]]]) -> None:
     """Write pixels image by image, each to its place, and show the file only when it is whole."""
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         # Plain writes: on a full disk they raise, where a memory map would be killed by SIGBUS.
         with part.open("wb") as stream:

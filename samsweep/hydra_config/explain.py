@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from samsweep.config import ConfigError, Options, conf_dir, sibling_keys, unknown_name
-from samsweep.records.store import RecordError
+from samsweep.records.store import NewerRecord, RecordError
 
 
 def explain(error: BaseException, arguments: Sequence[str] = ()) -> str:
@@ -24,6 +24,8 @@ def explain(error: BaseException, arguments: Sequence[str] = ()) -> str:
     for link in chain:
         if isinstance(link, ConfigError):
             return str(link)
+        if isinstance(link, NewerRecord):
+            return f"{link}."
         if isinstance(link, RecordError):
             return f"{link}. Move that cell's folder away to train it anew."
         if isinstance(link, OverrideParseException):

@@ -1,10 +1,13 @@
 """One process at a time works in a folder, a cell's or a launch's, on whatever machine it runs.
 
 The folder of a running cell holds ``lock.json``: who holds it, and a heartbeat, which is the file's
-time of change. A lock whose heart has stopped, or whose process is gone from this machine, is taken
-over.
+time of change. A lock without a heartbeat, or whose process is gone from this machine, is stale and
+taken over. Ages are differences of times of one clock, the file system's; a heartbeat from the
+future is as stale as an old one, since a living holder corrects it within seconds.
+
 The file, not a kernel lock, is what counts, since file systems of clusters do not all carry
-kernel locks between hosts; the short check-and-take is guarded by one where they do.
+kernel locks between hosts: it is made by a link, which only one process can. The short
+check-and-take is guarded by a kernel lock besides, where there is one.
 """
 
 from __future__ import annotations
@@ -15,19 +18,24 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from filelock import FileLock
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from samsweep.system.guard import guarded
 from samsweep.system.machine import slurm_job_id
 
 #: Seconds between heartbeats.
 HEARTBEAT_S = 10.0
 #: Seconds without a heartbeat after which a lock is stale.
 STALE_AFTER_S = 90.0
+
+
+#: A process id: Linux has none beyond 2²². 0 and below would be groups of processes to a signal.
+Pid = Annotated[int, Field(ge=1, le=2**22)]
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Holder:
 
     host: str
     machine: str
-    pid: int
+    pid: Pid
     job_id: str | None
     token: str
 
@@ -115,22 +123,66 @@ class FolderLock:
         Raises:
             FolderBusy: If a living process holds it.
         """
-        with FileLock(self._guard):
+        with guarded(self._guard):
             holder = self.holder()
-            if self.file.exists() and not self._is_stale(holder):
+            if self.alive:
                 raise FolderBusy(holder)
-            # In one go: a reader must never see a lock without its holder.
-            fresh = self.file.with_suffix(f".{self._holder.token}")
-            fresh.write_text(json.dumps(asdict(self._holder)))
-            fresh.replace(self.file)
+            self._remove_litter()
+            self._discard(holder)
+            self._create()
         self._thread.start()
         return self
+
+    def _create(self) -> None:
+        """Make the file, in one go: a reader must never see a lock without its holder.
+
+        Raises:
+            FolderBusy: If another process was quicker.
+        """
+        fresh = self.file.with_suffix(f".{self._holder.token}")
+        fresh.write_text(json.dumps(asdict(self._holder)))
+        try:
+            os.link(fresh, self.file)
+        except FileExistsError:
+            raise FolderBusy(self.holder()) from None
+        except OSError:
+            # A file system without links. Under the guard nobody else makes the file.
+            fresh.replace(self.file)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    def _discard(self, stale: Holder | None) -> None:
+        """Remove a stale lock, and no other that has taken its place in the meantime.
+
+        Raises:
+            FolderBusy: If another has.
+        """
+        aside = self.file.with_suffix(f".{self._holder.token}")
+        try:
+            self.file.replace(aside)
+        except FileNotFoundError:
+            return
+        taken = self._holder_in(aside)
+        if taken == stale:
+            aside.unlink()
+            return
+        # A living one: given back, unless yet another is there; its owner then notices.
+        with suppress(FileExistsError):
+            os.link(aside, self.file)
+        aside.unlink()
+        raise FolderBusy(taken)
+
+    def _remove_litter(self) -> None:
+        """Delete what takers that were killed in the act have left."""
+        for file in self.file.parent.glob(f"{self.file.stem}.*"):
+            if file != self.file and self._age_s(file) > self._stale_after_s:
+                file.unlink(missing_ok=True)
 
     def __exit__(self, *exc_info: object) -> None:
         """Stop the heart and, if the lock is still ours, remove it."""
         self._stop.set()
         self._thread.join()
-        with FileLock(self._guard):
+        with guarded(self._guard):
             if self.holder() == self._holder:
                 self.file.unlink()
 
@@ -146,18 +198,22 @@ class FolderLock:
 
     @property
     def alive(self) -> bool:
-        """Whether somebody holds the lock and shows a heartbeat, by this machine's clock."""
+        """Whether somebody holds the lock and shows a heartbeat: the one answer for all who ask."""
         try:
-            age_s = time.time() - self.file.stat().st_mtime
+            age_s = self._age_s(self.file)
         except FileNotFoundError:
             return False
-        return age_s <= self._stale_after_s and not self._is_orphan(self.holder())
+        return abs(age_s) <= self._stale_after_s and not self._is_orphan(self.holder())
 
     def holder(self) -> Holder | None:
         """Who holds the lock; None if nobody does or the file says nothing sensible."""
+        return self._holder_in(self.file)
+
+    @staticmethod
+    def _holder_in(file: Path) -> Holder | None:
         try:
-            return _HOLDER.validate_json(self.file.read_bytes(), strict=True)
-        except (FileNotFoundError, ValidationError):
+            return _HOLDER.validate_json(file.read_bytes(), strict=True)
+        except (FileNotFoundError, IsADirectoryError, ValidationError):
             return None
 
     def _beat(self) -> None:
@@ -170,11 +226,17 @@ class FolderLock:
                 # A network file system that stumbles; the next beat may come through.
                 continue
 
-    def _is_stale(self, holder: Holder | None) -> bool:
-        """Whether the heart has stopped, by the file system's clock, or the process is gone."""
-        self._guard.touch()
-        age_s = self._guard.stat().st_mtime - self.file.stat().st_mtime
-        return age_s > self._stale_after_s or self._is_orphan(holder)
+    def _age_s(self, file: Path) -> float:
+        """Seconds since a file has changed, by the file system's clock.
+
+        Who may not write there has this machine's clock alone.
+        """
+        changed = file.stat().st_mtime
+        try:
+            self._guard.touch()
+            return self._guard.stat().st_mtime - changed
+        except OSError:
+            return time.time() - changed
 
     def _is_orphan(self, holder: Holder | None) -> bool:
         """Whether the holder was a process of this machine that is gone."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from samsweep.config import MEASURES, CellConfig, RunConfig
 from samsweep.records.identity import RESULTS_VERSION, CellKey, cell_id
@@ -186,6 +186,19 @@ class Record(_Part):
     attempts: tuple[Attempt, ...] = ()
     error: str | None = None
     measuring_error: str | None = None
+
+    @model_validator(mode="after")
+    def _results_of_complete(self) -> Self:
+        """A complete cell has its numbers; NaN is none. A metric of one's own may be undefined."""
+        if self.status != "complete":
+            return self
+        if self.metrics is None:
+            raise ValueError("a complete cell without metrics")
+        for name, value in self.metrics:
+            own = self.metric is not None and name.endswith("_accuracy")
+            if isinstance(value, float) and math.isnan(value) and not own:
+                raise ValueError(f"a complete cell whose {name} is NaN")
+        return self
 
     @classmethod
     def planned(cls, run: RunConfig) -> Self:

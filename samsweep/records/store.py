@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +19,9 @@ from pydantic import ValidationError
 
 from samsweep.config import CellConfig, ConfigError, unknown_name
 from samsweep.records.identity import CellKey
-from samsweep.records.schema import Record
+from samsweep.records.schema import SCHEMA_VERSION, Record
+
+log = logging.getLogger(__name__)
 
 #: Suffix of a file that is being written.
 _TEMPORARY = ".partial"
@@ -25,6 +29,16 @@ _TEMPORARY = ".partial"
 
 class RecordError(ValueError):
     """A record that cannot be read: the file, and what is wrong with it."""
+
+
+class NewerRecord(RecordError):
+    """A record of a newer samsweep."""
+
+
+def _newer_version(error: ValidationError) -> int | None:
+    """The version of the form, if that is too new."""
+    found = [e["input"] for e in error.errors() if e["loc"] == ("schema_version",)]
+    return found[0] if found and isinstance(found[0], int) and found[0] > SCHEMA_VERSION else None
 
 
 def first_problem(file: Path, error: ValidationError) -> str:
@@ -112,6 +126,15 @@ class CellFolder:
         """What the cell's processes logged."""
         return self.path / "run.log"
 
+    def set_aside(self, file: Path) -> Path:
+        """Rename a file or folder that is of no use, and say to what; one of before goes."""
+        aside = file.with_name(f"{file.name}.unusable")
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        elif file.is_dir():
+            aside.unlink(missing_ok=True)
+        return file.replace(aside)
+
     def remove_temporary_files(self) -> None:
         """Delete what a killed writer left behind; only under the cell's lock."""
         for file in self.path.glob(f".*{_TEMPORARY}"):
@@ -130,6 +153,11 @@ class CellFolder:
         try:
             return Record.model_validate_json(content)
         except ValidationError as error:
+            if version := _newer_version(error):
+                raise NewerRecord(
+                    f"{self.record_file} is of form {version}, which a newer samsweep has written; "
+                    f"this one reads forms up to {SCHEMA_VERSION}: install that one"
+                ) from None
             raise RecordError(first_problem(self.record_file, error)) from None
 
     def write(self, record: Record) -> None:
@@ -142,18 +170,24 @@ class CellFolder:
             write_text(self.config_file, yaml.safe_dump(cell.identity(), sort_keys=False))
 
     def read_history(self) -> list[dict[str, Any]]:
-        """One mapping per complete epoch, in order.
-
-        Raises:
-            RecordError: If a line is no JSON.
-        """
+        """One mapping per complete epoch, in order; only the epochs before a line that is none."""
         try:
-            lines = self.history_file.read_text(encoding="utf-8").splitlines()
-            return [json.loads(line) for line in lines]
+            lines = self.history_file.read_bytes().splitlines()
         except FileNotFoundError:
             return []
-        except ValueError as error:
-            raise RecordError(f"{self.history_file}: {error}") from None
+        rows: list[dict[str, Any]] = []
+        for line in lines:
+            row = _epoch_in(line)
+            if row is None or row["epoch"] != len(rows) + 1:
+                log.warning(
+                    "%s: line %d is not of epoch %d, it and what follows are passed over",
+                    self.history_file,
+                    len(rows) + 1,
+                    len(rows) + 1,
+                )
+                break
+            rows.append(row)
+        return rows
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Replace the history; as a whole, so that no reader meets half a line."""
@@ -184,6 +218,15 @@ def find_study(root: Path, name: str) -> Path:
 def cell_folders(study: Path) -> list[CellFolder]:
     """The folders of a study's cells, sorted by name."""
     return [CellFolder(path) for path in sorted(study.glob("cells/*")) if path.is_dir()]
+
+
+def _epoch_in(line: bytes) -> dict[str, Any] | None:
+    """The epoch that a line of a history holds; None if it holds none."""
+    try:
+        row = json.loads(line)
+    except ValueError:  # also what is no UTF-8
+        return None
+    return row if isinstance(row, dict) and type(row.get("epoch")) is int else None
 
 
 def _json_line(row: Mapping[str, Any]) -> str:

@@ -27,6 +27,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def first_line(error: BaseException) -> str:
+    r"""What an exception says first, or its name where it says nothing.
+
+    >>> first_line(ValueError("one\ntwo")), first_line(KeyError())
+    ('one', 'KeyError')
+    """
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun.
 

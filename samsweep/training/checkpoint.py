@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch.utils._pytree import tree_map_only
 
 from samsweep.config import CheckpointConfig
 from samsweep.records.store import CellFolder, atomic_path
+from samsweep.system.text import first_line
 
 log = logging.getLogger(__name__)
 
@@ -96,18 +96,24 @@ class Checkpoints:
             if latest.exists():
                 latest.replace(self._folder.previous_checkpoint_file)
 
-    def read(self) -> dict[str, Any] | None:
-        """The latest state that can be read, on the CPU; None if there is none."""
+    def read(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The states that can be read, the latest first, on the CPU, each with its file.
+
+        What is no state, or not the one that was written, is set aside and passed over.
+        """
         self._wait()
         for file in (self._folder.checkpoint_file, self._folder.previous_checkpoint_file):
             if not file.exists():
                 continue
             try:
-                state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-                return state
-            except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-                log.warning("%s cannot be read and is passed over: %s", file, error)
-        return None
+                yield file, read_state(file)
+            except UnusableCheckpoint as error:
+                self.set_aside(file, str(error))
+
+    def set_aside(self, file: Path, why: str) -> None:
+        """Rename a checkpoint that is of no use, so that it stays to be looked at."""
+        aside = self._folder.set_aside(file)
+        log.warning("%s is passed over and kept as %s: %s", file, aside.name, why)
 
     def discard(self) -> None:
         """Delete them after completion, unless they are to be kept."""
@@ -115,6 +121,34 @@ class Checkpoints:
         if not self._config.keep:
             self._folder.checkpoint_file.unlink(missing_ok=True)
             self._folder.previous_checkpoint_file.unlink(missing_ok=True)
+
+
+class UnusableCheckpoint(ValueError):
+    """A checkpoint that is not what was written, or not of this cell."""
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """The state in a checkpoint, on the CPU.
+
+    ``torch.save`` keeps a checksum (CRC32) of each tensor, which ``torch.load`` does not look at.
+
+    Raises:
+        UnusableCheckpoint: If it is no checkpoint, or not as it was written.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise UnusableCheckpoint(f"{damaged} does not agree with its checksum")
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except UnusableCheckpoint:
+        raise
+    # Of bytes from anywhere torch and zipfile raise what their parsers come to.
+    except Exception as error:
+        raise UnusableCheckpoint(f"no checkpoint: {first_line(error)}") from error
+    if not isinstance(state, dict) or not {"epoch", "step", "model", "optimizer"} <= state.keys():
+        raise UnusableCheckpoint("no checkpoint of a training")
+    return state
 
 
 def write_weights(state: Mapping[str, Tensor], file: Path) -> None:

@@ -12,7 +12,13 @@ from samsweep.records.provenance import now
 from samsweep.records.schema import Metrics, Progress
 from samsweep.system.progress import Snapshot
 from samsweep.system.signals import StopRequest
-from samsweep.training.checkpoint import Checkpoints, read_weights, write_weights
+from samsweep.system.text import first_line
+from samsweep.training.checkpoint import (
+    Checkpoints,
+    UnusableCheckpoint,
+    read_weights,
+    write_weights,
+)
 from samsweep.training.evaluate import Score, evaluate
 from samsweep.training.pruning import Pruned, Pruning
 from samsweep.training.trainer import Trainer
@@ -54,8 +60,49 @@ def train(workspace: Workspace, checkpoints: Checkpoints, stop: StopRequest) -> 
 
 def _resume(workspace: Workspace, checkpoints: Checkpoints) -> tuple[Trainer, History]:
     """A trainer at the latest checkpoint, or at initialisation, and its history so far."""
-    config, folder = workspace.config, workspace.folder
-    trainer = Trainer(
+    folder, name = workspace.folder, workspace.writer.name
+    history, had_one = folder.read_history(), folder.checkpoint_file.exists()
+    trainer = None
+    for file, state in checkpoints.read():
+        try:
+            trainer = _trainer_at(workspace, state, history)
+        except UnusableCheckpoint as error:
+            checkpoints.set_aside(file, str(error))
+        else:
+            log.info("%s: resumed at step %d", name, trainer.total_steps)
+            break
+    if trainer is None:
+        if had_one:
+            log.warning("%s: no checkpoint can be resumed, training starts anew", name)
+        trainer = _new_trainer(workspace)
+    # Epochs that ended after the checkpoint was written are trained again.
+    history = history[: trainer.epoch]
+    folder.write_history(history)
+    return trainer, history
+
+
+def _trainer_at(workspace: Workspace, state: dict[str, Any], history: History) -> Trainer:
+    """A trainer that goes on from a state.
+
+    Raises:
+        UnusableCheckpoint: If the state is not of this cell, or of epochs that the history lacks.
+    """
+    if len(history) < state["epoch"]:
+        raise UnusableCheckpoint(f"the history has {len(history)} of its {state['epoch']} epochs")
+    trainer = _new_trainer(workspace)
+    try:
+        trainer.load_state_dict(state)
+    # A state of another network or optimizer: torch and the parts raise what they come to.
+    except Exception as error:
+        raise UnusableCheckpoint(f"not of this cell: {first_line(error)}") from error
+    if "best_weights" in state:
+        write_weights(state["best_weights"], workspace.folder.best_weights_file)
+    return trainer
+
+
+def _new_trainer(workspace: Workspace) -> Trainer:
+    config = workspace.config
+    return Trainer(
         config.cell,
         workspace.data,
         diagnostics_every=config.diagnostics_every,
@@ -63,20 +110,6 @@ def _resume(workspace: Workspace, checkpoints: Checkpoints) -> tuple[Trainer, Hi
         cuda_graphs=config.cuda_graphs,
         parts_at_once=config.parts_together,
     )
-    state, history = checkpoints.read(), folder.read_history()
-    name = workspace.writer.name
-    if state is not None and len(history) < state["epoch"]:
-        log.warning("%s: the history is shorter than the checkpoint, training starts anew", name)
-        state = None
-    if state is not None:
-        trainer.load_state_dict(state)
-        if "best_weights" in state:
-            write_weights(state["best_weights"], folder.best_weights_file)
-        log.info("%s: resumed at step %d", name, trainer.total_steps)
-    # Epochs that ended after the checkpoint was written are trained again.
-    history = history[: trainer.epoch]
-    folder.write_history(history)
-    return trainer, history
 
 
 def _run_epochs(
