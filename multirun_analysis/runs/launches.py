@@ -8,9 +8,9 @@ import pandas as pd
 from pydantic import ValidationError
 
 from multirun_analysis.runs.reading import MAX_RECORD, Skipped, read_regular, skip
-from multirun_analysis.wording.labels import printable
 from samsweep.records.schema import ENDED
 from samsweep.sweep.manifest import Manifest, launch_folders
+from samsweep.system.text import printable
 
 #: Commands that are shown, at most; the latest ones.
 _MOST_SHOWN = 10

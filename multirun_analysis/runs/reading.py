@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from multirun_analysis.wording.labels import printable
 from samsweep.records.schema import Record
 from samsweep.records.store import first_problem
+from samsweep.system.text import printable
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from multirun_analysis.tables.pages import Page, Section
-from multirun_analysis.wording.labels import printable
+from samsweep.system.text import printable
 
 #: Rows of one LaTeX table: no more fit a page.
 _LATEX_ROWS = 40

@@ -24,10 +24,9 @@ from multirun_analysis.tables.formats import (
 )
 from multirun_analysis.tables.pages import Page
 from multirun_analysis.tables.verdicts import verdict_lines
-from multirun_analysis.wording.labels import printable
 from samsweep.records.schema import Status
 from samsweep.records.store import write_text
-from samsweep.system.text import counted
+from samsweep.system.text import counted, printable
 
 #: Cells named in the terminal for each status that is no result; the rest are counted.
 _MOST_NAMED = 10

@@ -20,7 +20,7 @@ from samsweep.config import CORNERS, VARIANTS, OptOptions
 from samsweep.config.cell import call_text, departures
 from samsweep.config.components import FAMILY
 from samsweep.records.identity import canonical_json
-from samsweep.system.text import counted
+from samsweep.system.text import counted, printable
 
 Values = Mapping[Any, Any]
 Phrase = Callable[[Values], str]
@@ -33,25 +33,6 @@ _USUAL_CURVATURE = "hutchinson"
 _MOST_SHOWN = 60
 #: Whole numbers up to here are floats as well.
 _MOST_EXACT = 2**53
-
-
-def printable(text: str, limit: int | None = None) -> str:
-    r"""A text on one line, in which what a terminal would obey or cannot show is written out.
-
-    Args:
-        text: From anywhere.
-        limit: Most characters; a longer text ends in an ellipsis.
-
-    >>> printable("one\ntwo\x1b[2J")
-    'one\\ntwo\\x1b[2J'
-    """
-    if limit is not None and len(text) > limit:
-        text = text[: limit - 1] + "…"
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
 
 
 def ranking(names: Iterable[str]) -> Callable[[object], int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from samsweep.cli.errors import ends_in_sentences
@@ -21,13 +23,21 @@ def task(cfg: DictConfig) -> float:
 
     Returns:
         Validation accuracy in percent, so that a sweeper can optimize it.
+
+    Raises:
+        CellFailed: If it failed, or is the only one and another process works on it.
     """
     # Late, since torch takes seconds to import and --help does not need it.
+    from samsweep.records.schema import CellFailed
     from samsweep.records.store import CellFolder
     from samsweep.training.cell import run_cell
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    return run_cell(to_run_config(cfg), CellFolder(folder))
+    folder = CellFolder(Path(HydraConfig.get().runtime.output_dir))
+    value = run_cell(to_run_config(cfg), folder)
+    if math.isnan(value) and HydraConfig.get().mode == RunMode.RUN:
+        # In a sweep the other cells go on.
+        raise CellFailed(f"{folder.path.name} is not finished: another process works on it.")
+    return value
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from samsweep.records.schema import ENDED
 from samsweep.records.store import CellFolder, RecordError, cell_folders, find_study, study_names
 from samsweep.sweep.slurm.scheduler import SlurmUnavailable
 from samsweep.sweep.status import STOPPED, CellStatus, read_status, totals
-from samsweep.system.text import console, duration
+from samsweep.system.text import console, duration, printable, printable_lines
 
 #: Seconds between two looks with ``--watch``.
 _PERIOD_S = 2.0
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str]) -> int:
 def _answer(study: Path, options: StatusOptions) -> int:
     """Do what the options ask for; returns the exit status."""
     if options.logs is not None:
-        print(_log_of(_only_cell(study, options.logs)), end="")
+        print(printable_lines(_log_of(_only_cell(study, options.logs))), end="")
     elif options.failed:
         _print_failures(study)
     elif options.cancel is not None:
@@ -163,7 +163,7 @@ def _print_failures(study: Path) -> None:
     cells = read_status(study)
     for cell in cells:
         if cell.state in ("failed", "unmeasured", "unreadable"):
-            print(f"{cell.name}\n{cell.reason}")
+            print(printable_lines(f"{cell.name}\n{cell.reason}"), end="")
     print(totals(cells))
 
 
@@ -228,7 +228,7 @@ def status_table(cells: Sequence[CellStatus], title: str) -> Table:
 def _row(cell: CellStatus) -> list[str]:
     progress = cell.record.progress if cell.record else None
     numbers = (progress.train_loss, progress.val_accuracy) if progress else (None, None)
-    return [
+    texts = [
         cell.name,
         cell.state,
         cell.epochs,
@@ -238,6 +238,7 @@ def _row(cell: CellStatus) -> list[str]:
         _shown(cell.remaining_s),
         cell.where,
     ]
+    return [printable(text) for text in texts]
 
 
 def _shown(seconds: float | None) -> str:

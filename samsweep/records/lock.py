@@ -186,6 +186,15 @@ class FolderLock:
             if self.holder() == self._holder:
                 self.file.unlink()
 
+    def clear(self) -> None:
+        """Remove what a killed process has left; a living lock stays."""
+        with guarded(self._guard):
+            holder = self.holder()
+            if not self.alive:
+                self._remove_litter()
+                with suppress(FolderBusy):
+                    self._discard(holder)
+
     def confirm(self) -> None:
         """Make sure that the lock is still ours before something is written.
 

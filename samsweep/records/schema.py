@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from samsweep.config import MEASURES, CellConfig, RunConfig
 from samsweep.records.identity import RESULTS_VERSION, CellKey, cell_id
-from samsweep.system.text import score_text
+from samsweep.system.text import printable, score_text
 
 #: Version of this form; readers refuse a newer one and convert older ones.
 SCHEMA_VERSION = 1
@@ -242,7 +242,7 @@ class Record(_Part):
 
     @property
     def summary(self) -> str:
-        """State and results in a few words."""
+        """State and results in a few words, on one line."""
         parts: list[str] = [self.status]
         if self.metrics is not None:
             parts.append(f"test {score_text(self.metrics.test_accuracy, self.metric, digits=2)}")
@@ -251,7 +251,7 @@ class Record(_Part):
             parts.append(_last_line(self.error))
         if self.measuring_error:
             parts.append(f"measuring failed: {_last_line(self.measuring_error)}")
-        return "  ".join(parts)
+        return printable("  ".join(parts))
 
     def _headlines(self) -> list[str]:
         """Each measurement's name and number; of many the first few, and how many more."""

@@ -22,7 +22,7 @@ from rich.text import Text
 from samsweep.records.identity import CellKey
 from samsweep.system.machine import Slot
 from samsweep.system.progress import Snapshot
-from samsweep.system.text import duration
+from samsweep.system.text import duration, printable
 
 #: Seconds between two plain lines about a running cell.
 _PLAIN_EVERY_S = 30.0
@@ -41,12 +41,14 @@ class Display:
         self._num_ended = 0
         self._bars = Progress(
             TextColumn(
-                "{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")
+                "{task.description}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis"),
             ),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             _Remaining(),
-            TextColumn("{task.fields[latest]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[latest]}", markup=False, table_column=Column(no_wrap=True)),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
@@ -68,7 +70,7 @@ class Display:
         """A line that stays, after the name of the cell that it is about, if any."""
         if cell is not None:
             line = f"{self._name(cell)}  {line}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         self._console.file.flush()
 
     def started(self, cell: CellKey, slot: Slot) -> None:
@@ -105,7 +107,7 @@ class Display:
         self.print(f"{self._num_ended}/{self._num_cells}  {self._name(cell)}  {outcome}")
 
     def _name(self, cell: CellKey) -> str:
-        return "/".join(cell) if self._spans_studies else cell.cell_id
+        return printable("/".join(cell) if self._spans_studies else cell.cell_id)
 
 
 class _Remaining(ProgressColumn):

@@ -168,6 +168,8 @@ def launched(
     folders = []
     with ExitStack() as locks:
         for study in dict.fromkeys(cell.folder.study for cell in cells):
+            for before in launch_folders(study):
+                FolderLock(before.path).clear()
             folder = _new_folder(study / "launches")
             folder.write(_manifest((c for c in cells if c.folder.study == study), launcher))
             locks.enter_context(FolderLock(folder.path))

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 
+#: Brackets and colons in names are no markup.
+_PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 #: Columns where there is no terminal that has some.
 _PLAIN_WIDTH = 140
 
 
 def console() -> Console:
     """Standard output; wide enough for tables where it is no terminal."""
-    found = Console()
-    return found if found.is_terminal else Console(width=_PLAIN_WIDTH)
+    found = Console(**_PLAIN)
+    return found if found.is_terminal else Console(width=_PLAIN_WIDTH, **_PLAIN)
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    r"""A text on one line, in which what a terminal would obey or cannot show is written out.
+
+    Args:
+        text: From anywhere.
+        limit: Most characters; a longer text ends in an ellipsis.
+
+    >>> printable("one\ntwo\x1b[2J")
+    'one\\ntwo\\x1b[2J'
+    """
+    if limit is not None and len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """Several lines, each as :func:`printable` has it, tabs as spaces."""
+    return "".join(f"{printable(line.expandtabs())}\n" for line in text.splitlines())
 
 
 def duration(seconds: float) -> str:

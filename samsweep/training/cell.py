@@ -62,6 +62,11 @@ def run_cell(
         Interrupted: If a signal stopped it; there is a checkpoint.
     """
     name = folder.path.name
+    record = folder.read()
+    if record is not None and work_left(config, record) == "nothing":
+        # Without its lock: the disk may be one that is read only.
+        log.info("%s: already %s", name, record.summary)
+        return record.objective
     load_plugins(config.plugins)
     try:
         with FolderLock(folder.path) as lock:
@@ -72,8 +77,7 @@ def run_cell(
             if work != "nothing":
                 _check_sources(config, name, MEASURING if work == "measure" else KINDS)
                 _train_and_measure(config, writer, progress or TrainingProgress(name))
-            already = " already" if work == "nothing" else ""
-            log.info("%s:%s %s", name, already, writer.record.summary)
+            log.info("%s: %s", name, writer.record.summary)
             return writer.record.objective
     except FolderBusy as busy:
         log.info("%s: skipped, %s", name, busy)

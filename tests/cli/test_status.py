@@ -279,3 +279,28 @@ def test_watch_waits_for_a_study_that_is_not_there_yet(study, capsys, monkeypatc
     assert main(["study=mine", f"root={study.parent}", "--watch"]) == 130
     told = capsys.readouterr().out
     assert "Waiting for study mine" in told and "1 cell: 1 complete" in told
+
+
+#: What rich would take for markup or an emoji, and what a terminal would obey.
+FOREIGN = "[bold]x[/red] :smile: \x1b[2Jy\x07\r"
+
+
+@pytest.mark.parametrize("option", [None, "--failed", "--logs=resnet8"])
+def test_text_from_a_record_is_shown_and_never_obeyed(study, capsys, option):
+    add(study, "failed", error=f"Traceback\n{FOREIGN}")
+    folder = next((study / "cells").iterdir())
+    (folder / "run.log").write_text(FOREIGN)
+    (folder.parent / "[red]other[/bold]").mkdir()
+    assert main(["study=mine", f"root={study.parent}", *([option] if option else [])]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed and "\x07" not in printed
+    if option is None:
+        assert "[red]other[/bold]" in printed
+    else:
+        assert "[bold]x[/red] :smile: \\x1b[2Jy\\x07" in printed
+
+
+def test_a_summary_is_one_line_without_what_a_terminal_obeys(study):
+    add(study, "failed", error=f"Traceback\n{FOREIGN}")
+    (cell,) = read_status(study)
+    assert cell.record.summary == "failed  [bold]x[/red] :smile: \\x1b[2Jy\\x07"

@@ -1,5 +1,6 @@
 """One process at a time."""
 
+import errno
 import json
 import os
 import subprocess
@@ -131,3 +132,125 @@ def test_a_damaged_lock_names_nobody(folder, content):
     assert lock.alive
     os.utime(lock.file, (0, 0))
     assert not lock.alive
+
+
+# ------------------------------------------------------------------ clocks, file systems, damage
+
+
+@pytest.fixture
+def elsewhere():
+    """A holder on another machine, whose processes cannot be asked."""
+    return replace(Holder.here(), host="elsewhere", machine="another boot")
+
+
+@pytest.mark.parametrize(
+    ("age_s", "held"), [(10, True), (-10, True), (1000, False), (-3600, False)]
+)
+def test_a_heartbeat_from_the_future_is_as_stale_as_an_old_one(folder, elsewhere, age_s, held):
+    leave_lock(folder, elsewhere, age_s=age_s)
+    assert FolderLock(folder).alive == held
+    if held:
+        with pytest.raises(FolderBusy), FolderLock(folder):
+            pass
+    else:
+        with FolderLock(folder) as lock:
+            lock.confirm()
+
+
+@pytest.mark.parametrize("skew_s", [-3600, 100, 3600])
+def test_this_machines_clock_decides_nothing(folder, elsewhere, monkeypatch, skew_s):
+    """All who ask get the answer of the file system's clock."""
+    leave_lock(folder, elsewhere, age_s=10)
+    now = time.time()
+    monkeypatch.setattr("samsweep.records.lock.time.time", lambda: now + skew_s)
+    assert FolderLock(folder).alive
+    with pytest.raises(FolderBusy), FolderLock(folder):
+        pass
+
+
+def test_who_may_not_write_asks_the_clock_at_hand(folder, elsewhere, monkeypatch):
+    def refuse(path, *arguments, **keys):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    leave_lock(folder, elsewhere, age_s=10)
+    monkeypatch.setattr("samsweep.records.lock.Path.touch", refuse)
+    assert FolderLock(folder).alive
+    os.utime(folder / "lock.json", (0, 0))
+    assert not FolderLock(folder).alive
+
+
+@pytest.mark.parametrize("pid", [0, -1, -(2**31), 2**22 + 1, 10**30, "7", 7.5, None, True])
+def test_a_process_id_that_none_can_have_names_nobody(folder, pid):
+    """A signal to 0 or -1 would go to a group of processes, or to all of the user's."""
+    lock = FolderLock(folder)
+    lock.file.write_text(json.dumps(asdict(Holder.here()) | {"pid": pid}))
+    assert lock.holder() is None
+    assert lock.alive
+    os.utime(lock.file, (0, 0))
+    with FolderLock(folder) as taken:
+        taken.confirm()
+
+
+NO_LOCKS = """\
+import errno, fcntl
+def flock(descriptor, operation):
+    raise OSError(errno.{error}, "no locks here")
+fcntl.flock = flock
+"""
+
+
+@pytest.mark.parametrize("error", ["ENOLCK", "EOPNOTSUPP"])
+def test_on_a_file_system_without_kernel_locks_one_taker_wins_too(folder, elsewhere, error):
+    leave_lock(folder, elsewhere, age_s=1000)
+    code = NO_LOCKS.format(error=error) + (
+        "import sys, time; from pathlib import Path\n"
+        "from samsweep.records.lock import FolderBusy, FolderLock\n"
+        "try:\n"
+        "    with FolderLock(Path(sys.argv[1])): print('took'); time.sleep(3)\n"
+        "except FolderBusy: print('busy')\n"
+    )
+    processes = [start(folder, folder, code=code) for _ in range(8)]
+    answers = [process.communicate()[0].strip() for process in processes]
+    assert sorted(answers) == ["busy"] * 7 + ["took"]
+    assert os.listdir(folder) == []
+
+
+def test_a_file_system_without_links_has_locks_all_the_same(folder, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("samsweep.records.lock.os.link", refuse)
+    with FolderLock(folder) as lock:
+        lock.confirm()
+        with pytest.raises(FolderBusy), FolderLock(folder):
+            pass
+
+
+def test_what_killed_takers_left_is_removed(folder, elsewhere):
+    left = folder / f"lock.{elsewhere.token}"
+    left.write_text("{")
+    with FolderLock(folder):
+        assert left.exists()  # perhaps of a taker that is about to use it
+    os.utime(left, (0, 0))
+    with FolderLock(folder):
+        assert not left.exists()
+
+
+def test_a_lock_that_comes_back_to_life_is_given_back(folder, elsewhere, monkeypatch):
+    """A taker that has seen a stale lock finds another in its place."""
+    leave_lock(folder, elsewhere, age_s=1000)
+    other, late = replace(elsewhere, token="other"), FolderLock(folder)
+    stale = late.holder()
+    leave_lock(folder, other, age_s=0)
+    with pytest.raises(FolderBusy, match="elsewhere"):
+        late._discard(stale)
+    assert FolderLock(folder).holder() == other
+
+
+def test_a_dead_lock_is_cleared_and_a_living_one_stays(folder, elsewhere):
+    leave_lock(folder, elsewhere, age_s=0)
+    FolderLock(folder).clear()
+    assert FolderLock(folder).holder() == elsewhere
+    leave_lock(folder, elsewhere, age_s=1000)
+    FolderLock(folder).clear()
+    assert os.listdir(folder) == []

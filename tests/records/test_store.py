@@ -8,7 +8,7 @@ import pytest
 from helpers import compose_run, make_folder
 
 from samsweep.records.schema import SCHEMA_VERSION, Attempt, Metrics, Provenance, Record
-from samsweep.records.store import CellFolder, RecordError, atomic_path, write_text
+from samsweep.records.store import CellFolder, NewerRecord, RecordError, atomic_path, write_text
 
 
 @pytest.fixture
@@ -62,8 +62,23 @@ def test_a_record_comes_back_as_it_was(folder):
     )
     folder.write(record)
     assert folder.read() == record
-    folder.write(record.model_copy(update={"metrics": metrics(val_loss=math.nan)}))
-    assert math.isnan(folder.read().metrics.val_loss)
+
+
+@pytest.mark.parametrize("metric", [None, "r2"])
+@pytest.mark.parametrize("name", ["test_accuracy", "val_loss", "weight_norm"])
+def test_a_complete_cell_has_its_numbers(folder, metric, name):
+    """A metric of one's own may be undefined on a split, such as an AUC of one class."""
+    record = Record.planned(compose_run(*([] if metric is None else [f"metric={metric}"])))
+    broken = metrics(**{name: math.nan})
+    folder.write(record.model_copy(update={"status": "complete", "metrics": broken}))
+    if metric and name == "test_accuracy":
+        assert math.isnan(folder.read().metrics.test_accuracy)
+    else:
+        with pytest.raises(RecordError, match=f"complete cell whose {name} is NaN"):
+            folder.read()
+    folder.write(record.model_copy(update={"status": "complete"}))
+    with pytest.raises(RecordError, match="complete cell without metrics"):
+        folder.read()
 
 
 def test_no_record_is_none(folder):
@@ -83,7 +98,7 @@ def test_a_record_of_a_newer_schema_is_refused(folder):
     text = Record.planned(compose_run()).model_dump_json()
     newer = f'"schema_version":{SCHEMA_VERSION + 1}'
     folder.record_file.write_text(text.replace(f'"schema_version":{SCHEMA_VERSION}', newer))
-    with pytest.raises(RecordError, match="schema_version"):
+    with pytest.raises(NewerRecord, match=f"form {SCHEMA_VERSION + 1}, which a newer samsweep"):
         folder.read()
 
 
@@ -114,10 +129,23 @@ def test_history_turns_what_json_lacks_into_null(folder):
     ]
 
 
-def test_a_broken_history_is_told(folder):
-    folder.history_file.write_text('{"epoch": 1}\n{"epo')
-    with pytest.raises(RecordError, match="history.jsonl"):
-        folder.read_history()
+@pytest.mark.parametrize(
+    ("damaged", "whole"),
+    [
+        (b'{"epoch": 1}\n{"epo', 1),
+        (b'{"epoch": 1}\n{"epoch": 2}\n\0\0\0\0', 2),
+        (b'{"epoch": 1}\n{}\n{"epoch": 3}\n', 1),
+        (b'{"epoch": 1}\n{"epoch": 3}\n', 1),
+        (b'{"epoch": true}\n', 0),
+        (b"[1]\n", 0),
+        (b"\xff\xfe\n", 0),
+        (b"", 0),
+    ],
+)
+def test_of_a_damaged_history_the_whole_lines_are_left(folder, damaged, whole, caplog):
+    folder.history_file.write_bytes(damaged)
+    assert folder.read_history() == [{"epoch": epoch + 1} for epoch in range(whole)]
+    assert (f"line {whole + 1} is not of epoch" in caplog.text) == bool(damaged)
 
 
 def test_config_is_frozen_once(folder):

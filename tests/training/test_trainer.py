@@ -64,6 +64,15 @@ def every_step(folder, **keys):
     return Checkpoints(CellFolder(folder), config, **keys)
 
 
+def state(step):
+    """The least that is a state."""
+    return {"epoch": 0, "step": step, "model": {}, "optimizer": {}}
+
+
+def latest(checkpoints):
+    return next((found for _, found in checkpoints.read()), None)
+
+
 def assert_equal(left, right):
     assert left.keys() == right.keys()
     assert all(torch.equal(left[k], right[k]) for k in left)
@@ -112,7 +121,7 @@ def test_a_resumed_training_is_bit_identical(data, overrides, tmp_path):
     checkpoints.write(stopped.state_dict())
 
     resumed = make(data, *overrides)
-    resumed.load_state_dict(checkpoints.read())
+    resumed.load_state_dict(latest(checkpoints))
     assert (resumed.epoch, resumed.step) == (1, 3)
     row = resumed.run_epoch(nothing)
     assert_equal(resumed.model.state_dict(), straight.model.state_dict())
@@ -169,27 +178,27 @@ def test_a_checkpoint_is_of_the_moment_it_was_asked_for(data, tmp_path):
     checkpoints.write(trainer.state_dict())
     trainer.take_step(torch.arange(128, 256))
     writing.set()
-    state = checkpoints.read()
-    assert_equal(state["model"], before)
-    assert state["step"] == 1
+    found = latest(checkpoints)
+    assert_equal(found["model"], before)
+    assert found["step"] == 1
     assert not torch.equal(trainer.model.conv1.weight, before["conv1.weight"])
 
 
 def test_a_checkpoint_is_written_although_the_one_before_could_not_be(tmp_path):
     checkpoints = every_step(tmp_path / "gone")
-    checkpoints.write({"step": 1})
+    checkpoints.write(state(1))
     while not checkpoints._writing.done():
         time.sleep(0.01)
     (tmp_path / "gone").mkdir()
     with pytest.raises((OSError, RuntimeError), match="gone"):
-        checkpoints.write({"step": 2})
-    assert checkpoints.read() == {"step": 2}
+        checkpoints.write(state(2))
+    assert latest(checkpoints) == state(2)
 
 
 def test_the_last_checkpoint_that_cannot_be_written_is_logged(tmp_path, caplog):
     """What ends a training is not hidden by it."""
     checkpoints = every_step(tmp_path / "gone")
-    checkpoints.write({"step": 1})
+    checkpoints.write(state(1))
     checkpoints.finish()
     assert "gone: the last checkpoint was not written: " in caplog.text
 
@@ -199,9 +208,9 @@ def test_a_checkpoint_takes_its_name_only_while_the_folder_is_held(tmp_path):
         raise LockLost("taken over")
 
     checkpoints = every_step(tmp_path, confirm=lost)
-    checkpoints.write({"step": 1})
+    checkpoints.write(state(1))
     with pytest.raises(LockLost, match="taken over"):
-        checkpoints.write({"step": 2})
+        checkpoints.write(state(2))
     checkpoints.finish()
     assert not list(tmp_path.iterdir())
 
@@ -263,14 +272,14 @@ def test_a_missing_compiler_is_told_before_any_work(monkeypatch):
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, caplog):
     folder, checkpoints = CellFolder(tmp_path), every_step(tmp_path)
-    checkpoints.write({"step": 1})
-    checkpoints.write({"step": 2})
-    assert checkpoints.read() == {"step": 2}
+    checkpoints.write(state(1))
+    checkpoints.write(state(2))
+    assert latest(checkpoints) == state(2)
     folder.checkpoint_file.write_bytes(folder.checkpoint_file.read_bytes()[:100])
-    assert checkpoints.read() == {"step": 1}
-    assert "cannot be read and is passed over" in caplog.text
+    assert latest(checkpoints) == state(1)
+    assert "is passed over and kept as checkpoint.pt.unusable: no checkpoint" in caplog.text
     folder.previous_checkpoint_file.unlink()
-    assert checkpoints.read() is None
+    assert latest(checkpoints) is None
 
 
 def test_a_checkpoint_never_executes_what_it_reads(tmp_path, caplog):
@@ -280,7 +289,7 @@ def test_a_checkpoint_never_executes_what_it_reads(tmp_path, caplog):
 
     folder = CellFolder(tmp_path)
     torch.save({"step": Bomb()}, folder.checkpoint_file)
-    assert every_step(tmp_path).read() is None
+    assert latest(every_step(tmp_path)) is None
     assert not (tmp_path / "exploded").exists()
 
 
