@@ -16,9 +16,11 @@ imports, makes other cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
+from samsweep.config import DataInfo, SharpnessConfig, described
 from samsweep.config.components import (
     ASCENTS,
     AUGMENTATIONS,
@@ -37,6 +39,7 @@ from samsweep.config.components import (
     TRACKERS,
     WHENS,
 )
+from samsweep.config.errors import ConfigError, unknown_name
 from samsweep.config.factory import Factory
 from samsweep.config.registry import Registry
 
@@ -75,13 +78,34 @@ class _Register:
         """
 
         def add(function: F) -> F:
-            self._registry.add(name, self._registry.component(factory=function, **known))
+            self._registry.add(name, self._component(name, function, known))
             return function
 
         if factory is None:
             return add
-        self._registry.add(name, self._registry.component(factory=factory, **known))
+        self._registry.add(name, self._component(name, factory, known))
         return None
+
+    def _component(self, name: str, factory: Factory, known: Mapping[str, Any]) -> Any:
+        fields = [field.name for field in dataclasses.fields(self._registry.component)]
+        taken = [field for field in fields if field not in ("factory", "ours")]
+        what = f"{self._registry.kind} {name!r}"
+        for key in known:
+            if key not in taken:
+                raise ConfigError(
+                    f"{what} is registered with {key}, which means nothing: choose among "
+                    f"{', '.join(taken)}."
+                )
+        info = known.get("info")
+        if info is not None and not isinstance(info, DataInfo | str) and not callable(info):
+            raise ConfigError(
+                f"{what} has a {type(info).__name__} as info: give a DataInfo, or what makes one."
+            )
+        valid = {key.name for key in described(SharpnessConfig)}
+        for key in known.get("settings", ()):
+            if key not in valid:
+                raise ConfigError(unknown_name(f"{what}: setting", key, sorted(valid)))
+        return self._registry.component(factory=factory, **known)
 
 
 #: A network: takes what it has parameters for of ``num_classes``, ``in_channels``, ``image_size``,

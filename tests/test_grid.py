@@ -152,3 +152,9 @@ def test_a_presets_exclusion_may_lose_its_points_to_the_command_line():
 )
 def test_what_is_no_grid_is_refused(values, message):
     assert any(message in problem for problem in refused(**values))
+
+
+@pytest.mark.parametrize("wrong", [[3], "opt=sgd", ["opt"]])
+def test_what_is_no_list_of_grids_is_refused(wrong):
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.grids"):
+        points(grids=wrong)

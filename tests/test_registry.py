@@ -37,6 +37,7 @@ from samsweep.config.factory import (
     source_of,
 )
 from samsweep.config.plugins import load_plugins
+from samsweep.config.registry import Component
 from samsweep.data.load import load_dataset
 from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder
@@ -93,6 +94,28 @@ def test_a_name_is_taken_once():
 def test_a_partial_function_would_hide_its_arguments():
     with pytest.raises(ConfigError, match=r"is made by a partial: register a function or class"):
         register.loss("focal", partial(print, sep=""))
+
+
+@pytest.mark.parametrize(
+    ("kind", "known", "message"),
+    [
+        ("measure", {"settings": ("bogus",)}, "measure 'own': setting 'bogus' is unknown"),
+        ("measure", {"title": "x"}, "measure 'own' is registered with title, which means nothing"),
+        ("dataset", {"info": {"num_outputs": 3}}, "dataset 'own' has a dict as info: give a Data"),
+    ],
+)
+def test_what_is_said_of_a_component_is_checked(kind, known, message):
+    with pytest.raises(ConfigError, match=message):
+        getattr(register, kind)("own", "mylab.thing", **known)
+    assert "own" not in REGISTRIES[kind]
+
+
+def test_arguments_of_a_declared_version_are_part_of_it():
+    sources = {
+        Component(factory="a.b", version="1", args={"width": width}).source for width in (4, 6)
+    }
+    assert len(sources) == 2
+    assert Component(factory="a.b", version="1").source == "1"
 
 
 def test_an_unknown_name_is_met_with_the_nearest():

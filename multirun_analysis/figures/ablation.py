@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -127,13 +128,21 @@ def _labels(effects: pd.DataFrame) -> list[str]:
     told = list(effects.columns[: effects.columns.get_loc("outcome")])
     keys = told[told.index("differs") + 1 :]
     short = short_names(keys)
-    labels = []
+    texts = []
     for row in effects.to_dict("records"):
         others = [f"{short[key]} {setting_text(row[key])}" for key in keys if not pd.isna(row[key])]
-        differs = ", ".join(filter(None, [row["differs"], *others]))
-        lines = textwrap.wrap(differs, _LABEL, max_lines=_LINES - 1, placeholder=" …")
-        labels.append("\n".join([*textwrap.wrap(row["name"], _LABEL, max_lines=1), *lines]))
-    return labels
+        texts.append((row["name"], ", ".join(filter(None, [row["differs"], *others]))))
+    cut = {text: _wrapped(*text, lines=_LINES) for text in texts}
+    repeated = Counter(cut.values())
+    return [cut[text] if repeated[cut[text]] == 1 else _wrapped(*text) for text in texts]
+
+
+def _wrapped(name: str, differs: str, lines: int | None = None) -> str:
+    """A label; what has no place on so many lines is left out."""
+    rest = None if lines is None else lines - 1
+    first = textwrap.wrap(name, _LABEL, max_lines=None if lines is None else 1)
+    below = textwrap.wrap(differs, _LABEL, max_lines=rest, placeholder=" …")
+    return "\n".join([*first, *below])
 
 
 def _in_order(known: pd.DataFrame, outcomes: Sequence[str]) -> list[str]:

@@ -87,7 +87,7 @@ def gives_largest_eigenvalue(name: str) -> bool:
 
 def with_numbers(measurements: pd.DataFrame) -> pd.DataFrame:
     """The measurements that tables show: not those that are known for figures alone."""
-    for_figures = [name for name, measure in MEASURES.items() if measure.headline is None]
+    for_figures = [name for name, each in MEASURES.items() if each.ours and each.headline is None]
     return measurements[~measurements["name"].isin(for_figures)]
 
 

@@ -17,6 +17,7 @@ from samsweep.config import CellConfig, ConfigError, Options, RunConfig, unknown
 from samsweep.config.arguments import help_of_keys
 from samsweep.config.cell import MEASURING
 from samsweep.config.factory import is_path
+from samsweep.config.run import OnCodeChange
 from samsweep.data.dataset_info import describe
 from samsweep.hydra_config import composition, options_of_grid, plan_launcher, register_resolvers
 from samsweep.records.identity import wanted_measurements
@@ -87,7 +88,7 @@ def _measure(
     selection = select(study, filters)
     if str(selection):
         print(selection)
-    _check_components(selection.complete, factories)
+    _check_components(selection.complete, factories, options[0].on_code_change)
     runs = _runs(study, selection.complete, data_path, options)
     points = [Point(run=run, folder=f) for f, some in runs.items() for run in some]
     if points:
@@ -103,11 +104,16 @@ def _measure(
         raise SystemExit(1)
 
 
-def _check_components(records: Mapping[CellFolder, Record], factories: Collection[str]) -> None:
+def _check_components(
+    records: Mapping[CellFolder, Record],
+    factories: Collection[str],
+    on_code_change: OnCodeChange,
+) -> None:
     """What stands in a run folder is imported only if the user's configuration names it too.
 
     Raises:
-        ConfigError: With a sentence for every cell that needs a component that is not named here.
+        ConfigError: With a sentence for every cell that needs a component that is not named here,
+            or if a component has changed and ``on_code_change`` refuses that.
     """
     problems: dict[str, list[str]] = {}
     for folder, record in records.items():
@@ -118,11 +124,15 @@ def _check_components(records: Mapping[CellFolder, Record], factories: Collectio
             *(f"{counted(len(ids), 'cell')}, {ids[0]} first: {p}" for p, ids in problems.items())
         )
     changed = [f.path.name for f, record in records.items() if _has_changed(record.identity)]
-    if changed:
-        print(
-            f"{counted(len(changed), 'cell')}, {changed[0]} first: the source of a component has "
-            "changed since training; it is measured as it is now, unless on_code_change=refuse."
-        )
+    if not changed:
+        return
+    sentence = (
+        f"{counted(len(changed), 'cell')}, {changed[0]} first: the source of a component has "
+        "changed since training"
+    )
+    if on_code_change == "refuse":
+        raise ConfigError(f"{sentence}, and on_code_change=refuse: restore it, or leave that out.")
+    print(f"{sentence}; it is measured as it is now, unless on_code_change=refuse.")
 
 
 def _has_changed(cell: CellConfig) -> bool:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator
 
 from samsweep.config import ConfigError, Frozen, described, unknown_name
 from samsweep.config.arguments import help_of_keys, parse_arguments, written
+from samsweep.config.factory import add_search_path
 from samsweep.config.fields import StudyName
 from samsweep.config.plugins import load_plugins
 
@@ -73,6 +74,8 @@ class TablesOptions(Frozen):
             with the first, paired by seed and by everything else that varies; or a key and one
             value, effects=opt:sam, with which every other value is compared, in a table and a
             figure; or design, the 2x2 design of direction and magnitude.
+        plugins: Modules that register components, plugins=mylab.plugin, for what measures and
+            metrics are called; modules are looked for here and beside config_dir too.
         quiet: Whether to print no tables.
         config_dir: Folder of options beside conf/, whose presets name confirmatory tests too.
     """
@@ -89,6 +92,7 @@ class TablesOptions(Frozen):
     cols: Names = ()
     value: str | None = None
     effects: str | None = None
+    plugins: Names = ()
     quiet: bool = False
     config_dir: Path | None = None
 
@@ -117,11 +121,11 @@ def main(
         if options.reference is not None and options.reference not in reference_names():
             raise ConfigError(unknown_name("reference", options.reference, reference_names()))
         print(f"reading study {options.study} ...", file=sys.stderr, flush=True)
-        _load_labels()
+        _load_labels(options)
         # Late: pandas takes a second to import.
         from multirun_analysis.report.write import write_tables
 
-        return write_tables(**dict(options))
+        return write_tables(**options.model_dump(exclude={"plugins"}))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -134,12 +138,14 @@ def reference_names() -> list[str]:
     return sorted(file.stem for file in Path(spec.origin).parent.glob("references/*.yaml"))
 
 
-def _load_labels() -> None:
-    """Let installed plugins say what their measures and metrics are called.
+def _load_labels(options: TablesOptions) -> None:
+    """Let plugins say what their measures and metrics are called.
 
     Tables can do without: one that cannot be imported is told of, and its names stay bare.
     """
+    beside = [] if options.config_dir is None else [options.config_dir.absolute().parent]
+    add_search_path([Path.cwd(), *beside])
     try:
-        load_plugins()
+        load_plugins(options.plugins)
     except ConfigError as error:
         print(f"{error} Its components go by their bare names.", file=sys.stderr)

@@ -146,7 +146,9 @@ def prepared(
     """
     function = load_factory(factory)
     keywords, unknown, missing = match(function, args, dict.fromkeys(beside))
-    problems = [_not_taken(what, function, key) for key in unknown]
+    left = [key for key in parameters_of(function) if key not in beside]
+    problems = [_not_taken(what, function, key, left) for key in unknown]
+    problems += [_filled(what, key) for key in args if key in beside and key in _FILLED]
     problems += [f"{what}: {name_of(function)} needs a value for {key}." for key in missing]
     if problems:
         raise ConfigError(*problems)
@@ -181,8 +183,16 @@ def takes_any(function: Callable[..., Any]) -> bool:
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def bound(what: str, factory: Factory, args: Mapping[str, Any]) -> Callable[..., Any]:
+def bound(
+    what: str, factory: Factory, args: Mapping[str, Any], *, num_given: int = 0
+) -> Callable[..., Any]:
     """A function with its arguments, or what a class makes of them: something to call.
+
+    Args:
+        what: As of :func:`make`.
+        factory: As of :func:`make`.
+        args: As of :func:`make`.
+        num_given: How many of its first parameters the caller gives, by position.
 
     Raises:
         ConfigError: As :func:`make`.
@@ -192,12 +202,25 @@ def bound(what: str, factory: Factory, args: Mapping[str, Any]) -> Callable[...,
         made: Callable[..., Any] = make(what, function, args)
         return made
     # What has no default, or is the number of the step, whoever calls it gives.
+    first = parameters_of(function)[:num_given]
+    if clash := [key for key in args if key in first]:
+        raise ConfigError(_filled(what, clash[0]))
     _, unknown, given = match(function, args, {})
     unknown += [key for key in args if key == "step"]
     if unknown:
         kept = [key for key in parameters_of(function) if key not in (*given, "step")]
         raise ConfigError(_not_taken(what, function, unknown[0], kept))
     return functools.partial(function, **args) if args else function
+
+
+#: What samsweep alone can know of a call; a network's ``num_classes`` may be the user's.
+_FILLED = frozenset(
+    "epoch epochs base rho model seed second_pass config record folder inputs labels".split()
+)
+
+
+def _filled(what: str, key: str) -> str:
+    return f"{what}: {key} is given by samsweep: leave it out."
 
 
 def _not_taken(

@@ -47,11 +47,11 @@ class Component:
         Raises:
             ConfigError: If its module cannot be found.
         """
-        if self.ours or self.version:
-            return None if self.ours else self.version
+        if self.ours:
+            return None
         # Arguments stand in the plugin, perhaps another module than the factory's.
         args = f" {json.dumps(self.args, sort_keys=True, default=str)}" if self.args else ""
-        return source_of(self.factory) + args
+        return (self.version or source_of(self.factory)) + args
 
     def load(self) -> Callable[..., Any]:
         """The callable.

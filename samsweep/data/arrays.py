@@ -179,6 +179,8 @@ def _problems(arrays: Arrays) -> list[str]:
         for name, values in ((f"x_{split}", x), (f"y_{split}", y)):
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 problems.append(f"{name} has NaN or infinite values: clean them.")
+        if x.dtype.kind == "i" and len(x) and x.min() < 0:
+            problems.append(f"x_{split} has the token id {x.min()}: ids are 0 and above.")
     return problems or _problems_of_labels(arrays)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from samsweep.config import AUGMENTATIONS, AugmentConfig
+from samsweep.config import AUGMENTATIONS, AugmentConfig, ConfigError
 from samsweep.config.factory import bound
 from samsweep.numerics.seeding import derive_seed
 
@@ -20,6 +20,9 @@ def apply_policy(images: Tensor, config: AugmentConfig, seed: int, *counters: in
         config: Names the policy.
         seed: Of the cell.
         counters: What the draws depend on beside it: epoch and step.
+
+    Raises:
+        ConfigError: If the policy gives other types or shapes.
     """
     if config.policy is None:
         return images
@@ -32,7 +35,14 @@ def apply_policy(images: Tensor, config: AugmentConfig, seed: int, *counters: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "policy", *counters))
         # A policy draws once for what it is given: each image is given alone.
-        return torch.cat([policy(image) for image in torch.split(images, 1)])
+        changed = torch.cat([policy(image) for image in torch.split(images, 1)])
+    if changed.dtype != images.dtype or changed.shape != images.shape:
+        raise ConfigError(
+            f"dataset.augment.policy={config.policy} makes {changed.dtype} of shape "
+            f"{tuple(changed.shape)} of images of {images.dtype} and {tuple(images.shape)}: return "
+            "images of the same type and shape."
+        )
+    return changed
 
 
 def mix(

@@ -310,7 +310,12 @@ def _classes(
         unknown = some[(some < 0) | (some > known[-1])] if known.dtype.kind in "iu" else None
         if unknown is None:
             unknown = some[~np.isin(some, known)]
-        if len(unknown):
+        if len(unknown) and known.dtype.kind in "iu" and unknown[0] < 0:
+            problems.append(
+                f"dataset.path={root}: {label} {unknown[0]} of {split} is negative: classes are "
+                "integers from 0."
+            )
+        elif len(unknown):
             problems.append(
                 f"dataset.path={root}: {label} {unknown[0]} of {split} is none of the classes "
                 f"{known[0]} to {known[-1]} of train: remove its rows, or choose another "

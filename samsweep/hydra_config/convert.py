@@ -59,7 +59,8 @@ def to_options(cfg: DictConfig) -> Options:
     """
     values = _plain(cfg)
     add_search_path(_project_folders(cfg))
-    load_plugins(map(str, values.get("plugins") or ()))
+    plugins = values.get("plugins") or ()
+    load_plugins([plugins] if isinstance(plugins, str) else map(str, plugins))
     return Options.parse(_named(values, cfg))
 
 

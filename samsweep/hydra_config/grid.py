@@ -66,7 +66,14 @@ class Grids:
         strict: bool,
     ) -> None:
         self._params = params
-        self._grids = [{"zip": zip, "exclude": (), **grid} for grid in (grids or [{}])]
+        if not isinstance(grids, Sequence) or isinstance(grids, str):
+            raise ConfigError(
+                f"hydra.sweeper.grids={_text(grids)}: write a list of grids, [{{opt: sam}}]."
+            )
+        self._grids = [
+            {"zip": zip, "exclude": (), **_mapping(grid, "hydra.sweeper.grids has an entry")}
+            for grid in (grids or [{}])
+        ]
         self._exclude = exclude
         self._parser = OverridesParser.create(config_loader=loader)
         self._parse = functools.cache(self._parser.parse_override)

@@ -44,7 +44,9 @@ def build_model(
     component = MODELS.find(name, factory)
     function = component.load()
     given = component.with_args(args)
-    if "num_classes" in known and takes_any(function):
+    # torch's own initialiser takes anything, to refuse it.
+    plain = getattr(function, "__init__", None) is nn.Module.__init__
+    if "num_classes" in known and takes_any(function) and not plain:
         given = {"num_classes": known["num_classes"], **given}
     network = make(f"model={name}", function, given, **known)
     if not isinstance(network, nn.Module):

@@ -204,13 +204,18 @@ def _ascent(variant: Variant, model: nn.Module) -> Ascent:
     return _bound("ascent", ASCENTS, variant) or plain
 
 
+#: Parameters, gradients and rho; g and h; a step.
+_NUM_GIVEN = {"ascent": 3, "combination": 2, "rho_schedule": 1}
+
+
 def _bound(key: str, registry: Registry[Any], variant: Variant) -> Any:
     """A function that a variant names, with its arguments; None if it names none."""
     name, args = getattr(variant, key), getattr(variant, f"{key}_args")
     if name is None:
         return None
     component = registry.find(name)
-    return bound(f"opt.{key}={name}", component.factory, component.with_args(args))
+    given = component.with_args(args)
+    return bound(f"opt.{key}={name}", component.factory, given, num_given=_NUM_GIVEN[key])
 
 
 def _made(key: str, registry: Registry[Any], variant: Variant, **beside: Any) -> Any:

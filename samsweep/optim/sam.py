@@ -138,7 +138,8 @@ class SAM(ClosureOptimizer):
         self._ascent_steps = ascent_steps
         self._perturbs = perturbs
         self._when = when or Always()
-        self._radius = radius
+        #: Factor of rho at a step.
+        self.radius = radius
         self._length = length
         self._second_pass = second_pass if second_pass is not None else nullcontext()
         self._keep_strides = keep_strides
@@ -175,7 +176,7 @@ class SAM(ClosureOptimizer):
         return (
             type(self._direction) is AscentDirection
             and type(self._when) is Always
-            and self._radius is constant
+            and self.radius is constant
             and not self._ascent_takes_step
         )
 
@@ -218,7 +219,7 @@ class SAM(ClosureOptimizer):
             self._direction.observe(params, g)
             update = self._when.substitute(params, g)
             return StepResult(loss=loss, params=params, grad_clean=g, update=update)
-        rho = self.rho * self._radius(now)
+        rho = self.rho * self.radius(now)
         gradients = [part.gradient for part in clean]
         if isinstance(closures, BatchedParts):
             ascended = self._ascend_together(closures, params, gradients, rho, now)
@@ -248,7 +249,7 @@ class SAM(ClosureOptimizer):
         """One pass, at w + epsilon, or at w where the step does not ascend."""
         params, gradient = self.params, ()
         if self._when.ascends(gradient, now):
-            rho = self.rho * self._radius(now)
+            rho = self.rho * self.radius(now)
             held = self._perturbation(params, gradient, rho, now)
             with perturbed(*held, keep_strides=self._keep_strides):
                 passes = [self._pass(closure, params) for closure in closures]

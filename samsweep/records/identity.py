@@ -91,15 +91,16 @@ def measurement_settings(config: SharpnessConfig, name: str) -> dict[str, Any]:
 def deciding_settings(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Those of the plain values of a :class:`~samsweep.config.SharpnessConfig` that count."""
     chosen: dict[str, Any] = {}
-    for key in MEASURES[name].settings:
+    measure = MEASURES.find(name)
+    for key in measure.settings:
         section, dot, field = key.partition(".")
         if dot:
             chosen.setdefault(section, {})[field] = values[section][field]
         else:
             chosen[section] = values[section]
-    if not MEASURES[name].ours:
+    if not measure.ours:
         chosen["args"] = values.get("args", {}).get(name, {})
-        chosen["source"] = MEASURES[name].source
+        chosen["source"] = measure.source
     return chosen
 
 

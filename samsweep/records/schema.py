@@ -190,10 +190,8 @@ class Record(_Part):
     @model_validator(mode="after")
     def _results_of_complete(self) -> Self:
         """A complete cell has its numbers; NaN is none. A metric of one's own may be undefined."""
-        if self.status != "complete":
+        if self.status != "complete" or self.metrics is None:
             return self
-        if self.metrics is None:
-            raise ValueError("a complete cell without metrics")
         for name, value in self.metrics:
             own = self.metric is not None and name.endswith("_accuracy")
             if isinstance(value, float) and math.isnan(value) and not own:

@@ -134,6 +134,9 @@ def _others(
         raise ConfigError(
             f"measure {name} gives {plain.get(shown)!r} as {shown}: return a finite number."
         )
+    if component.headline is not None:
+        # Under the measure's name too, for tables where nothing else says which entry it is.
+        plain = {name: plain[component.headline]} | plain
     return plain | {"seconds": time.perf_counter() - started}
 
 

@@ -107,7 +107,7 @@ class Trainer:
         self._records = cuda_graphs and can_record
         self._recorded: tuple[Compute, Diagnose] | None = None
         self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
-        self._learning_rate = LearningRate(cell.recipe, steps_per_epoch=self.steps_per_epoch)
+        self.learning_rate = LearningRate(cell.recipe, steps_per_epoch=self.steps_per_epoch)
         #: Complete epochs, and complete steps of the current one.
         self.epoch = 0
         self.step = 0
@@ -118,6 +118,11 @@ class Trainer:
     def evaluated(self) -> nn.Module:
         """The network that is evaluated and kept: as trained, or with averaged weights."""
         return self.model if self._average is None else self._average.module
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss of the steps of this epoch so far, before their updates."""
+        return self._meter.loss.item() / max(1, self._meter.num_steps)
 
     @property
     def total_steps(self) -> int:
@@ -143,7 +148,7 @@ class Trainer:
             after_step()
         row = {
             "epoch": self.epoch + 1,
-            "lr": self._learning_rate.at(epoch=self.epoch, step=self.step - 1),
+            "lr": self.learning_rate.at(epoch=self.epoch, step=self.step - 1),
             **self._meter.summary(self.task),
         }
         row["weight_norm"] = self.weight_norm()
@@ -156,7 +161,7 @@ class Trainer:
 
     def take_step(self, indices: Tensor) -> None:
         """One optimizer step on the training images of these indices, shape (B,)."""
-        lr = self._learning_rate.at(epoch=self.epoch, step=self.step)
+        lr = self.learning_rate.at(epoch=self.epoch, step=self.step)
         for group in self.optimizer.base.param_groups:
             group["lr"] = lr * group.get("lr_factor", 1.0)
         with_diagnostics = self.step % self._diagnostics_every == 0

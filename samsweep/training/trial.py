@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import traceback
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
-from samsweep.config import BASES, MEASURES, ConfigError, RunConfig
+from samsweep.config import BASES, MEASURES, TRACKERS, CellConfig, ConfigError, RunConfig
+from samsweep.config.factory import prepared
 from samsweep.data.dataset_info import describe
 from samsweep.data.load import load_dataset
+from samsweep.optim import Length, TrainingStep
 from samsweep.records.identity import short_hash
 from samsweep.system.cache import cached_file, keep
 from samsweep.training.evaluate import evaluate
@@ -19,7 +25,7 @@ _NUM_EXAMPLES = 4
 
 
 def try_out(run: RunConfig) -> None:
-    """Take one step and judge the network, on random examples of the data's shape.
+    """Take one step and score the network, on random examples of the data's shape.
 
     What went well is not tried again; nothing is left behind but that.
 
@@ -30,9 +36,10 @@ def try_out(run: RunConfig) -> None:
         return
     identity = run.cell.identity()
     identity["variant"].pop("rho", None)
-    measures = {name: MEASURES[name].source for name in run.sharpness.measures}
+    tracker = run.tracking.model_dump(mode="json", include={"factory", "name", "args"})
+    measures = {name: MEASURES.find(name).source for name in run.sharpness.measures}
     sharpness = run.sharpness.model_dump(mode="json") | {"sources": measures}
-    tried = {"cell": identity | {"seed": 0}, "sharpness": sharpness}
+    tried = {"cell": identity | {"seed": 0}, "sharpness": sharpness, "tracker": tracker}
     file = cached_file("trials", short_hash(tried))
     if file.exists():
         return
@@ -43,8 +50,13 @@ def try_out(run: RunConfig) -> None:
     except Exception as error:
         raise ConfigError(
             f"{_described(run)}: one batch was tried and raised {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:300]}."
+            f"{' '.join(str(error).split())[:300]}{_place(error)}."
         ) from error
+    except SystemExit as ended:
+        raise ConfigError(
+            f"{_described(run)}: one batch was tried and ended the process ({ended}): raise an "
+            "error in place of sys.exit."
+        ) from ended
     keep(file, "")
 
 
@@ -61,7 +73,8 @@ def _is_known_to_fit(run: RunConfig) -> bool:
         and variant.perturb is None
         and recipe.groups is None
         and not any((*args, *variant.args, run.cell.model.args, run.cell.dataset.augment.policy))
-        and all(MEASURES[name].ours for name in run.sharpness.measures)
+        and all(MEASURES.find(name).ours for name in run.sharpness.measures)
+        and TRACKERS.find(run.tracking.name, run.tracking.factory).ours
     )
 
 
@@ -74,14 +87,66 @@ def _try_out(run: RunConfig) -> None:
         update={"recipe": run.cell.recipe.model_copy(update={"batch_size": len(data.train)})}
     )
     trainer = Trainer(cell, data, diagnostics_every=1)
+    _check_schedules(cell, trainer)
     trainer.model.eval()
     with torch.no_grad():
         outputs = trainer.model(data.normalize(data.train.inputs))
     _check_outputs(run, outputs, data.train.labels, info.num_outputs)
+    score = evaluate(trainer.evaluated, data, data.test, trainer.task)
     trainer.model.train()
     trainer.take_step(torch.arange(len(data.train)))
-    evaluate(trainer.evaluated, data, data.test, trainer.task)
+    for key, value in (
+        (f"metric={cell.recipe.metric or 'accuracy'}", score.accuracy),
+        (f"loss={cell.recipe.loss or 'cross_entropy'}", trainer.train_loss),
+    ):
+        if not math.isfinite(value):
+            raise ConfigError(
+                f"{_described(run)}: {key} of a batch of random examples is {value}: a number is "
+                "wanted, of a network as it starts."
+            )
     _try_measures(run, trainer)
+    _try_tracker(run)
+
+
+def _check_schedules(cell: CellConfig, trainer: Trainer) -> None:
+    """At each epoch: one that fails in the middle would fail every cell there."""
+    length = Length(1, cell.recipe.epochs)
+    radius = getattr(trainer.optimizer, "radius", None)
+    for epoch in range(cell.recipe.epochs):
+        lr = trainer.learning_rate.at(epoch=epoch, step=0)
+        found = {f"lr_schedule={cell.recipe.lr_schedule}": lr}
+        if radius is not None:
+            share = lr / cell.recipe.lr if cell.recipe.lr else 1.0
+            now = TrainingStep(step=epoch, lr_share=share, length=length)
+            found[f"opt.rho_schedule={cell.variant.rho_schedule}"] = radius(now)
+        for key, value in found.items():
+            if not 0 <= value < math.inf:
+                raise ConfigError(
+                    f"{key} gives {value} in epoch {epoch + 1}: return a finite factor of at "
+                    "least 0."
+                )
+
+
+def _try_tracker(run: RunConfig) -> None:
+    """Whether it can be made; it is not, since that may begin a run somewhere."""
+    tracking = run.tracking
+    component = TRACKERS.find(tracking.name, tracking.factory)
+    if not component.ours:
+        given = component.with_args(tracking.args)
+        prepared(
+            f"tracking={tracking.name}", component.factory, given, ("config", "record", "folder")
+        )
+
+
+def _place(error: BaseException) -> str:
+    """Where a user's own code raised, or called what did: its file and line."""
+    own = Path(__file__).parents[1]
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        file = Path(frame.filename)
+        if "site-packages" not in file.parts and own not in file.parents and file.is_file():
+            place = f" ({file}, line {frame.lineno})"
+    return place
 
 
 def _check_outputs(run: RunConfig, outputs: object, labels: Tensor, num_outputs: int) -> None:
@@ -104,7 +169,7 @@ def _try_measures(run: RunConfig, trainer: Trainer) -> None:
 
     data = trainer.data
     for name in run.sharpness.measures:
-        if not MEASURES[name].ours:
+        if not MEASURES.find(name).ours:
             measure(
                 name,
                 run.sharpness,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from samsweep.config import DATASETS, RunConfig
+from samsweep.config import DATASETS, ConfigError, RunConfig
 from samsweep.config.plugins import load_plugins
 from samsweep.data.load import download_dataset
 from samsweep.records.schema import CellFailed
@@ -151,12 +151,18 @@ def prepare_runs(runs: tuple[RunConfig, ...], *, download: bool = True) -> None:
     if download:
         for name, data_dir in dict.fromkeys((run.cell.dataset.name, run.data_dir) for run in runs):
             download_dataset(name, data_dir)
+    problems: dict[str, None] = {}
     for run in runs:
-        if run.pruning is not None:
-            make_pruner(run.pruning)
         dataset = run.cell.dataset
-        if download or DATASETS.find(dataset.name, dataset.factory).download is None:
-            try_out(run)
+        try:
+            if run.pruning is not None:
+                make_pruner(run.pruning)
+            if download or DATASETS.find(dataset.name, dataset.factory).download is None:
+                try_out(run)
+        except ConfigError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise ConfigError(*problems)
 
 
 def prepare_machine(

@@ -177,6 +177,10 @@ def test_missing_and_unknown_names():
     [
         ({"x_train": np.full((NUM, 3), np.nan)}, "x_train has NaN or infinite values"),
         ({"y_train": np.full(NUM, np.inf), "y_test": np.ones(9)}, "y_train has NaN or infinite"),
+        (
+            {"x_train": np.full((NUM, 3), -2), "x_test": np.zeros((9, 3), int)},
+            "x_train has the token id -2: ids are 0 and above",
+        ),
         ({"y_test": np.full(9, 4)}, "y_test has the class 4: classes are 0 to 3"),
         ({"y_train": np.arange(NUM) - 1}, "y_train has the class -1: classes are 0 to 38"),
         ({"y_train": np.zeros(NUM - 1, int)}, "x_train has 40 examples and y_train 39 labels"),

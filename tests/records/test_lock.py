@@ -109,16 +109,29 @@ def test_an_unreadable_lock_is_busy_until_it_is_old(folder):
         pass
 
 
+#: Holds the lock until all others have been refused.
+TAKER = """
+import os, sys, time
+from pathlib import Path
+from samsweep.records.lock import FolderBusy, FolderLock
+folder = Path(sys.argv[1])
+try:
+    with FolderLock(folder) as lock:
+        print("took")
+        deadline = time.monotonic() + 100
+        while len(list(folder.parent.glob("busy-*"))) < {others} and time.monotonic() < deadline:
+            time.sleep(0.02)
+        lock.confirm()
+except FolderBusy:
+    (folder.parent / f"busy-{{os.getpid()}}").touch()
+    print("busy")
+"""
+
+
 def test_of_many_takers_one_wins(folder):
     """Twelve processes see one stale lock; exactly one may take it."""
     leave_lock(folder, replace(Holder.here(), machine="another boot"), age_s=1000)
-    code = (
-        "import sys, time; from pathlib import Path\n"
-        "from samsweep.records.lock import FolderBusy, FolderLock\n"
-        "try:\n"
-        "    with FolderLock(Path(sys.argv[1])): print('took'); time.sleep(3)\n"
-        "except FolderBusy: print('busy')\n"
-    )
+    code = TAKER.format(others=11)
     processes = [start(folder, folder, code=code) for _ in range(12)]
     answers = [process.communicate()[0].strip() for process in processes]
     assert sorted(answers) == ["busy"] * 11 + ["took"]
@@ -202,13 +215,7 @@ fcntl.flock = flock
 @pytest.mark.parametrize("error", ["ENOLCK", "EOPNOTSUPP"])
 def test_on_a_file_system_without_kernel_locks_one_taker_wins_too(folder, elsewhere, error):
     leave_lock(folder, elsewhere, age_s=1000)
-    code = NO_LOCKS.format(error=error) + (
-        "import sys, time; from pathlib import Path\n"
-        "from samsweep.records.lock import FolderBusy, FolderLock\n"
-        "try:\n"
-        "    with FolderLock(Path(sys.argv[1])): print('took'); time.sleep(3)\n"
-        "except FolderBusy: print('busy')\n"
-    )
+    code = NO_LOCKS.format(error=error) + TAKER.format(others=7)
     processes = [start(folder, folder, code=code) for _ in range(8)]
     answers = [process.communicate()[0].strip() for process in processes]
     assert sorted(answers) == ["busy"] * 7 + ["took"]

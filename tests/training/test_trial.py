@@ -5,13 +5,16 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from helpers import compose_run, run
+from helpers import compose_run, make_folder, run
 
 from samsweep.config import ConfigError
+from samsweep.models import build_model
+from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder
 from samsweep.training import trial
 from samsweep.training.cell import CellFailed, run_cell
 from samsweep.training.trial import try_out
+from samsweep.training.worker import prepare_runs
 
 MODULE = """
 import torch
@@ -39,6 +42,22 @@ def fewer(g, h): return g[:1]
 def no_optimizer(params, lr): return lr
 def no_step(base): return base
 def bad_metric(outputs, labels): return outputs
+def nan_loss(outputs, labels): return outputs.sum() * float("nan")
+def nan_metric(outputs, labels): return float("nan")
+def late(*, epoch, epochs):
+    if epoch >= 2: raise ValueError("late")
+    return 1.0
+def negative(*, epoch, epochs): return 1.0 - epoch
+def nan_radius(now, scale=1.0): return float("nan")
+def floats(image): return image / 255
+def smaller(image): return image[..., :4]
+def ends(outputs, labels): raise SystemExit("enough")
+def blend(g, h, alpha=0.5): return h
+class Track:
+    def __init__(self, folder, key): pass
+
+class Plain(nn.Module):
+    def forward(self, x): return x.flatten(1)[:, :10] + nn.Parameter(torch.zeros(10))
 """
 
 
@@ -54,7 +73,7 @@ def model(name, *args):
 OWN = ["+opt.factory=parts.no_step", "opt.name=own"]
 REFUSED = [
     (model("missing"), "parts.missing: module parts has no callable missing; name a function"),
-    (model("fits", "model.args.depth=3"), "fits takes no argument depth: choose among in_features"),
+    (model("fits", "model.args.depth=3"), "fits takes no argument depth: choose among width."),
     (model("needs"), "model=own: parts.needs needs a value for secret."),
     (model("nothing"), "model=own: parts.nothing returns NoneType, not a torch.nn.Module."),
     (
@@ -68,7 +87,7 @@ REFUSED = [
     (
         ["loss=parts.raises"],
         "model=resnet8 opt=sam dataset=digits: one batch was tried and raised RuntimeError: on "
-        "purpose.",
+        "purpose (",
     ),
     (["loss=parts.each", "loss_args.x=1"], "loss=parts.each: parts.each takes no argument x"),
     (["metric=parts.bad_metric"], "one batch was tried and raised"),
@@ -81,6 +100,27 @@ REFUSED = [
         ["opt.name=own", "+opt.combination=parts.fewer"],
         "opt=own dataset=digits: one batch was tried and raised ValueError",
     ),
+    (["loss=parts.nan_loss"], "loss=parts.nan_loss of a batch of random examples is nan"),
+    (["metric=parts.nan_metric"], "metric=parts.nan_metric of a batch of random examples is nan"),
+    (["lr_schedule=parts.late"], "one batch was tried and raised ValueError: late ("),
+    (
+        ["lr_schedule=parts.negative", "lr=0.5"],
+        "lr_schedule=parts.negative gives -0.5 in epoch 3: return a finite factor of at least 0.",
+    ),
+    (["opt.rho_schedule=parts.nan_radius"], "opt.rho_schedule=parts.nan_radius gives nan in epoch"),
+    (["dataset.augment.policy=parts.floats"], "makes torch.float32 of shape (4, 1, 8, 8)"),
+    (["dataset.augment.policy=parts.smaller"], "and (4, 1, 8, 8): return images of the same type"),
+    (["loss=parts.ends"], "one batch was tried and ended the process (enough): raise an error"),
+    (
+        ["opt.name=own", "+opt.combination=parts.blend", "+opt.combination_args.h=1"],
+        "opt.combination=parts.blend: h is given by samsweep: leave it out.",
+    ),
+    (["lr_schedule=linear", "lr_schedule_args.epoch=1"], "linear: epoch is given by samsweep"),
+    (
+        ["tracking.name=own", "+tracking.factory=parts.Track"],
+        "tracking=own: parts.Track needs a value for key.",
+    ),
+    (["tracking.name=own", "+tracking.factory=parts.Nope"], "parts has no callable Nope"),
     # Of samsweep's own, what the user gives beside.
     (["base=adamw", "base_args.beta=3"], "AdamW takes no argument beta: choose among params, lr"),
     (["base=rprop"], "base=rprop has no weight decay: set weight_decay=0, not 0.001."),
@@ -165,3 +205,27 @@ def test_a_changed_source_is_warned_of(changed, caplog):
     run_cell(cell.config, cell.folder)
     assert "source of its model has changed since it was planned: it runs on the" in caplog.text
     assert json.loads(cell.folder.record_file.read_text())["status"] == "complete"
+
+
+def test_torchs_initialiser_is_given_nothing():
+    """It takes any argument, to refuse it."""
+    built = build_model("own", factory="parts.Plain", in_channels=1, num_classes=10)
+    assert not list(built.parameters())
+
+
+def test_a_measure_by_its_path_is_taken(own_modules, tmp_path):
+    (own_modules / "flat.py").write_text("def l1(model): return 1.5\n")
+    config = compose_run("opt=sgd", "epochs=1", "sharpness.measures=[flat.l1]")
+    try_out(config)
+    folder = CellFolder(make_folder(tmp_path, cell_id(config.cell)))
+    run_cell(config, folder)
+    (taken,) = folder.read().measurements.values()
+    assert (taken.name, taken.result["flat.l1"]) == ("flat.l1", 1.5)
+    assert "source" in taken.settings
+
+
+def test_every_component_that_does_not_fit_is_named():
+    runs = tuple(compose_run(*o) for o in (["loss=parts.each"], ["metric=parts.nan_metric"]))
+    with pytest.raises(ConfigError) as caught:
+        prepare_runs(runs)
+    assert len(caught.value.problems) == 2

@@ -55,7 +55,16 @@ def start(name: str, *arguments: Any) -> tuple[ForkServerProcess, Connection]:
 
 
 class ProcessDied(RuntimeError):
-    """A process ended before it could answer, most likely for want of memory."""
+    """A process ended before it could answer, most likely for want of memory.
+
+    Args:
+        name: What it was to run.
+        status: Of its end; below 0 the number of a signal.
+    """
+
+    def __init__(self, name: str, status: int | None) -> None:
+        self.how = f"ended with status {status}"
+        super().__init__(f"{name} {self.how}")
 
 
 def call(name: str, *arguments: Any) -> Any:
@@ -70,7 +79,7 @@ def call(name: str, *arguments: Any) -> Any:
         result, error = answers.recv()
     except EOFError:
         process.join()
-        raise ProcessDied(f"{name} ended with status {process.exitcode}") from None
+        raise ProcessDied(name, process.exitcode) from None
     finally:
         process.kill()
         process.join()

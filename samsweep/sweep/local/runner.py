@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from samsweep.config import ConfigError, RunConfig
+from samsweep.config.factory import name_of
 from samsweep.sweep.display import Display
 from samsweep.sweep.estimate import Cost, Prepared, estimate_cost
 from samsweep.sweep.local.pool import Pool
@@ -98,9 +99,23 @@ def machine_of(plan: Plan, *, download: bool) -> Machine:
     device = common_device([cell.run for cell in plan.cells])
     runs = preload_for(plan)
     compiles = any(cell.run.compiles for cell in plan.cells)
-    machine = call("samsweep.training.worker:prepare_machine", device, runs, compiles, download)
+    try:
+        machine = call("samsweep.training.worker:prepare_machine", device, runs, compiles, download)
+    except ProcessDied as died:
+        own = sorted({name for run in runs for name in _own(run)})
+        if not own:
+            raise
+        raise ConfigError(
+            f"a batch was tried in a process of its own, which {died.how}: one of "
+            f"{', '.join(own)} has ended it, by os._exit, a crash, or want of memory."
+        ) from died
     assert isinstance(machine, Machine)
     return machine
+
+
+def _own(run: RunConfig) -> Iterator[str]:
+    """The paths of a run's components that are not samsweep's."""
+    return (name_of(c.factory) for _, c in run.cell.components() if not c.ours)
 
 
 def preload_for(plan: Plan) -> tuple[RunConfig, ...]:
