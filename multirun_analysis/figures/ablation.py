@@ -167,6 +167,7 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
     if sgd is not None:
         axes.axvline(sgd, **_SGD, zorder=1)
     away = _off_scale(rows)
+    room = rows.loc[~rows.index.isin(away), "estimate"].astype(float).abs().max()
     for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
         y = labels.index(row["label"])
         style = _FOUND if row["p_adjusted"] <= ALPHA else _NOT_FOUND
@@ -174,7 +175,8 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, labels: Sequence[str]) -> None:
             _draw_at_edge(axes, row, y - 0.12)
         else:
             draw_estimate(axes, row, y - 0.12, style)
-        draw_at_equal_fit(axes, row, y + 0.24)
+        if index not in away or abs(row["fit_estimate"]) <= room:
+            draw_at_equal_fit(axes, row, y + 0.24)
     set_rows(axes, len(labels))
     for y in range(1, len(labels)):
         axes.axhline(y - 0.5, color="#EEEEEE", linewidth=0.6, zorder=0)

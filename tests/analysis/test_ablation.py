@@ -75,8 +75,8 @@ def test_every_level_is_compared_with_the_reference(family: Study, root: Path) -
         ("LOOKSAM (reuse 0)", "when every, steps 5, reuse 0", -4.0),
         ("LOOKSAM (reuse 0.7)", "when every, steps 5, reuse 0.7", -3.0),
         ("RANDOM_SAM", "ascent direction random", -5.0),
-        ("USAM (unnormalized)", "ascent unnormalized", -1.0),
-        ("USAM (unnormalized)", "ascent unnormalized, rho 0.3", 0.25),
+        ("USAM", "ascent unnormalized", -1.0),
+        ("USAM", "ascent unnormalized, rho 0.3", 0.25),
     ]
     logs = of(found, "log_lambda_max")["estimate"].astype(float)
     assert logs.tolist() == pytest.approx([1.5, 0.8, -0.1, 1.0, 0.4, 1.2, 0.2, 0.1])
@@ -111,7 +111,7 @@ def test_each_radius_of_the_reference_is_a_contrast(family: Study, root: Path) -
     assert rows["SGD"].to_dict() == {0.2: -6.0, 0.4: 4.0}
     # Other levels are compared at equal radii alone.
     assert rows["RANDOM_SAM"].to_dict() == {0.2: -5.0}
-    assert rows["USAM (unnormalized)"].to_dict() == {0.2: -1.0}
+    assert rows["USAM"].to_dict() == {0.2: -1.0}
 
 
 def test_levels_of_any_key_are_named_by_their_values(study: Study, root: Path) -> None:
@@ -208,6 +208,42 @@ def test_a_row_per_contrast_from_the_sharpest_down(family: Study, root: Path) ->
 def test_one_outcome_is_one_panel(family: Study, root: Path) -> None:
     assert len(panels(_forest(root, "test_accuracy"))) == 1
     assert ablation_forest(against(root, "opt:sam").effects.head(0)) is None
+
+
+def test_an_estimate_that_leaves_no_room_stands_at_the_edge(study: Study, root: Path) -> None:
+    """As of a network at chance: the axis is that of the others, and the number is there."""
+    for seed in range(SEEDS):
+        for chosen, accuracy in ((variant("sam", 0.2), 0), (variant("sgd"), -6), (FAR, -75)):
+            study.add(cell(chosen, seed=seed), 90.0 + accuracy + (seed % 2) * 0.1)
+    [axes] = panels(_forest(root, "test_accuracy"))
+    low, high = axes.get_xlim()
+    assert -10 < low < -6 and high < 10
+    [text] = [text.get_text() for text in axes.texts]
+    assert text.startswith("◀ −75.0 [")
+
+
+FAR = relative("per_tensor_sam", ascent="per_tensor")
+
+
+def test_labels_that_would_be_cut_alike_are_whole(study: Study, root: Path) -> None:
+    effects = against_long(study, root)
+    figure = ablation_forest(effects[effects["outcome"] == "test_accuracy"])
+    assert figure is not None
+    labels = [label.get_text() for label in panels(figure)[0].get_yticklabels()]
+    assert len(labels) == len(set(labels)) == 2
+
+
+def against_long(study: Study, root: Path) -> pd.DataFrame:
+    """Two levels that differ at the end of a long text alone."""
+    for seed in range(SEEDS):
+        study.add(cell(variant("sam", 0.2), seed=seed), 90.0)
+        for last in (1, 2):
+            args = {"first_of_many_arguments": 0.125, "second_of_many_arguments": 0.25}
+            own = relative(
+                "mine", combination="mylab.rules.own", combination_args=args | {"z": last}
+            )
+            study.add(cell(own, seed=seed), 80.0 + last)
+    return against(root, "opt:sam").effects
 
 
 def test_labels_do_not_overlap(family: Study, root: Path) -> None:
