@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parents[1] / "docs/results"
 #: Each study's cells, and what the command that wrote its files was given.
 STUDIES = {
     "digits": (190, ["--report", "reference=empirical_sam"]),
-    "digits_clean": (190, ["--report", "reference=empirical_sam"]),
+    "digits_clean": (190, ["--report", "reference=empirical_sam", "effects=opt:sgd"]),
     "ablation": (220, ["--report", "effects=opt:sam"]),
     "cifar100_mini": (18, ["--report"]),
     "cifar100_mini_gpu": (12, []),

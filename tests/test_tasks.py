@@ -77,7 +77,7 @@ def task(request, tmp_path):
         "epochs=6",
         "num_threads=1",
         "sharpness.num_examples=60",
-        "sharpness.tolerance=1e-5",
+        "sharpness.tolerance=5e-5",
         "opt=sam",
         "rho=0.05",
         *beside,

@@ -470,7 +470,7 @@ def test_a_resumed_training_is_bit_identical(data, name, recipe_models):
     stopped.run_epoch(nothing)
     resumed.load_state_dict(state)
     assert [resumed.run_epoch(nothing) for _ in range(2)] == rows
-    for network in ("model", "scored"):
+    for network in ("model", "evaluated"):
         found, expected = (getattr(t, network).state_dict() for t in (resumed, straight))
         assert all(torch.equal(found[key], expected[key]) for key in expected)
 
