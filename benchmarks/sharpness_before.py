@@ -7,7 +7,7 @@ Cases and protocol are those of benchmarks/sharpness.py, of our own method alone
 tolerance with which every starting vector gives every eigenvalue to 1e-3, relative to itself.
 Either checkout computes in a process of its own, which waits while the other computes. Tolerances
 of one starting vector share their products, each charged with the seconds it took. The truth is
-the same search to 1e-5 from a start of its own.
+the same search to 5e-5 from a start of its own.
 
 The JSON goes to benchmarks/results/sharpness_before.json.
 """

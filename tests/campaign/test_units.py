@@ -120,7 +120,7 @@ def epochs_that_fit(campaign, monkeypatch, tmp_path):
 
     def fit(seconds, epoch_s):
         timed = CellFolder(tmp_path)
-        timed.write_history([{"seconds": 99.0}, {"seconds": epoch_s}])
+        timed.write_history([{"epoch": 1, "seconds": 99.0}, {"epoch": 2, "seconds": epoch_s}])
         monkeypatch.setattr(running, "_sweep", lambda *_, **__: None)
         monkeypatch.setattr(running, "_find_cell", lambda *_: (timed, None))
         monkeypatch.setattr(running.Phases, "phase", lambda *_: nullcontext())

@@ -161,7 +161,7 @@ def test_absent_files_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"label": [-1, 1, 0, 1]}, r"label -1 of test is none of the classes 0 to 1 of train"),
+        ({"label": [-1, 1, 0, 1]}, r"label -1 of test is negative: classes are integers from 0"),
         ({"label": [0, 1, 2, 1]}, r"label 2 of test is none of the classes 0 to 1 of train"),
         ({"label": pa.array([0, None, 1, 1])}, r"1 rows without a label: drop them"),
         ({"other": [0, 1, 0, 1]}, r"has no column label: give all files the same columns"),

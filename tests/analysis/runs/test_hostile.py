@@ -117,10 +117,15 @@ def test_a_record_too_large_is_not_read(good: Study, monkeypatch: pytest.MonkeyP
     assert name == "huge" and reason == "3,145,728 MiB, where at most 4 are read"
 
 
-def test_numbers_that_are_none_are_missing(good: Study) -> None:
-    _changed(good, 1, lambda r: r["metrics"].update(test_accuracy="NaN", test_loss="Infinity"))
-    runs = load_runs(good.folder).set_index("seed")
-    assert pd.isna(runs.loc[1, "test_accuracy"]) and runs.loc[1, "test_loss"] == float("inf")
+def test_an_infinite_loss_is_one(good: Study) -> None:
+    _changed(good, 1, lambda r: r["metrics"].update(test_loss="Infinity"))
+    assert load_runs(good.folder).set_index("seed").loc[1, "test_loss"] == float("inf")
+
+
+def test_a_complete_cell_without_its_numbers_is_skipped(good: Study) -> None:
+    _changed(good, 1, lambda r: r["metrics"].update(test_accuracy="NaN"))
+    [(_, reason)] = _skipped(good)
+    assert "a complete cell whose test_accuracy is NaN" in reason
 
 
 @pytest.mark.parametrize(
