@@ -101,10 +101,11 @@ class _Register:
             raise ConfigError(
                 f"{what} has a {type(info).__name__} as info: give a DataInfo, or what makes one."
             )
-        valid = {key.name for key in described(SharpnessConfig)}
-        for key in known.get("settings", ()):
-            if key not in valid:
-                raise ConfigError(unknown_name(f"{what}: setting", key, sorted(valid)))
+        if "settings" in known:
+            valid = sorted(key.name for key in described(SharpnessConfig))
+            for key in known["settings"]:
+                if key not in valid:
+                    raise ConfigError(unknown_name(f"{what}: setting", key, valid))
         return self._registry.component(factory=factory, **known)
 
 

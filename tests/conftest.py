@@ -7,9 +7,7 @@ import torch
 from hypothesis import settings
 
 from samsweep.config import factory, plugins
-from samsweep.config.components import (
-    REGISTRIES,
-)
+from samsweep.config.components import REGISTRIES
 
 # Machines that stall for seconds are no defect of the product.
 settings.register_profile("quick", max_examples=15, deadline=None)

@@ -25,9 +25,7 @@ from samsweep.config import (
     DataInfo,
     plugins,
 )
-from samsweep.config.components import (
-    REGISTRIES,
-)
+from samsweep.config.components import REGISTRIES
 from samsweep.config.factory import (
     add_search_path,
     bound,

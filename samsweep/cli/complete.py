@@ -68,7 +68,8 @@ def completions(line: str) -> list[str]:
     keys = {key.name: key for key in _keys(command)}
     key, equals, value = word.partition("=")
     if not equals:
-        beside = (*_HYDRA.get(command, ()), *_launcher_keys(command, words))
+        launchers = _launcher_keys(command, words) if word.startswith("hydra.") else []
+        beside = (*_HYDRA.get(command, ()), *launchers)
         found = [name for name in (*keys, *beside) if name.startswith(word)]
         # Values of a group once its name is written out.
         deep = "." in word

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from samsweep.config import DATASETS, DataInfo
-from samsweep.config.components import (
-    known_to_models,
-)
+from samsweep.config.components import known_to_models
 from samsweep.data.arrays import Arrays, info_of
 from samsweep.numerics.device_transfer import to_device
 from samsweep.numerics.seeding import generator

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -106,15 +106,14 @@ class BatchedParts(Sequence[Callable[[], Tensor]]):
         self, chunk: slice, params: Vector, moves: Moves | None
     ) -> tuple[Tensor, Vector, Tensor]:
         """Losses, gradients and outputs of some parts, each with the parts as first dimension."""
-        name_of = {id(p): name for name, p in self._model.named_parameters()}
-        names = [name_of[id(p)] for p in params]
+        names = [self._name_of[id(p)] for p in params]
         weights = {name: p.detach() for name, p in zip(names, params, strict=True)}
         shared: dict[str, int | None] = dict.fromkeys(names)
         for i, param in enumerate(moves[0] if moves else ()):
-            name = name_of[id(param)]
+            name = self._name_of[id(param)]
             steps = torch.stack([epsilon[i] for epsilon in moves[1]]) if moves else param
             weights[name], shared[name] = weights[name] + steps, 0
-        labels, running = self._labels[chunk], _Statistics(self._model)
+        labels, running = self._labels[chunk], self._statistics
         differentiate = grad_and_value(self._loss_of, has_aux=True)
         over_parts = vmap(differentiate, in_dims=(shared, 0, 0, 0), randomness="different")
         gradients, (losses, (outputs, statistics)) = over_parts(
@@ -122,6 +121,14 @@ class BatchedParts(Sequence[Callable[[], Tensor]]):
         )
         running.move(statistics, len(labels))
         return losses, [gradients[name] for name in names], outputs
+
+    @cached_property
+    def _name_of(self) -> dict[int, str]:
+        return {id(p): name for name, p in self._model.named_parameters()}
+
+    @cached_property
+    def _statistics(self) -> _Statistics:
+        return _Statistics(self._model)
 
     def _loss_of(
         self, weights: dict[str, Tensor], statistics: dict[str, Tensor], x: Tensor, y: Tensor

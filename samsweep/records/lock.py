@@ -33,7 +33,6 @@ HEARTBEAT_S = 10.0
 #: Seconds without a heartbeat after which a lock is stale.
 STALE_AFTER_S = 90.0
 
-
 #: A process id: Linux has none beyond 2²². 0 and below would be groups of processes to a signal.
 Pid = Annotated[int, Field(ge=1, le=2**22)]
 
@@ -175,8 +174,10 @@ class FolderLock:
     def _remove_litter(self) -> None:
         """Delete what takers that were killed in the act have left."""
         for file in self.file.parent.glob(f"{self.file.stem}.*"):
-            if file != self.file and self._age_s(file) > self._stale_after_s:
-                file.unlink(missing_ok=True)
+            # Without a kernel lock another taker may be quicker.
+            with suppress(FileNotFoundError):
+                if file != self.file and self._age_s(file) > self._stale_after_s:
+                    file.unlink()
 
     def __exit__(self, *exc_info: object) -> None:
         """Stop the heart and, if the lock is still ours, remove it."""
@@ -188,6 +189,8 @@ class FolderLock:
 
     def clear(self) -> None:
         """Remove what a killed process has left; a living lock stays."""
+        if not any(self.file.parent.glob(f"{self.file.stem}.*")):
+            return
         with guarded(self._guard):
             holder = self.holder()
             if not self.alive:

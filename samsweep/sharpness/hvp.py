@@ -229,7 +229,7 @@ def _choose(objective: MeanLoss) -> Method:
         v, u = _random_vectors(params)
         plain = vectors.flatten(double_backward(loss, params, v))
         other = vectors.flatten(double_backward(loss, params, u))
-        tried = objective.batches(NUM_TRIED)[0]
+        tried = objective.part(slice(NUM_TRIED))
         allowed = _SYMMETRY[objective.dtype] + 100 * tried.curvature_rounding
         _check_symmetry(
             objective.model, vectors.flatten(u), other, vectors.flatten(v), plain, allowed

@@ -54,7 +54,9 @@ def shares_of(
     if not all(map(_has_rows, leaves)):
         return [len(part) / len(labels) for part in torch.split(labels, size)]
     generator = torch.Generator().manual_seed(0)
-    found, again = (_shares_at(loss_of, leaves, structure, labels, size, generator) for _ in "ab")
+    found, again = (
+        _shares_at(loss_of, leaves, structure, labels, size, generator) for _ in range(2)
+    )
     if any(abs(one - two) > _AGREEMENT for one, two in zip(found, again, strict=True)):
         raise ValueError(_NO_SUM)
     return found

@@ -150,18 +150,19 @@ class MeanLoss:
 
         The model's own parameters and buffers stay as they are.
         """
-        other = self._over(slice(None))
+        other = self.part(slice(None))
         other.dtype = torch.float64
         other.params = [p.detach().double().requires_grad_() for p in self.params]
         held = (*self.model.named_parameters(), *self.model.named_buffers())
         other._fixed = {name: in_float64(t.detach()) for name, t in held if name not in self.names}
         return other
 
-    def _over(self, part: slice) -> MeanLoss:
+    def part(self, examples: slice) -> MeanLoss:
+        """The mean loss over some of the examples."""
         other = MeanLoss(
             self.model,
-            self.inputs[part],
-            self.labels[part],
+            self.inputs[examples],
+            self.labels[examples],
             loss_fn=self.loss_fn,
             physical_batch_size=self.physical_batch_size,
         )
@@ -175,7 +176,7 @@ class MeanLoss:
         their size; a single one that is incomplete is all there is.
         """
         count = max(1, len(self) // size)
-        return [self._over(slice(i * size, (i + 1) * size)) for i in range(count)]
+        return [self.part(slice(i * size, (i + 1) * size)) for i in range(count)]
 
     def first(self, size: int) -> BatchLoss:
         """The mean loss over a few examples from the start, as one micro-batch."""
@@ -213,8 +214,9 @@ class MeanLoss:
         network itself ends in a softmax, the loss stands for its curvature.
         """
         unit = torch.finfo(self.dtype).eps
-        shape = self._curvature_of_outputs()
-        if shape is None or self.epsilon > torch.finfo(torch.float64).eps:
+        rounds = self.epsilon > torch.finfo(torch.float64).eps
+        shape = None if rounds else self._curvature_of_outputs()
+        if shape is None:
             return PRODUCT_ROUNDING * unit + self.rounding(self.value())
         curvature, moved = shape
         if curvature < torch.finfo(self.dtype).tiny / unit:
@@ -225,17 +227,21 @@ class MeanLoss:
         loss = abs(self.value())
         return network + (self.epsilon / loss if loss else math.inf)
 
+    def _outputs(self) -> Iterator[tuple[float, BatchLoss, Any]]:
+        """Each micro-batch's share, its loss and its outputs, which know nothing of the network."""
+        for share, batch in self.micro_batches():
+            with torch.no_grad():
+                outputs = batch.outputs(self._named(None))
+            yield share, batch, outputs
+
     def _curvature_of_outputs(self) -> tuple[float, float] | None:
         """C = eᵀ (d²L/dz²) e, and sum_i abs(z_i dc/dz_i); None if L is linear in z."""
         generator = torch.Generator().manual_seed(0)
         curvature, moved = 0.0, 0.0
         with measuring(self.model):
-            for share, batch in self.micro_batches():
-                with torch.no_grad():
-                    outputs = batch.outputs(self._named(None))
+            for share, batch, outputs in self._outputs():
                 # In float64, or the third derivative of a tiny curvature is lost.
-                outputs = tree_map(_with_gradient, in_float64(outputs))
-                leaves = [x for x in tree_leaves(outputs) if getattr(x, "requires_grad", False)]
+                outputs, leaves = _as_leaves(in_float64(outputs))
                 signs = [rademacher(tuple(z.shape), z.detach(), generator) for z in leaves]
                 try:
                     along = _slope_along(batch.of(outputs), leaves, signs)
@@ -262,11 +268,8 @@ class MeanLoss:
         """
         total, moved = 0.0, 0.0
         with measuring(self.model):
-            for share, batch in self.micro_batches():
-                with torch.no_grad():
-                    outputs = batch.outputs(self._named(None))
-                outputs = tree_map(_with_gradient, outputs)
-                leaves = [x for x in tree_leaves(outputs) if getattr(x, "requires_grad", False)]
+            for share, batch, outputs in self._outputs():
+                outputs, leaves = _as_leaves(outputs)
                 loss = batch.of(outputs)
                 slopes = torch.autograd.grad(loss, leaves, materialize_grads=True)
                 parts = zip(leaves, slopes, strict=True)
@@ -362,6 +365,12 @@ def _slopes(value: Tensor | None, at: Vector) -> Vector:
     if value is None or not value.requires_grad:
         return [torch.zeros_like(x) for x in at]
     return torch.autograd.grad(value, at, materialize_grads=True)
+
+
+def _as_leaves(outputs: Any) -> tuple[Any, list[Tensor]]:
+    """Outputs to differentiate in, and the tensors among them that one can differentiate in."""
+    taken = tree_map(_with_gradient, outputs)
+    return taken, [x for x in tree_leaves(taken) if getattr(x, "requires_grad", False)]
 
 
 def _with_gradient(value: Any) -> Any:

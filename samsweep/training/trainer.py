@@ -102,8 +102,7 @@ class Trainer:
         self._draws = bool(others & _IN_A_STEP)
         self._update_draws = "base" in others
         same = cell.variant.compilable and not self._draws and self.optimizer.recordable
-        same = same and parts_at_once == 1
-        can_record = same and self.device.type == "cuda"
+        can_record = same and parts_at_once == 1 and self.device.type == "cuda"
         self._records = cuda_graphs and can_record
         self._recorded: tuple[Compute, Diagnose] | None = None
         self.steps_per_epoch = len(data.train) // cell.recipe.batch_size
@@ -122,7 +121,7 @@ class Trainer:
     @property
     def train_loss(self) -> float:
         """Mean loss of the steps of this epoch so far, before their updates."""
-        return self._meter.loss.item() / max(1, self._meter.num_steps)
+        return self._meter.mean_loss
 
     @property
     def total_steps(self) -> int:
@@ -331,11 +330,16 @@ class _EpochMeter:
             self.diagnostics[name] = self.diagnostics.get(name, 0) + value.double()
             self.num_diagnosed[name] = self.num_diagnosed.get(name, 0) + 1
 
+    @property
+    def mean_loss(self) -> float:
+        """Over the steps; waits for the device."""
+        return self.loss.item() / self.num_steps
+
     def summary(self, task: Task) -> dict[str, Any]:
         """Means over the steps; the one moment when the device is waited for."""
         means = {k: (x / self.num_diagnosed[k]).tolist() for k, x in self.diagnostics.items()}
         return {
-            "train_loss": self.loss.item() / self.num_steps,
+            "train_loss": self.mean_loss,
             "train_accuracy": task.mean_score(self.score.item(), self.num_images),
             **means,
         }

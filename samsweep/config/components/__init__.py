@@ -15,9 +15,7 @@ from samsweep.config.components.measures import (
     MEASURES,
     MeasureInfo,
 )
-from samsweep.config.components.models import (
-    MODELS,
-)
+from samsweep.config.components.models import MODELS
 from samsweep.config.components.optimizers import (
     ASCENTS,
     BASES,
