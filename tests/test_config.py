@@ -371,11 +371,33 @@ def test_a_key_is_in_the_identity_when_it_is_used(name):
         *("metric=accuracy", "base_args={}", "lr_schedule_args={}"),
         *("groups=[]", "groups=[{params:biases}]"),
         *("dataset.augment.policy=null", "dataset.augment.mixup=null", "dataset.train_fraction=1"),
-        "+dataset.augment.policy_args={num_ops: 3}",
     ],
 )
 def test_what_is_not_used_is_no_identity(override):
     assert compose_run(override).cell.identity() == compose_run().cell.identity()
+
+
+@pytest.mark.parametrize(
+    ("key", "argument"),
+    [
+        ("dataset.augment.policy_args", "num_ops"),
+        ("opt.combination_args", "alpha"),
+        ("opt.args", "alpha"),
+        ("tracking.args", "alpha"),
+        ("sharpness.args", "no_such_measure"),
+    ],
+)
+def test_arguments_of_what_is_not_there_are_refused(key, argument):
+    with pytest.raises(ConfigError) as refused:
+        compose_run(f"++{key}={{{argument}: {{}}}}")
+    assert key in str(refused.value)
+    assert argument in str(refused.value)
+
+
+def test_what_no_machine_could_finish_is_refused():
+    for override in ("epochs=100000000000000000000000", "+dataset.image_size=100000"):
+        with pytest.raises(ConfigError, match=override.strip("+").partition("=")[0]):
+            compose_run(override)
 
 
 def test_without_weight_decay_no_layer_is_spared():
@@ -474,3 +496,13 @@ def test_numbers_of_arguments_are_rounded_in_the_identity():
     assert cell == compose_run("base=adamw", "base_args.betas=[0.3,0.9]").cell
     assert cell.identity()["recipe"]["base_args"] == {"betas": [0.3, 0.9]}
     assert hash(cell) == hash(compose_run("base=adamw", "base_args.betas=[0.3,0.9]").cell)
+
+
+def test_a_single_class_is_refused(tmp_path):
+    inputs = np.random.default_rng(0).normal(size=(40, 5))
+    file = tmp_path / "one.npz"
+    np.savez(
+        file, x_train=inputs, y_train=np.zeros(40, int), x_test=inputs, y_test=np.zeros(40, int)
+    )
+    with pytest.raises(ConfigError, match="a single class"):
+        compose_run("dataset=arrays", f"dataset.path={file}", "batch_size=16")

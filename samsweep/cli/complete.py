@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from samsweep.cli.main import COMMANDS
-from samsweep.cli.overrides import config_dir_of, options_of
 from samsweep.config import MEASURES, OUTCOMES, Key, Options, conf_dir, described
+from samsweep.config.conf_folders import config_dir_of, options_of
 from samsweep.records.store import cell_folders, study_names
 
 #: What a shell evaluates, by its name. Bash splits words at = and : and completes the last part.

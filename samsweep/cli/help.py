@@ -8,9 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from samsweep.cli.overrides import config_dir_of, options_of, split_overrides
+from samsweep.cli.overrides import split_overrides
 from samsweep.config import Key, Options, described
 from samsweep.config.arguments import help_of_keys
+from samsweep.config.conf_folders import config_dir_of, options_of
 from samsweep.hydra_config import composition
 from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.slurm.job_arrays import ArraySettings, SubmissionSettings

@@ -12,10 +12,11 @@ from hydra.errors import HydraException
 
 from samsweep.cli.errors import ends_in_sentences
 from samsweep.cli.measure_keys import PATH, SETTINGS, filters, measured_settings
-from samsweep.cli.overrides import config_dir_of, named_factories, options_of, split_overrides
+from samsweep.cli.overrides import split_overrides
 from samsweep.config import CellConfig, ConfigError, Options, RunConfig, unknown_name
 from samsweep.config.arguments import help_of_keys
 from samsweep.config.cell import MEASURING
+from samsweep.config.conf_folders import config_dir_of, named_factories, options_of
 from samsweep.config.factory import is_path
 from samsweep.config.run import OnCodeChange
 from samsweep.data.dataset_info import describe

@@ -1,16 +1,11 @@
-"""The command lines that Hydra composes: their overrides, and the options that ``conf/`` has."""
+"""The command lines that Hydra composes: their flags and their overrides."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import yaml
-
-from samsweep.config import ConfigError, conf_dir, with_arguments_added
-from samsweep.config.factory import is_path, normal_path
+from samsweep.config import ConfigError, with_arguments_added
+from samsweep.config.conf_folders import config_dir_of, options_of
 
 #: Hydra's flags that take the next word.
 _WITH_VALUE = frozenset(
@@ -57,47 +52,22 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             if not equals and words and "=" not in words[0] and not words[0].startswith("-"):
                 value = words.pop(0)
             problems.append(f"{word}: write {name.removeprefix('--')}={value or 'VALUE'}.")
+        elif equals and not name.strip("+~"):
+            problems.append(f"{word}: write the key before the =, such as rho{equals}{value}.")
         elif equals or word.startswith("~"):
-            overrides.append(with_option_as_text(with_arguments_added(word), is_group))
+            try:
+                overrides.append(with_option_as_text(with_arguments_added(word), is_group))
+            except ConfigError as error:
+                problems += error.problems
         else:
             problems.append(f"{word}: write KEY=VALUE, such as study={word}.")
+    if "-m" in flags or "--multirun" in flags:
+        problems += [f"{flag} shows a single run: leave out -m." for flag in flags if _shows(flag)]
     if problems:
         raise ConfigError(*problems)
     return flags, overrides
 
 
-def config_dir_of(arguments: Sequence[str]) -> str | None:
-    """The folder that ``--config-dir`` names, if it does."""
-    for index, word in enumerate(arguments):
-        name, equals, value = word.partition("=")
-        if name in ("--config-dir", "-cd"):
-            return value if equals else "".join(arguments[index + 1 : index + 2])
-    return None
-
-
-def options_of(group: str, config_dir: str | None = None) -> list[str]:
-    """The options of a group, such as ``opt`` or ``hydra/launcher``; none if it is no group."""
-    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
-    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
-
-
-def named_factories(config_dir: str | None) -> set[str]:
-    """Every path, of factories above all, that an option of the user's conf/ has as a value."""
-    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
-    found: set[str] = set()
-    for file in (file for folder in folders for file in folder.rglob("*.yaml")):
-        # What Hydra cannot read either names nothing.
-        with suppress(yaml.YAMLError, UnicodeDecodeError):
-            found |= {normal_path(text) for text in _texts(yaml.safe_load(file.read_text()))}
-    return {text for text in found if is_path(text)}
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
+def _shows(flag: str) -> bool:
+    """Whether a flag prints something in place of a run, of which Hydra takes one alone."""
+    return flag.partition("=")[0] in ("-c", "--cfg", "-i", "--info")

@@ -7,6 +7,7 @@ From the outside in: :class:`Options` mirrors ``conf/`` key by key, Hydra compos
 
 from samsweep.config.errors import ConfigError, unknown_name
 from samsweep.config.analysis import CONTRASTS, OUTCOMES, AnalysisOptions, Confirmatory
+from samsweep.config.conf_folders import conf_dir
 from samsweep.config.components import (
     ASCENTS,
     AUGMENTATIONS,
@@ -52,7 +53,7 @@ from samsweep.config.sharpness import SharpnessConfig
 from samsweep.config.run import CheckpointConfig, PruningConfig, RunConfig, TrackingConfig
 from samsweep.config.describe import Key, described
 from samsweep.config.groups import OptOptions
-from samsweep.config.options import Options, conf_dir
+from samsweep.config.options import Options
 
 __all__ = [
     "ASCENTS",

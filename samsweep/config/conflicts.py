@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from samsweep.config.components import (
-    BASES,
-    DIRECTIONS,
-    DataInfo,
-)
+from samsweep.config.components import BASES, DIRECTIONS, MEASURES, TRACKERS, DataInfo
+from samsweep.config.errors import unknown_name
 
 if TYPE_CHECKING:
     from samsweep.config.options import Options
@@ -22,17 +19,27 @@ def conflicts_of(options: Options, info: DataInfo) -> Iterable[str]:
         options: The composed configuration.
         info: Description of its data set.
     """
+    yield from _of_classes(options, info)
     yield from _of_batch_size(options, info)
     yield from _of_augmentation(options, info)
     yield from _of_task(options, info)
     yield from _of_label_smoothing(options)
     yield from _of_warmup(options)
     yield from _of_base_args(options)
+    yield from _of_unused_arguments(options)
     yield from _of_clipping(options)
     yield from _of_nesterov(options)
     yield from _of_groups(options)
     if options.opt.perturbs:
         yield from _of_ascent(options)
+
+
+def _of_classes(options: Options, info: DataInfo) -> Iterable[str]:
+    if info.is_classification and info.num_outputs < 2:
+        yield (
+            f"dataset={options.dataset.name} has a single class, from which nothing can be learnt: "
+            "give at least two, or values to regress (floats) with loss=mse metric=r2."
+        )
 
 
 def _of_batch_size(options: Options, info: DataInfo) -> Iterable[str]:
@@ -106,6 +113,23 @@ def _of_base_args(options: Options) -> Iterable[str]:
     for key, value in options.base_args.items():
         if key in own:
             yield f"base_args.{key}={value}: {key} is a key of its own, set {key}={value}."
+
+
+def _of_unused_arguments(options: Options) -> Iterable[str]:
+    """Arguments of what is not there."""
+    opt, augment, tracking = options.opt, options.dataset.augment, options.tracking
+    own_tracker = not TRACKERS.find(tracking.name, tracking.factory).ours
+    for key, args, is_used, user in (
+        ("opt.args", opt.args, opt.is_whole_step, "an opt that is an optimizer of its own"),
+        ("opt.combination_args", opt.combination_args, opt.combination, "an opt.combination"),
+        ("dataset.augment.policy_args", augment.policy_args, augment.policy, "a policy"),
+        ("tracking.args", tracking.args, own_tracker, "a tracker of one's own"),
+    ):
+        if args and not is_used:
+            yield f"{key} ({', '.join(args)}) have no effect without {user}: leave them out."
+    for name in options.sharpness.args:
+        if name not in (*MEASURES, *options.sharpness.measures):
+            yield unknown_name("sharpness.args", name, (*options.sharpness.measures, *MEASURES))
 
 
 def _of_clipping(options: Options) -> Iterable[str]:

@@ -203,6 +203,9 @@ Perturbed = Annotated[
 
 
 Count = Annotated[int, Field(ge=1)]
+#: Beyond are slips of the keyboard, which no machine could hold or finish.
+Epochs = Annotated[int, Field(ge=1, le=1_000_000)]
+ImageSize = Annotated[int, Field(ge=1, le=4096)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), _Rounded]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _Rounded]

@@ -33,8 +33,10 @@ from samsweep.config.fields import (
     CombinationName,
     Count,
     DirectionName,
+    Epochs,
     FactoryPath,
     Frozen,
+    ImageSize,
     Momentum,
     NonNegative,
     Perturbed,
@@ -283,7 +285,7 @@ class RecipeOptions(Frozen):
         lr_schedule: Default of ``lr_schedule``.
     """
 
-    epochs: Count
+    epochs: Epochs
     batch_size: Count
     lr: NonNegative
     momentum: Momentum
@@ -314,7 +316,7 @@ class DatasetOptions(Frozen):
     label_noise: Probability = 0.0
     augment: AugmentConfig = AugmentConfig()
     path: str | None = None
-    image_size: Count | None = None
+    image_size: ImageSize | None = None
     train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     recipe: RecipeOptions
 

@@ -29,6 +29,7 @@ from samsweep.config.fields import (
     BaseName,
     Count,
     DeviceName,
+    Epochs,
     Frozen,
     Listed,
     LossName,
@@ -51,13 +52,6 @@ from samsweep.config.run import (
     TrackingConfig,
 )
 from samsweep.config.sharpness import SharpnessConfig
-
-
-def conf_dir() -> Path:
-    """The folder of configurations: inside an installed package, beside one in a checkout."""
-    package = Path(__file__).parents[1]
-    shipped = package / "conf"
-    return shipped if shipped.is_dir() else package.parent / "conf"
 
 
 class Options(Frozen):
@@ -147,7 +141,7 @@ class Options(Frozen):
     momentum: Momentum
     weight_decay: NonNegative
     lr_schedule: ScheduleName
-    epochs: Count
+    epochs: Epochs
     batch_size: Annotated[int, Field(ge=2)]
     precision: Precision
 

@@ -1,4 +1,4 @@
-"""What a folder of images holds, found without torch and without decoding the images.
+"""What a folder of images holds, found without torch and without decoding more than a few of them.
 
 The layout is one folder per class, ``train/<class>/*.png`` and ``test/<class>/*.png``.
 """
@@ -12,15 +12,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
 
 from samsweep.config import ConfigError, DataInfo
+from samsweep.data.images import Format, check_once, damaged, format_of
 
 #: Suffixes of the files that count as images, in lower case; others are ignored.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-
-#: Modes of Pillow that hold one channel of at most 8 bits.
-GRAY_MODES = ("1", "L")
 
 _LAYOUT = "train/<class>/*.png and test/<class>/*.png"
 
@@ -59,27 +56,40 @@ def describe_folder(path: Path, image_size: int | None = None) -> DataInfo:
     """Classes, sizes, counts and fingerprint of a folder of images.
 
     Channels (and the size, where ``image_size`` is None) are those of the first training image:
-    one channel if it is a grayscale image, three otherwise. Whether the others agree is found out
-    when they are loaded.
+    one channel if it is a grayscale image, three otherwise. The headers of the others, and the
+    pixels of some, are looked at once.
 
     Args:
         path: Folder with ``train/<class>/`` and ``test/<class>/``.
         image_size: Side that the images will be resized to, in pixels; None keeps their own.
 
     Raises:
-        ConfigError: If the folder is not laid out like that, or its first image is damaged or is
-            not square and ``image_size`` is None.
+        ConfigError: If the folder is not laid out like that, an image is damaged or unlike the
+            first, or that one is not square and ``image_size`` is None.
     """
     tree = read_tree(path)
-    first = tree.root / tree.train[0]
+    wanted = format_of_tree(tree, image_size)
+    files = tree.train + tree.test
+    images = ((tree.root / file, str(tree.root / file)) for file in files)
+    check_once(images, len(files), wanted, tree.fingerprint)
     return DataInfo(
         num_outputs=len(tree.classes),
-        input_shape=input_shape(first, str(first), image_size),
+        input_shape=wanted.shape,
         num_train=len(tree.train) - tree.num_val,
         num_val=tree.num_val,
         num_test=len(tree.test),
         fingerprint=tree.fingerprint,
     )
+
+
+def format_of_tree(tree: FolderTree, image_size: int | None) -> Format:
+    """What the first training image decides.
+
+    Raises:
+        ConfigError: See :func:`~samsweep.data.images.format_of`.
+    """
+    first = tree.root / tree.train[0]
+    return format_of(first, str(first), image_size)
 
 
 def read_tree(path: Path) -> FolderTree:
@@ -89,35 +99,6 @@ def read_tree(path: Path) -> FolderTree:
         ConfigError: If the folder is not laid out as described above.
     """
     return _read_tree(path.expanduser().resolve())
-
-
-def input_shape(
-    file: Path | BinaryIO, name: str, image_size: int | None = None
-) -> tuple[int, int, int]:
-    """Channels, height and width of the first image of a data set, which is not decoded.
-
-    Args:
-        file: Its file, or its bytes.
-        name: For messages.
-        image_size: Side that it will be resized to, in pixels; None keeps its own.
-
-    Raises:
-        ConfigError: If it is damaged, or is not square and is to keep its size.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            mode, (width, height) = image.mode, image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise damaged(name, error) from error
-    if image_size is None and width != height:
-        raise ConfigError(
-            f"{name} is {width}x{height} pixels, and images must be square: "
-            "set dataset.image_size=32 (or another side) to resize all of them."
-        )
-    size = image_size or height
-    return (1 if mode in GRAY_MODES else 3, size, size)
 
 
 def fingerprint(root: Path, files: Iterable[str]) -> str:
@@ -136,11 +117,6 @@ def fingerprint(root: Path, files: Iterable[str]) -> str:
         # A path cannot hold a zero byte and a digest has a fixed length: no two lists collide.
         digest.update(os.fsencode(file) + b"\0" + content)
     return digest.hexdigest()[:16]
-
-
-def damaged(path: Path | str, error: Exception) -> ConfigError:
-    """The error about a file that Pillow cannot read."""
-    return ConfigError(f"{path} is not a readable image ({error}): replace or delete it.")
 
 
 @functools.lru_cache(maxsize=16)

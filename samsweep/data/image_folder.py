@@ -14,7 +14,6 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
@@ -22,18 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from samsweep.config import ConfigError, DataInfo
-from samsweep.data.folder_tree import GRAY_MODES, damaged, describe_folder, read_tree
+from samsweep.data.folder_tree import describe_folder, format_of_tree, read_tree
+from samsweep.data.images import decoded
 from samsweep.data.splits import Split, SplitData, channel_moments, fixed_permutation
 from samsweep.system.guard import guarded
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 #: 8 GiB, about 57,000 colour images of 224x224.
 MAX_BYTES = 8 * 2**30
-
-#: Pillow's modes of 16 or 32 bits per pixel, which it would clip to 8 without a word.
-_DEEP_MODES = ("I", "F")
 
 
 def load_folder(
@@ -59,11 +53,8 @@ def load_folder(
     info = describe_folder(path, image_size)
     order = fixed_permutation(len(tree.train)).tolist()
     files = tuple(tree.train[i] for i in order) + tree.test
-    first, resize = f"the first training image {tree.train[0]}", image_size is not None
-    pixels = (
-        decoded(tree.root / file, str(tree.root / file), first, info, resize=resize)
-        for file in files
-    )
+    wanted = format_of_tree(tree, image_size)
+    pixels = (decoded(tree.root / file, str(tree.root / file), wanted) for file in files)
     return stored(
         enumerate(pixels),
         torch.tensor(tree.labels(files)),
@@ -116,63 +107,6 @@ def stored(
     return SplitData(
         train=train, val=val, test=test, mean=mean, std=std, num_classes=info.num_outputs
     )
-
-
-# --------------------------------------------------------------------------- decoding
-
-
-def decoded(
-    file: Path | BinaryIO, name: str, first: str, info: DataInfo, *, resize: bool
-) -> NDArray[np.uint8]:
-    """Raw pixels of an image, uint8, shape (C, H, W).
-
-    Args:
-        file: Its file, or its bytes.
-        name: Of the image, for messages.
-        first: The one that decided channels and size, for messages.
-        info: Channels and size.
-        resize: Whether other sizes are resized rather than refused.
-
-    Raises:
-        ConfigError: If it is damaged, or unlike the first.
-    """
-    image, (channels, side, _) = _open(file, name), info.input_shape
-    if image.mode.startswith(_DEEP_MODES):
-        raise ConfigError(
-            f"{name} has more than 8 bits per pixel (mode {image.mode}): convert it to "
-            "8-bit grayscale or RGB."
-        )
-    if channels == 1 and image.mode not in GRAY_MODES:
-        raise ConfigError(
-            f"{name} is in colour (mode {image.mode}) but {first} is grayscale: convert all "
-            "images to one of the two."
-        )
-    if not resize and image.size != (side, side):
-        raise ConfigError(
-            f"{name} is {image.width}x{image.height} pixels but {first} is {side}x{side}: set "
-            "dataset.image_size=32 (or another side) to resize all of them."
-        )
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (side, side):
-        from PIL import Image
-
-        # Pillow widens the filter when it shrinks an image: antialiased by nature.
-        image = image.resize((side, side), Image.Resampling.BILINEAR)
-    pixels: NDArray[np.uint8] = np.asarray(image, dtype=np.uint8)
-    return pixels.reshape(side, side, channels).transpose(2, 0, 1)
-
-
-def _open(file: Path | BinaryIO, name: str) -> Image:
-    """A decoded image, its file closed."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return image
-    # Pillow's decoders raise all of these for damaged files.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise damaged(name, error) from error
 
 
 # --------------------------------------------------------------------------- file of raw pixels

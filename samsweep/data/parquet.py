@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from samsweep.config import ConfigError, DataInfo
-from samsweep.data.folder_tree import fingerprint, input_shape
+from samsweep.data.folder_tree import fingerprint
+from samsweep.data.images import Format, check_once, decoded, format_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 #: Beginnings of the names of a split's files.
 _SPLITS = {"train": ("train",), "val": ("validation", "valid", "val"), "test": ("test",)}
 _LAYOUT = "train-*.parquet and test-*.parquet, and validation-*.parquet where there are such"
+#: The name of a file that is one of several.
+_PART = re.compile(r"(?P<split>.+)-(?P<number>\d+)-of-(?P<count>\d{1,6})\.parquet")
 #: Columns that are meant where there are several of their kind.
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels")
@@ -55,11 +59,6 @@ class _Table:
     labels: dict[str, NDArray[np.int64]]
     fingerprint: str
 
-    @functools.cached_property
-    def first(self) -> bytes:
-        """The first training image."""
-        return next(self.encoded("train"))
-
     @property
     def num_val(self) -> int:
         """Validation images: those given, or a tenth of training, at least one."""
@@ -75,6 +74,17 @@ class _Table:
                 for value in batch.column(0):
                     yield _bytes(value.as_py(), self.root / file, self.image)
 
+    def format(self, image_size: int | None) -> Format:
+        """What the first training image decides."""
+        first = next(self.encoded("train"))
+        return format_of(io.BytesIO(first), self.name("train", 0), image_size)
+
+    def images(self) -> Iterator[tuple[BinaryIO, str]]:
+        """All of them with their names."""
+        for split in self.labels:
+            for row, encoded in enumerate(self.encoded(split)):
+                yield io.BytesIO(encoded), self.name(split, row)
+
     def name(self, split: str, row: int) -> str:
         """An image's, for messages."""
         return f"dataset.path={self.root}: image {row} of {split}"
@@ -89,6 +99,7 @@ def describe_parquet(
     """Classes, sizes, counts and fingerprint of Parquet files.
 
     Channels (and the size, where ``image_size`` is None) are those of the first training image.
+    The headers of the others, and the pixels of some, are looked at once.
 
     Args:
         path: Folder of the files, or of the folder ``data`` with them.
@@ -98,15 +109,19 @@ def describe_parquet(
         label_column: Name of the labels' column; None where there is one, or one named label.
 
     Raises:
-        ConfigError: If there are no such files or columns, labels are no classes, or the first
-            image is damaged or not square and ``image_size`` is None.
+        ConfigError: If there are no such files or columns, a file of several is missing, labels
+            are no classes, an image is damaged or unlike the first, or that one is not square and
+            ``image_size`` is None.
     """
     table = _read(path, image_column, label_column)
     labels = table.labels["train"]
     num_val = table.num_val
+    wanted = table.format(image_size)
+    num = sum(map(len, table.labels.values()))
+    check_once(table.images(), num, wanted, f"{table.fingerprint} {table.image}")
     return DataInfo(
         num_outputs=int(labels.max()) + 1,
-        input_shape=input_shape(io.BytesIO(table.first), table.name("train", 0), image_size),
+        input_shape=wanted.shape,
         num_train=len(labels) if "val" in table.labels else len(labels) - num_val,
         num_val=num_val,
         num_test=len(table.labels["test"]),
@@ -142,7 +157,7 @@ def load_parquet(
     """
     import torch
 
-    from samsweep.data.image_folder import MAX_BYTES, decoded, stored
+    from samsweep.data.image_folder import MAX_BYTES, stored
     from samsweep.data.splits import fixed_permutation
 
     table = _read(path, image_column, label_column)
@@ -152,15 +167,13 @@ def load_parquet(
     places = {split: np.arange(len(values)) for split, values in labels.items()}
     places["train"] = np.argsort(order)
     splits = [split for split in _SPLITS if split in labels]
-    first, resize = "the first training image", image_size is not None
+    wanted = table.format(image_size)
 
     def pixels() -> Iterator[tuple[int, NDArray[np.uint8]]]:
         start = 0
         for split in splits:
             for row, encoded in enumerate(table.encoded(split)):
-                image = decoded(
-                    io.BytesIO(encoded), table.name(split, row), first, info, resize=resize
-                )
+                image = decoded(io.BytesIO(encoded), table.name(split, row), wanted)
                 yield start + int(places[split][row]), image
             start += len(labels[split])
 
@@ -203,7 +216,30 @@ def _find(path: Path) -> tuple[Path, dict[str, tuple[str, ...]]]:
             f"dataset.path={path} has no {lacking[0]}-*.parquet, nor has its folder data/: give a "
             f"folder with {_LAYOUT}."
         )
+    missing = [name for names in files.values() for name in _missing_files(names)]
+    if missing:
+        raise ConfigError(
+            f"dataset.path={root} has not all of its files ({', '.join(missing[:3])}"
+            f"{', ...' if len(missing) > 3 else ''} missing): fetch them, or rename those that are "
+            "there if they are all that is meant."
+        )
     return root, {split: names for split, names in files.items() if names}
+
+
+def _missing_files(names: Iterable[str]) -> list[str]:
+    """The parts that a split lacks of those that its files' names count.
+
+    >>> _missing_files(["train-00000-of-00002.parquet"])
+    ['train-00001-of-00002.parquet']
+    """
+    there = set(names)
+    parts = [part for part in map(_PART.fullmatch, there) if part]
+    every = {
+        f"{part['split']}-{number:0{len(part['number'])}}-of-{part['count']}.parquet"
+        for part in parts
+        for number in range(int(part["count"]))
+    }
+    return sorted(every - there)
 
 
 @functools.lru_cache(maxsize=16)

@@ -70,16 +70,31 @@ def with_option_as_text(override: str, is_group: Callable[[str], object]) -> str
     Args:
         override: As the user writes it; several values are left as they are, until they are points.
         is_group: Whether a key is that of a group of options.
+
+    Raises:
+        ConfigError: If a group of ours is given a list, of which Hydra would take the last.
     """
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:
         return override  # which Hydra refuses in its turn
-    single = not (parsed.is_delete() or parsed.is_sweep_override())
-    if not single or not isinstance(parsed.value(), bool | int | float | None):
+    if parsed.is_delete() or parsed.is_sweep_override():
+        return override
+    if isinstance(parsed.value(), list) and "/" not in parsed.key_or_group:
+        if is_group(parsed.key_or_group):
+            raise ConfigError(
+                f"{override}: one option is chosen at a time, write {override.translate(_NO_LIST)} "
+                "with -m for a cell of each."
+            )
+        return override
+    if not isinstance(parsed.value(), bool | int | float | None):
         return override
     key, _, value = override.partition("=")
     return f"{key}='{value}'" if is_group(parsed.key_or_group) else override
+
+
+#: Without the brackets of a list.
+_NO_LIST = str.maketrans("", "", "[]")
 
 
 class Composer:

@@ -7,14 +7,24 @@ they only say it in English, the overrides are compared with the options that th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf import DictConfig, Node
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from samsweep.config import ConfigError, Options, conf_dir, sibling_keys, unknown_name
+from samsweep.config.conf_folders import config_dir_of
 from samsweep.records.store import NewerRecord, RecordError
 
 
@@ -33,6 +43,14 @@ def explain(error: BaseException, arguments: Sequence[str] = ()) -> str:
         if isinstance(link, MissingConfigException) and link.options is not None:
             group, _, option = str(link.missing_cfg_file).rpartition("/")
             return unknown_name(group, option, link.options)
+        if isinstance(link, yaml.YAMLError):
+            return _bad_yaml(link)
+        if isinstance(link, UnicodeDecodeError):
+            return _no_text(link, arguments)
+        if isinstance(link, InterpolationResolutionError):
+            return _nothing_meant(link)
+        if isinstance(link, RecursionError):
+            return "An option's defaults, or a value, lead back to themselves: see what they name."
     overrides = _parsed(arguments)
     for link in chain:
         if isinstance(link, ConfigAttributeError | ConfigKeyError) and link.full_key:
@@ -46,7 +64,10 @@ def explain(error: BaseException, arguments: Sequence[str] = ()) -> str:
 
 def is_refusal(error: BaseException) -> bool:
     """Whether an exception is about the command rather than a failure."""
-    kinds = (ConfigError, RecordError, HydraException, OmegaConfBaseException)
+    kinds = (
+        *(ConfigError, RecordError, HydraException, OmegaConfBaseException),
+        *(yaml.YAMLError, UnicodeDecodeError, RecursionError),
+    )
     return any(isinstance(link, kinds) for link in _chain(error))
 
 
@@ -59,6 +80,49 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _parsed(arguments: Iterable[str]) -> list[Override]:
     words = [word for word in arguments if "=" in word and not word.startswith("-")]
     return OverridesParser.create().parse_overrides(words)
+
+
+def _bad_yaml(error: yaml.YAMLError) -> str:
+    """Where a file is no YAML, and why."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        place, problem = f"{mark.name}, line {mark.line + 1}", getattr(error, "problem", None)
+    else:
+        # Of a character that YAML does not have.
+        place, problem = getattr(error, "name", "a file"), getattr(error, "reason", None)
+    return f"{place} is no valid YAML ({problem or error}): correct it."
+
+
+def _no_text(error: UnicodeDecodeError, arguments: Sequence[str]) -> str:
+    """Which files of the user's conf/ are no text; the exception does not say."""
+    folder = config_dir_of(arguments)
+    found = [file for file in Path(folder).rglob("*.yaml") if _is_no_text(file)] if folder else []
+    files = ", ".join(map(str, sorted(found))) or "a configuration file"
+    return f"{files} is not in UTF-8 ({error.reason}): save it as such."
+
+
+def _is_no_text(file: Path) -> bool:
+    with suppress(OSError):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return True
+    return False
+
+
+def _nothing_meant(error: InterpolationResolutionError) -> str:
+    """A value that stands for something that is not there."""
+    key, parent = str(error.full_key or error.key), error.parent_node
+    node = parent._get_node(error.key) if isinstance(parent, DictConfig) else None
+    text = str(node._value()) if isinstance(node, Node) else "${...}"
+    why = "there is no such key"
+    if not isinstance(error, InterpolationKeyError):
+        # Of a resolver, the exception of its own.
+        own = (e for e in _chain(error) if not isinstance(e, OmegaConfBaseException) and e.args)
+        why = str(next(own, error).args[0]).partition("\n")[0]
+    if "${dataset.recipe." in text:
+        why += "; begin the data set's option with `defaults: [own, _self_]`, which has a recipe"
+    return f"{key}={text}: {why}: set {key}=VALUE."
 
 
 def _nothing_to_replace(
@@ -87,7 +151,9 @@ def _refused_by_hydra(overrides: Iterable[Override], *, sweeps: bool) -> Iterato
     for override in overrides:
         key, value = override.key_or_group, override.get_value_string()
         if override.is_sweep_override():
-            if override.is_hydra_override():
+            if override.is_interval_sweep():
+                yield f"{override.input_line}: a grid has values, write {key}=0.1,0.2 or a range()."
+            elif override.is_hydra_override():
                 yield f"{override.input_line}: give one value for the whole sweep."
             elif not sweeps:
                 yield f"{override.input_line} gives several values: add -m to sweep over them."

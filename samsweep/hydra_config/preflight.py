@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from samsweep.config import ConfigError, RunConfig
 from samsweep.hydra_config.convert import to_run_config
-from samsweep.hydra_config.explain import explain
-from samsweep.records.store import CellFolder, RecordError
+from samsweep.hydra_config.explain import explain, is_refusal
+from samsweep.records.store import CellFolder
 from samsweep.sweep.local.runner import prepare
 from samsweep.sweep.plan import Point, plan_sweep
 from samsweep.sweep.plan_table import print_plan
@@ -43,8 +43,10 @@ class Preflight(Callback):
             from samsweep.training.worker import prepare_machine
 
             prepare_machine(run.device, (run,), run.compiles)
-        except (ConfigError, RecordError) as error:
-            raise Refusal(error) from error
+        except Exception as error:
+            if is_refusal(error):
+                raise Refusal(error) from error
+            raise
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse what only our own sweeper can do."""

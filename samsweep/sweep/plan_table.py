@@ -63,15 +63,27 @@ def plan_table(plan: Plan, cost: Cost | None) -> Table:
 
 #: Keys in which cells differ and that have columns of their own.
 _SHOWN = frozenset(
-    "model.name model.factory dataset.name dataset.factory dataset.fingerprint seed variant.name "
+    "model.name model.factory dataset.name dataset.factory seed variant.name "
     "variant.direction variant.magnitude variant.granularity variant.rho variant.ascent "
     "variant.eta variant.scaled variant.curvature".split()
 )
+#: Keys that say what others say already: where the data lie, of what source a component is.
+_UNSHOWN = ("sources.", "dataset.fingerprint")
+
+
+def _contents(cells: Sequence[PlannedCell]) -> dict[str, set[str | None]]:
+    """By the names of the data sets, the fingerprints of what is called so."""
+    found: dict[str, set[str | None]] = {}
+    for cell in cells:
+        dataset = cell.run.cell.dataset
+        found.setdefault(dataset.name, set()).add(dataset.fingerprint)
+    return found
 
 
 def _groups(cells: Sequence[PlannedCell]) -> dict[tuple[str, ...], list[PlannedCell]]:
     """Cells by data set, model, optimizer, and what else tells them apart."""
     groups: dict[tuple[str, ...], list[PlannedCell]] = {}
+    contents = _contents(cells)
     for cell, values in zip(cells, varying([c.run.cell for c in cells]), strict=True):
         config = cell.run.cell
         variant = config.variant
@@ -81,9 +93,13 @@ def _groups(cells: Sequence[PlannedCell]) -> dict[tuple[str, ...], list[PlannedC
         more = " ".join(
             f"{key.rpartition('.')[2]}={value}"
             for key, value in values.items()
-            if value is not None and key not in _SHOWN and not key.startswith("sources.")
+            if value is not None and key not in _SHOWN and not key.startswith(_UNSHOWN)
         )
-        key = (config.dataset.name, config.model.name, optimizer, more)
+        dataset = config.dataset.name
+        if len(contents[dataset]) > 1:
+            # Data that only their user knows: where they lie tells them apart.
+            dataset += f" ({cell.run.data_path or config.dataset.fingerprint})"
+        key = (dataset, config.model.name, optimizer, more)
         groups.setdefault(key, []).append(cell)
     return groups
 

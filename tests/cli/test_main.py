@@ -42,9 +42,9 @@ def test_a_word_that_is_no_override_is_answered_with_the_remedy(arguments, remed
 
 def test_flags_may_stand_anywhere():
     flags, overrides = split_overrides(
-        ["a=1", "-m", "b=2", "--config-dir", "mine", "~c", "--cfg=job"]
+        ["a=1", "--resolve", "b=2", "--config-dir", "mine", "~c", "--cfg=job"]
     )
-    assert flags == ["-m", "--config-dir", "mine", "--cfg=job"]
+    assert flags == ["--resolve", "--config-dir", "mine", "--cfg=job"]
     assert overrides == ["a=1", "b=2", "~c"]
     assert split_overrides(["--info", "defaults", "a=1"]) == (["--info", "defaults"], ["a=1"])
     with pytest.raises(ConfigError, match="study=demo"):

@@ -62,6 +62,13 @@ from helpers import QUICK, assert_same_result, records, run
         (["-m", "seed=1,"], "seed=1, cannot be read: look at its quotes, commas and brackets."),
         (["-m", "dry_run=maybe"], "dry_run=maybe: should be a valid boolean."),
         (["-m", "hydra/sweeper=basic", "dry_run=true"], "hydra/sweeper=basic has no plan"),
+        (["=0.1"], "=0.1: write the key"),
+        (["opt=[sam,sgd]"], "opt=sam,sgd with -m"),
+        (["-m", "+experiment=[demo,digits]"], "one option is chosen at a time"),
+        (["-m", "rho=interval(0,1)"], "rho=0.1,0.2"),
+        (["rho=${foo}"], "rho=${foo}: there is no such key: set rho=VALUE."),
+        (["-m", "lr=${oc.env:NOPE}"], "'NOPE' not found: set lr=VALUE."),
+        (["-m", "--cfg", "job"], "--cfg shows a single run: leave out -m."),
     ],
 )
 def test_what_cannot_run_ends_in_one_sentence_and_leaves_nothing(
@@ -93,6 +100,29 @@ def test_an_option_that_is_no_text_is_refused_as_others_are(
     told = refused(*words.split())
     assert f"{name} is unknown" in told and all(choice in told for choice in choices)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("sweeps", [False, True])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"name: digits\n path: x\n", ("mine.yaml, line 2", "correct it")),
+        (b"name:\tx\n\tpath: x\n", ("mine.yaml, line 1", "correct it")),
+        (b"name: digits\nname: svhn\n", ("mine.yaml, line 2", "name", "correct it")),
+        (b"name: digits\x07\n", ("mine.yaml", "correct it")),
+        (b"\xff\xfename: x\n", ("mine.yaml", "UTF-8")),
+        (b"defaults: [mine, _self_]\n", ("defaults", "themselves")),
+        (b"name: digits\n", ("lr=${dataset.recipe.lr}", "defaults: [own, _self_]", "lr=VALUE")),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_told_by_its_file(
+    tmp_path, refused, content, told, sweeps
+):
+    (tmp_path / "conf/dataset").mkdir(parents=True)
+    (tmp_path / "conf/dataset/mine.yaml").write_bytes(content)
+    sentence = refused(*(["-m"] if sweeps else []), "--config-dir", "conf", "dataset=mine")
+    assert all(part in sentence for part in told)
+    assert os.listdir(tmp_path) == ["conf"]
 
 
 def test_an_option_of_ones_own_may_be_called_as_a_number_is(tmp_path):

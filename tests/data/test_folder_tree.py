@@ -56,8 +56,20 @@ def test_all_suffixes_in_any_case_count_and_others_do_not(tree, save_image):
     ("mode", "channels"), [("L", 1), ("1", 1), ("RGB", 3), ("P", 3), ("RGBA", 3)]
 )
 def test_first_image_decides_the_channels(tree, save_image, mode, channels):
-    save_image(tree / "train" / "ant" / "00.png", mode=mode)
+    for path in sorted(tree.rglob("*.png")):
+        save_image(path, mode=mode)
     assert describe_folder(tree, None).channels == channels
+
+
+def test_images_unlike_the_first_are_told_before_training(tree, save_image):
+    for name in ("02", "03", "04", "05", "06"):
+        save_image(tree / "train" / "bee" / f"{name}.png", size=(9, 7))
+    with pytest.raises(ConfigError) as refused:
+        describe_folder(tree, None)
+    assert len(refused.value.problems) == 4
+    assert all("9x7" in problem for problem in refused.value.problems[:3])
+    assert "2 more" in refused.value.problems[3]
+    assert describe_folder(tree, 4).input_shape == (3, 4, 4)
 
 
 @pytest.mark.parametrize(("num_train", "num_val"), [(2, 1), (4, 1), (14, 1), (16, 2)])

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from samsweep.config import ConfigError
-from samsweep.data import image_folder
+from samsweep.data import folder_tree, image_folder
 from samsweep.data.folder_tree import _read_tree, describe_folder, read_tree
 from samsweep.data.image_folder import load_folder
 from samsweep.data.splits import Split
@@ -113,10 +113,10 @@ def test_large_data_is_mapped_from_a_file(tree, tmp_path):
 def test_the_file_is_written_once(tree, tmp_path, monkeypatch):
     first = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
 
-    def refuse(file, name):
+    def refuse(file, name, wanted):
         raise AssertionError(f"{name} was decoded again")
 
-    monkeypatch.setattr(image_folder, "_open", refuse)
+    monkeypatch.setattr(image_folder, "decoded", refuse)
     again = load_folder(tree, image_size=None, data_dir=tmp_path, max_bytes=0)
     assert torch.equal(first.train.inputs, again.train.inputs)
     with pytest.raises(AssertionError, match="decoded again"):  # another size is another file
@@ -141,7 +141,9 @@ def test_a_cut_off_file_is_written_anew(tree, tmp_path):
     assert torch.equal(again.train.inputs, expected_images)
 
 
-def test_a_failed_write_leaves_no_file(tree, tmp_path):
+def test_a_failed_write_leaves_no_file(tree, tmp_path, monkeypatch):
+    # As of an image whose pixels are not among those that are looked at before.
+    monkeypatch.setattr(folder_tree, "check_once", lambda *_: None)
     (tree / "train" / "bee" / "05.png").write_bytes(b"no image")
     with pytest.raises(ConfigError, match="not a readable image"):
         load_folder(tree, image_size=None, data_dir=tmp_path / "d", max_bytes=0)

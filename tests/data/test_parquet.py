@@ -197,10 +197,26 @@ def test_damaged_files_and_images_are_named(hub, tmp_path):
     images = pa.array([{"bytes": b"no image", "path": None}] * 3, type=STRUCT)
     pq.write_table(pa.table({"image": images, "label": [0, 1, 2]}), test)
     with pytest.raises(ConfigError, match="image 0 of test is not a readable image"):
-        load(path, tmp_path)
+        describe(config(), path)
     test.write_bytes(b"no table")
     with pytest.raises(ConfigError, match="is not a readable Parquet file"):
         describe(config(), path)
+
+
+def test_a_missing_part_is_told(hub):
+    path, _, _ = hub
+    next(path.rglob("train-00001-of-00002.parquet")).unlink()
+    with pytest.raises(ConfigError, match=r"train-00001-of-00002\.parquet missing"):
+        describe(config(), path)
+
+
+def test_images_unlike_the_first_are_told_before_training(hub):
+    path, _, _ = hub
+    test = next(path.rglob("test-*"))
+    write(test, noise(5, seed=1, size=(9, 7)), label=np.arange(5) % 3)
+    with pytest.raises(ConfigError, match="image 0 of test is 7x9 pixels"):
+        describe(config(), path)
+    assert describe(config(image_size=4), path).input_shape == (3, 4, 4)
 
 
 def test_shares_are_nested(hub, tmp_path):

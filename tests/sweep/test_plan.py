@@ -1,5 +1,6 @@
 """What a sweep has left to do."""
 
+import numpy as np
 import pytest
 from helpers import compose_run, leave, point
 from hypothesis import given
@@ -11,6 +12,7 @@ from samsweep.records.provenance import provenance
 from samsweep.records.schema import Attempt, Measurement
 from samsweep.records.store import CellFolder
 from samsweep.sweep.plan import Point, plan_sweep
+from samsweep.sweep.plan_table import plan_table
 
 ATTEMPT = Attempt(
     started="2026-01-01T00:00:00+00:00", provenance=provenance(device="cpu", num_threads=1)
@@ -159,3 +161,23 @@ def test_keys_are_unique_in_any_plan(tmp_path_factory, some_run, grid):
     keys = [cell.key for cell in plan_sweep(points).cells]
     assert len(set(keys)) == len(keys)
     assert set(keys) == {CellKey(p.run.study, cell_id(p.run.cell)) for p in points}
+
+
+def test_two_data_sets_of_one_name_are_two_rows_of_the_plan(tmp_path):
+    for seed in (0, 1):
+        draws = np.random.default_rng(seed)
+        inputs, labels = draws.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 2
+        np.savez(
+            tmp_path / f"{seed}.npz", x_train=inputs, y_train=labels, x_test=inputs, y_test=labels
+        )
+    grid = [
+        point(tmp_path, "dataset=arrays", f"dataset.path={tmp_path}/{seed}.npz", "batch_size=16")
+        for seed in (0, 1)
+    ]
+    table = plan_table(plan_sweep([*grid, point(tmp_path)]), None)
+    shown = list(table.columns[0].cells)
+    assert shown[:3] == [
+        f"arrays ({tmp_path}/0.npz)",
+        f"arrays ({tmp_path}/1.npz)",
+        "digits",
+    ]

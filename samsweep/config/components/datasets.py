@@ -61,8 +61,9 @@ def known_to_models(
         "in_features": math.prod(input_shape),
         "input_shape": input_shape,
     }
-    if is_image:
+    if is_image or (len(input_shape) == 1 and num_tokens is None):
         names |= dict.fromkeys(("channels", "in_channels", "in_chans"), input_shape[0])
+    if is_image:
         names |= dict.fromkeys(("image_size", "img_size"), input_shape[-1])
     if num_tokens is not None:
         names |= dict.fromkeys(("num_tokens", "vocab_size"), num_tokens)
