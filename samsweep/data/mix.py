@@ -9,10 +9,13 @@ from torch.nn.functional import one_hot
 
 from samsweep.config import AUGMENTATIONS, AugmentConfig, ConfigError
 from samsweep.config.factory import bound
+from samsweep.data.splits import WHITE
 from samsweep.numerics.seeding import derive_seed
 
 
-def apply_policy(images: Tensor, config: AugmentConfig, seed: int, *counters: int) -> Tensor:
+def apply_policy(
+    images: Tensor, config: AugmentConfig, seed: int, *counters: int, white: int = WHITE
+) -> Tensor:
     """Raw images, each changed by the policy as its draws decide.
 
     Args:
@@ -20,6 +23,8 @@ def apply_policy(images: Tensor, config: AugmentConfig, seed: int, *counters: in
         config: Names the policy.
         seed: Of the cell.
         counters: What the draws depend on beside it: epoch and step.
+        white: Largest value of a pixel; policies know :data:`~samsweep.data.splits.WHITE` alone,
+            to which images are scaled for them, and back to whole numbers.
 
     Raises:
         ConfigError: If the policy gives other types or shapes.
@@ -35,14 +40,19 @@ def apply_policy(images: Tensor, config: AugmentConfig, seed: int, *counters: in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "policy", *counters))
         # A policy draws once for what it is given: each image is given alone.
-        changed = torch.cat([policy(image) for image in torch.split(images, 1)])
+        given = _scaled(images, WHITE / white)
+        changed = torch.cat([policy(image) for image in torch.split(given, 1)])
     if changed.dtype != images.dtype or changed.shape != images.shape:
         raise ConfigError(
             f"dataset.augment.policy={config.policy} makes {changed.dtype} of shape "
             f"{tuple(changed.shape)} of images of {images.dtype} and {tuple(images.shape)}: return "
             "images of the same type and shape."
         )
-    return changed
+    return _scaled(changed, white / WHITE)
+
+
+def _scaled(images: Tensor, factor: float) -> Tensor:
+    return images if factor == 1 else (images * factor).round().to(images.dtype)
 
 
 def mix(

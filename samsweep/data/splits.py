@@ -7,7 +7,7 @@ normalising is one subtraction and one division.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,9 @@ from samsweep.numerics.seeding import generator
 
 #: Of the permutation that sets validation images aside: the same in every cell of every study.
 SPLIT_SEED = 0
+
+#: Largest value of a pixel, digits aside.
+WHITE = 255
 
 #: Images counted at a time, so that a memory-mapped data set is never in memory at once.
 _CHUNK = 4096
@@ -85,6 +88,7 @@ class SplitData:
         std: Per channel, in the raw scale of the pixels, float32, shape (C,).
         num_classes: Number of classes, labels lie below it; of values to regress their number.
         num_tokens: Of inputs that are token ids: they lie below it.
+        white: Largest value of a pixel, in the raw scale.
     """
 
     train: Split
@@ -94,6 +98,7 @@ class SplitData:
     std: Tensor | None
     num_classes: int
     num_tokens: int | None = None
+    white: int = WHITE
 
     @property
     def known_to_models(self) -> dict[str, Any]:
@@ -106,14 +111,11 @@ class SplitData:
 
     def to(self, device: torch.device | str) -> SplitData:
         """The same data on a device."""
-        return SplitData(
-            train=self.train.to(device),
-            val=self.val.to(device),
-            test=self.test.to(device),
+        return replace(
+            self,
+            **{split: getattr(self, split).to(device) for split in ("train", "val", "test")},
             mean=None if self.mean is None else self.mean.to(device),
             std=None if self.std is None else self.std.to(device),
-            num_classes=self.num_classes,
-            num_tokens=self.num_tokens,
         )
 
     def normalize(self, images: Tensor) -> Tensor:

@@ -43,7 +43,9 @@ def _augmented_batches(
     batches: list[tuple[Tensor, Tensor]] = []
     for indices in torch.split(order[: num_batches * batch_size], batch_size):
         images, labels = data.train.batch(indices)
-        images = apply_policy(images, cell.dataset.augment, settings.seed, len(batches))
+        images = apply_policy(
+            images, cell.dataset.augment, settings.seed, len(batches), white=data.white
+        )
         changes = draw(cell.dataset.augment, len(images), images.shape[-1], draws)
         augmented = augment(images, changes, cell.dataset.augment, data.mean, data.std)
         # Together they may be more than a device holds; a measure moves each when it is due.

@@ -217,7 +217,7 @@ class Trainer:
         at = (self.epoch, self.step)
         draws = draw(config, len(indices), train.inputs.shape[-1], generator(seed, "augment", *at))
         inputs, labels = train.batch(indices)
-        inputs = apply_policy(inputs, config, seed, *at)
+        inputs = apply_policy(inputs, config, seed, *at, white=self.data.white)
         inputs = augment(inputs, draws, config, self.data.mean, self.data.std)
         inputs, labels = mix(inputs, labels, config, self.data.num_classes, seed, *at)
         if inputs.ndim == 4:

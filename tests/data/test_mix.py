@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from samsweep.config import AugmentConfig
+from samsweep.data.digits import load_digits
 from samsweep.data.mix import apply_policy, mix
 from samsweep.numerics.seeding import derive_seed
 
@@ -51,6 +52,18 @@ def test_a_policys_draws_depend_on_seed_epoch_and_step_alone(images, policy):
     assert torch.equal(torch.random.get_rng_state(), before)
     for others in ((8, 1, 2), (7, 2, 2), (7, 1, 3)):
         assert not torch.equal(apply_policy(images, config, *others), first)
+
+
+def test_a_policy_is_given_digits_as_it_knows_images():
+    """Inverting is 16 - x of pixels that end at 16, as it is 255 - x of others."""
+    digits = load_digits()
+    images = digits.train.inputs[:5]
+    config = AugmentConfig(policy="torchvision.transforms.v2.RandomInvert", policy_args={"p": 1.0})
+    inverted = apply_policy(images, config, 0, 0, 0, white=digits.to("cpu").white)
+    assert torch.equal(inverted, 16 - images)
+    assert torch.equal(apply_policy(images, config, 0, 0, 0), 255 - images)
+    nothing = AugmentConfig(policy="randaugment", policy_args={"num_ops": 0})
+    assert torch.equal(apply_policy(images, nothing, 0, 0, 0, white=digits.white), images)
 
 
 def test_a_policy_draws_for_each_image(images):
