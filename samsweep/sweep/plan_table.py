@@ -32,7 +32,10 @@ def print_plan(plan: Plan, prepared: Prepared | None = None) -> None:
         out.print(f"{changed}; they stay, beside the new ones.", soft_wrap=True, highlight=False)
     if prepared is not None and cost is not None and plan.to_do:
         workers = None if prepared.slots is None else len(prepared.slots)
-        out.print(cost_sentence(cost, workers), soft_wrap=True, highlight=False)
+        told = cost_sentence(cost, workers)
+        if any(cell.run.pruning for cell in plan.to_do):
+            told += " The pruner may end cells sooner."
+        out.print(told, soft_wrap=True, highlight=False)
 
 
 def plan_table(plan: Plan, cost: Cost | None) -> Table:
