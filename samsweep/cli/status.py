@@ -18,12 +18,17 @@ from samsweep.config.arguments import help_of_keys, parse_arguments
 from samsweep.config.fields import StudyName
 from samsweep.records.schema import ENDED
 from samsweep.records.store import CellFolder, RecordError, cell_folders, find_study, study_names
+from samsweep.sweep.manifest import launch_folders
+from samsweep.sweep.slurm.ended import job_logs
 from samsweep.sweep.slurm.scheduler import SlurmUnavailable
-from samsweep.sweep.status import STOPPED, CellStatus, read_status, totals
+from samsweep.sweep.status import STOPPED, CellStatus, StatusReader, read_status, totals
 from samsweep.system.text import console, duration, printable, printable_lines
 
 #: Seconds between two looks with ``--watch``.
 _PERIOD_S = 2.0
+
+#: Seconds for which all who watch a study share one answer of a cluster's.
+_ASKED_EVERY_S = 30.0
 
 #: Rows of a screen that the frame of a watched table takes.
 _FRAME_ROWS = 6
@@ -40,6 +45,7 @@ _STYLES = {
     "unreadable": "bold red",
     "interrupted": "yellow",
     "queued": "cyan",
+    "submitted": "cyan",
     "diverged": "magenta",
     "pruned": "magenta",
     "planned": "dim",
@@ -150,13 +156,22 @@ def _only_cell(study: Path, start: str) -> CellFolder:
 
 
 def _log_of(folder: CellFolder) -> str:
-    if not folder.log_file.exists():
-        study = folder.path.parent.parent.name
+    """The log of a cell, or of its job if that is all there is."""
+    if folder.log_file.exists():
+        return folder.log_file.read_text(encoding="utf-8", errors="replace")
+    jobs = [
+        jobs[folder.key]
+        for launch in launch_folders(folder.study)
+        if (jobs := launch.jobs()).get(folder.key)
+    ]
+    logs = [log for job_id in jobs[-1:] for log in job_logs(folder.study, job_id)]
+    texts = [f"{log}:\n{log.read_text(encoding='utf-8', errors='replace')}" for log in logs]
+    if not texts:
         raise ConfigError(
-            f"{folder.path.name} has no log, it has not started: `samsweep status study={study}` "
-            "shows what runs."
+            f"{folder.path.name} has no log, it has not started: `samsweep status "
+            f"study={folder.key.study}` shows what runs."
         )
-    return folder.log_file.read_text(encoding="utf-8", errors="replace")
+    return "\n".join(texts)
 
 
 def _print_failures(study: Path) -> None:
@@ -253,9 +268,10 @@ def _watch(root: Path, name: str) -> NoReturn:
         out.print(f"Waiting for study {name}, which is not in {root}/ yet.{others}")
     while name not in study_names(root):
         time.sleep(_PERIOD_S)
+    reader = StatusReader(root / name, max_age_s=_ASKED_EVERY_S)
     with Live(console=out, auto_refresh=False) as live:
         while True:
-            live.update(_watched(read_status(root / name), name, out.height), refresh=True)
+            live.update(_watched(reader.read(), name, out.height), refresh=True)
             time.sleep(_PERIOD_S)
 
 

@@ -214,13 +214,17 @@ Momentum = Annotated[float, Field(ge=0, lt=1), _Rounded]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _STUDY = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 #: What the values that follow a pattern can be, in words.
 PATTERNS = {
     _DEVICE: "auto, cpu, cuda or cuda:1",
+    _VARIABLE: "a name of letters, digits and '_'",
     _STUDY: "a folder name of letters, digits, '.', '_' and '-', not a path",
 }
 DeviceName = Annotated[str, Field(pattern=_DEVICE)]
+#: Of a variable of the environment.
+VariableName = Annotated[str, Field(pattern=_VARIABLE)]
 #: A study is a folder's name, never a path.
 StudyName = Annotated[str, Field(pattern=_STUDY)]
 
@@ -265,7 +269,8 @@ def _sentence(schema: type[BaseModel], detail: ErrorDetails, prefix: str) -> str
         message = f"should be {PATTERNS[detail['ctx']['pattern']]}"
     if isinstance(detail["input"], Mapping):
         # Of several keys together, which the message names.
-        return f"{prefix}{path}: {message}." if path else f"{message}."
+        place = f"{prefix}{path}".removesuffix(".")
+        return f"{place}: {message}." if place else f"{message}."
     return f"{key}={_shown(detail['input'])}: {message}."
 
 

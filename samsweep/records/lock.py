@@ -99,6 +99,7 @@ class FolderLock:
         folder: The folder, which exists.
         heartbeat_s: Seconds between heartbeats.
         stale_after_s: Seconds without one after which the lock may be taken.
+        nobodys: Slurm job that has ended: what its processes hold is stale at once.
     """
 
     def __init__(
@@ -107,11 +108,13 @@ class FolderLock:
         *,
         heartbeat_s: float = HEARTBEAT_S,
         stale_after_s: float = STALE_AFTER_S,
+        nobodys: str | None = None,
     ) -> None:
         self.file = folder / "lock.json"
         self._guard = folder.parent / ".guard"
         self._heartbeat_s = heartbeat_s
         self._stale_after_s = stale_after_s
+        self._nobodys = nobodys
         self._holder = Holder.here()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -251,8 +254,11 @@ class FolderLock:
             return time.time() - changed
 
     def _is_orphan(self, holder: Holder | None) -> bool:
-        """Whether the holder was a process of this machine that is gone."""
-        return holder is not None and holder.is_here and not _process_exists(holder.pid)
+        """Whether the holder was a process of this machine, or of a job, that is gone."""
+        if holder is None:
+            return False
+        of_ended_job = self._nobodys is not None and holder.job_id == self._nobodys
+        return of_ended_job or (holder.is_here and not _process_exists(holder.pid))
 
 
 def _machine() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from samsweep.config import RunConfig
+from samsweep.records.cancel_mark import CancelMark
 from samsweep.records.lock import FolderBusy, FolderLock
 from samsweep.records.provenance import now
 from samsweep.records.schema import Record, Status
@@ -12,9 +13,11 @@ from samsweep.records.store import CellFolder
 def register(folder: CellFolder, run: RunConfig) -> None:
     """Give a new cell its folder, its frozen config and a record that says ``planned``.
 
-    A cell that has a record, or that somebody is about to start, is left as it is.
+    A cell that has a record, or that somebody is about to start, is left as it is; that it was
+    cancelled in an earlier launch counts no more.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
+    CancelMark(folder.path).clear()
     if folder.record_file.exists():
         return
     try:
@@ -26,14 +29,22 @@ def register(folder: CellFolder, run: RunConfig) -> None:
         return
 
 
-def close_abandoned(folder: CellFolder, status: Status, error: str) -> None:
+def close_abandoned(
+    folder: CellFolder, status: Status, error: str, *, job_id: str | None = None
+) -> None:
     """Say in the record of a cell whose process died how that came; nothing if it still lives.
 
     One that was stopped, and has saved its state, keeps its status; of others ``failed`` or
     ``interrupted`` is the new one.
+
+    Args:
+        folder: Of the cell.
+        status: Of a cell that had not stopped.
+        error: How it came.
+        job_id: Of a job that has ended: a lock of its processes is nobody's.
     """
     try:
-        with FolderLock(folder.path):
+        with FolderLock(folder.path, nobodys=job_id):
             record = folder.read()
             if record is not None and record.finished:
                 folder.write(record.model_copy(update={"measuring_error": error}))

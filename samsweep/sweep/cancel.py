@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from samsweep.config import ConfigError
+from samsweep.records.cancel_mark import CancelMark
 from samsweep.records.identity import CellKey
 from samsweep.records.lock import FolderLock, Holder
-from samsweep.records.store import CellFolder, cell_folders
+from samsweep.records.store import CellFolder, RecordError, cell_folders
 from samsweep.sweep.manifest import LaunchFolder, launch_folders
 from samsweep.sweep.slurm.queue import QueuedCell, queued_cells
 from samsweep.sweep.slurm.scheduler import SlurmUnavailable, cancel_jobs
 from samsweep.system.text import counted
 
-#: What becomes of a cell that is stopped.
+#: What becomes of a cell that is stopped, and of one that has not begun.
 _SAVED = "running cells save their states at their next step"
+_LEFT = "it will be left out"
 
 
 def cancel(study: Path) -> list[str]:
@@ -26,30 +30,36 @@ def cancel(study: Path) -> list[str]:
     Returns:
         A sentence for each process or group of jobs.
     """
-    sentences = _cancel_jobs(study)
-    stopped: set[int] = set()
+    jobs = sorted({cell.job_id for cell in _queued(study).values()})
+    sentences = []
+    if jobs:
+        cancel_jobs(jobs)
+        told = f"{counted(len(jobs), 'job')} of {study.name} cancelled ({', '.join(jobs)})"
+        sentences.append(f"{told}; {_SAVED}.")
+    stopped: set[Holder] = set()
     of_pools: set[CellKey] = set()
     for launch, holder in _active_launches(study):
-        sentences.append(_terminate(holder, f"launch {launch.path.name}"))
-        stopped.add(holder.pid)
+        unfinished = [cell for cell in _cells(launch, study) if not _is_finished(cell)]
+        sentences.append(_stop(holder, f"launch {launch.path.name}", unfinished))
+        stopped.add(_process(holder))
         if launch.read().launcher.name == "local":
-            # The pool stops its cells.
+            # The pool stops its cells, or their marks do.
             of_pools |= launch.cells()
     for cell in cell_folders(study):
         holder_of_cell = _holder(cell.path)
-        if holder_of_cell is None or cell.key in of_pools:
+        if holder_of_cell is None or cell.key in of_pools or holder_of_cell.job_id in jobs:
             continue
-        if holder_of_cell.pid not in stopped:
-            sentences.append(_terminate(holder_of_cell, cell.key.cell_id))
-        stopped.add(holder_of_cell.pid)
+        if _process(holder_of_cell) not in stopped:
+            sentences.append(_stop(holder_of_cell, cell.key.cell_id, [cell]))
+        stopped.add(_process(holder_of_cell))
     return sentences
 
 
 def cancel_cell(folder: CellFolder) -> list[str]:
-    """Stop the process that works on one cell, at its next step.
+    """Stop what works on one cell, at its next step; if it waits its turn, it is left out.
 
     Returns:
-        A sentence about it; none if there is no such process.
+        A sentence about it; none if nothing does.
     """
     study, name = folder.study, folder.key.cell_id
     queued = _queued(study).get(folder.key)
@@ -58,13 +68,17 @@ def cancel_cell(folder: CellFolder) -> list[str]:
         return [f"{name}: job {queued.job_id} cancelled; {_SAVED}."]
     holder = _holder(folder.path)
     if holder is not None:
-        return [_terminate(holder, name)]
+        return [_stop(holder, name, [folder])]
+    if _is_finished(folder):
+        return []
     for launch, owner in _active_launches(study):
         if folder.key in launch.cells():
-            return [f"{name} waits its turn in launch {launch.path.name}, run by {owner}."]
+            CancelMark(folder.path).set()
+            return [f"{name} waits its turn in launch {launch.path.name}, run by {owner}; {_LEFT}."]
     if queued is not None:
+        CancelMark(folder.path).set()
         others = counted(len(queued.sharing) - 1, "other cell")
-        return [f"{name} waits in job {queued.job_id} with {others}: scancel {queued.job_id}"]
+        return [f"{name} waits in job {queued.job_id} with {others}, which go on; {_LEFT}."]
     return []
 
 
@@ -92,24 +106,36 @@ def _holder(folder: Path) -> Holder | None:
     return holder if lock.alive else None
 
 
-def _terminate(holder: Holder, what: str) -> str:
-    if not holder.is_here:
-        return f"{what} is run by {holder}: cancel it there."
-    try:
-        os.kill(holder.pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return f"{what} has just ended."
-    except PermissionError:
-        return f"{what} is run by {holder}, which belongs to another user: ask them to cancel it."
-    return f"{what}: stopping {holder}; {_SAVED}."
+def _process(holder: Holder) -> Holder:
+    """Who holds several locks is one process."""
+    return replace(holder, token="")
 
 
-def _cancel_jobs(study: Path) -> list[str]:
-    jobs = sorted({cell.job_id for cell in _queued(study).values()})
-    if not jobs:
-        return []
-    cancel_jobs(jobs)
-    return [f"{counted(len(jobs), 'job')} of {study.name} cancelled ({', '.join(jobs)}); {_SAVED}."]
+def _cells(launch: LaunchFolder, study: Path) -> list[CellFolder]:
+    return [CellFolder(study / "cells" / key.cell_id) for key in sorted(launch.cells())]
+
+
+def _is_finished(cell: CellFolder) -> bool:
+    with suppress(RecordError):
+        record = cell.read()
+        return record is not None and record.finished
+    return False
+
+
+def _stop(holder: Holder, what: str, cells: Iterable[CellFolder]) -> str:
+    """Signal a process of this machine; to others speak marks in the folders of the cells."""
+    if holder.is_here:
+        try:
+            os.kill(holder.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return f"{what} has just ended."
+        except PermissionError:
+            pass
+        else:
+            return f"{what}: stopping {holder}; {_SAVED}."
+    for cell in cells:
+        CancelMark(cell.path).set()
+    return f"{what}: {holder} is asked to stop, which takes some seconds; {_SAVED}."
 
 
 def _queued(study: Path) -> dict[CellKey, QueuedCell]:

@@ -50,10 +50,15 @@ class LaunchedCell(_Part):
     Args:
         runs: How it was to run, worked through in this order.
         job_id: Slurm job, ``A_a`` in an array, if any.
+        intent: Comment of the job that is about to be submitted, by which it is found if whoever
+            submits does not live to write down its id.
+        place: Index of the job in its array.
     """
 
     runs: tuple[RunConfig, ...]
     job_id: str | None = None
+    intent: str | None = None
+    place: int = 0
 
 
 class Manifest(_Part):
@@ -116,28 +121,56 @@ class LaunchFolder:
         return {CellKey(self.study, cell_id) for cell_id in self.read().cells}
 
     def jobs(self) -> dict[CellKey, str]:
-        """Job ids of the cells that have one; none if the manifest is broken.
+        """Job ids of the cells that have one; none if the manifest is broken."""
+        return {key: job_id for key, job_id in self.job_of_each().items() if job_id}
+
+    def job_of_each(self) -> dict[CellKey, str | None]:
+        """Job ids of all cells, None of one that has none; empty if the manifest is broken.
 
         Reads nothing else, since it is read often.
         """
         try:
             cells = json.loads(self.manifest_file.read_bytes())["cells"]
             return {
-                CellKey(self.study, cell_id): cell["job_id"]
-                for cell_id, cell in cells.items()
-                if cell.get("job_id")
+                CellKey(self.study, cell_id): cell.get("job_id") for cell_id, cell in cells.items()
             }
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
     def record_jobs(self, jobs: Mapping[CellKey, str]) -> None:
         """Add to the manifest in which job each of these cells is; others are skipped."""
+        self._update({key: {"job_id": job_id, "intent": None} for key, job_id in jobs.items()})
+
+    def record_intent(self, intent: str, jobs: Sequence[Iterable[CellKey]]) -> None:
+        """Add to the manifest, before jobs are submitted, with what comment each cell's will be."""
+        self._update(
+            {key: {"intent": intent, "place": n} for n, keys in enumerate(jobs) for key in keys}
+        )
+
+    def intents(self) -> dict[CellKey, tuple[str, int]]:
+        """Comment and place of the jobs whose ids are not known; none if the manifest is broken."""
+        with suppress(RecordError):
+            cells = self.read().cells.items()
+            return {
+                CellKey(self.study, cell_id): (cell.intent, cell.place)
+                for cell_id, cell in cells
+                if cell.intent is not None
+            }
+        return {}
+
+    def forget_intents(self) -> None:
+        """No job is about to be submitted any more."""
+        self._update(dict.fromkeys(self.intents(), {"intent": None}))
+
+    def _update(self, changes: Mapping[CellKey, Mapping[str, Any]]) -> None:
+        """Change these cells; those of other launches are skipped."""
         manifest = self.read()
-        cells = {}
-        for cell_id, cell in manifest.cells.items():
-            job_id = jobs.get(CellKey(self.study, cell_id), cell.job_id)
-            cells[cell_id] = cell.model_copy(update={"job_id": job_id})
-        self.write(manifest.model_copy(update={"cells": cells}))
+        cells = {
+            cell_id: cell.model_copy(update=changes.get(CellKey(self.study, cell_id), {}))
+            for cell_id, cell in manifest.cells.items()
+        }
+        if cells != manifest.cells:
+            self.write(manifest.model_copy(update={"cells": cells}))
 
 
 def launch_folders(study: Path) -> list[LaunchFolder]:

@@ -134,6 +134,14 @@ class Plan:
         """The cells that another process is working on."""
         return tuple(cell for cell in self.cells if cell.action == "elsewhere")
 
+    def again(self) -> Plan:
+        """The same by what is on disk now.
+
+        Raises:
+            RecordError: If a record cannot be read.
+        """
+        return plan_sweep((p for c in self.cells for p in c.points), num_excluded=self.num_excluded)
+
     def __str__(self) -> str:
         """One line of counts."""
         counts = Counter(cell.action for cell in self.cells)

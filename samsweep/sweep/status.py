@@ -11,8 +11,9 @@ from pathlib import Path
 from samsweep.records.lock import FolderLock
 from samsweep.records.schema import Attempt, Record
 from samsweep.records.store import CellFolder, RecordError, cell_folders
-from samsweep.sweep.slurm.queue import QueuedCell, queued_cells
-from samsweep.sweep.slurm.scheduler import SlurmUnavailable
+from samsweep.sweep.slurm.ended import account_of, was_held_by
+from samsweep.sweep.slurm.queue import QueuedCell
+from samsweep.sweep.slurm.standing import GoneCell, Standing, standing_of
 from samsweep.system.text import counted
 
 #: States of cells that have stopped before their end, unless a launch is about to start them.
@@ -27,11 +28,14 @@ class CellStatus:
         name: The cell's id.
         state: The record's status; ``stalled`` for a running cell without a heartbeat,
             ``starting`` for one without a record, ``unreadable`` for a broken record, ``queued``
-            for one whose job waits on a cluster, ``unmeasured`` for a trained one whose measurement
-            failed.
+            for one whose job waits on a cluster, ``submitted`` where that does not answer,
+            ``unmeasured`` for a trained one whose measurement failed.
         record: The record, if there is one.
         problem: What is wrong with an unreadable one.
         queued: Its job on a cluster, if that waits or runs.
+        gone: Its job, if that has ended and the record does not say so.
+        account: How that ended.
+        submitted: Its job, where the cluster does not answer.
     """
 
     name: str
@@ -39,12 +43,21 @@ class CellStatus:
     record: Record | None = None
     problem: str | None = None
     queued: QueuedCell | None = None
+    gone: GoneCell | None = None
+    account: str | None = None
+    submitted: str | None = None
 
     @property
     def where(self) -> str:
         """Host and job, and what a queued job waits for."""
-        parts = [self.attempt.provenance.host] if self.attempt and self.state != "queued" else []
-        if self.queued is not None:
+        waits = self.state in ("queued", "submitted")
+        parts = [self.attempt.provenance.host] if self.attempt and not waits else []
+        if self.gone is not None:
+            end = f" ({self.gone.end.state})" if self.gone.end else ""
+            parts.append(f"job {self.gone.job_id}{end}")
+        elif self.submitted is not None and not self.attempt:
+            parts.append(f"job {self.submitted}")
+        elif self.queued is not None:
             parts.append(f"job {self.queued.job_id}")
             if self.state == "queued":
                 parts.append(f"({self.queued.state.reason or self.queued.state.state.lower()})")
@@ -60,7 +73,7 @@ class CellStatus:
     @property
     def reason(self) -> str:
         """What went wrong."""
-        reasons = [self.problem]
+        reasons = [self.problem, self.account]
         if self.record is not None:
             reasons += [self.record.error, self.record.measuring_error]
         return "\n".join(text for text in reasons if text)
@@ -96,32 +109,102 @@ class CellStatus:
 
 def read_status(study: Path, warn: Callable[[str], None] = lambda text: None) -> list[CellStatus]:
     """The state of every cell of a study; ``warn`` is told if a cluster does not answer."""
-    try:
-        queued = queued_cells(study)
-    except SlurmUnavailable as error:
-        # This machine cannot ask the cluster; the states are those of the records.
-        warn(f"Slurm does not answer here ({error}): what follows is from the records alone.")
-        queued = {}
-    return [_cell_status(folder, queued.get(folder.key)) for folder in cell_folders(study)]
+    return StatusReader(study, warn).read()
 
 
-def _cell_status(folder: CellFolder, queued: QueuedCell | None) -> CellStatus:
-    name = folder.path.name
-    try:
-        record = folder.read()
-    except RecordError as error:
-        return CellStatus(name=name, state="unreadable", problem=str(error))
+class StatusReader:
+    """Reads the state of every cell of a study, the next times only what has changed.
+
+    Args:
+        study: Its folder.
+        warn: Is told, once, if a cluster does not answer.
+        max_age_s: Seconds for which what a cluster has answered is good, whoever asked.
+    """
+
+    def __init__(
+        self,
+        study: Path,
+        warn: Callable[[str], None] = lambda text: None,
+        *,
+        max_age_s: float = 0.0,
+    ) -> None:
+        self._study = study
+        self._warn = warn
+        self._max_age_s = max_age_s
+        self._records: dict[Path, tuple[object, Record | RecordError | None]] = {}
+        self._warned: str | None = None
+
+    def read(self) -> list[CellStatus]:
+        """The cells in the order of their names."""
+        found = {folder: self._record(folder) for folder in cell_folders(self._study)}
+        open_cells = {
+            folder.key
+            for folder, record in found.items()
+            if isinstance(record, Record) and not record.finished and record.status != "failed"
+        }
+        standing = standing_of(self._study, open_cells, max_age_s=self._max_age_s)
+        if standing.problem is not None and standing.problem != self._warned:
+            # This machine cannot ask the cluster; the states are those of the records.
+            self._warn(
+                f"Slurm does not answer here ({standing.problem}): "
+                "what follows is from the records alone."
+            )
+        self._warned = standing.problem
+        return [_cell_status(folder, record, standing) for folder, record in found.items()]
+
+    def _record(self, folder: CellFolder) -> Record | RecordError | None:
+        try:
+            state = folder.record_file.stat()
+        except OSError:
+            state = None
+        # A record is replaced as a whole, by another file.
+        signature = state and (state.st_ino, state.st_mtime_ns, state.st_size)
+        known = self._records.get(folder.path)
+        if known is not None and known[0] == signature:
+            return known[1]
+        record: Record | RecordError | None
+        try:
+            record = folder.read()
+        except RecordError as error:
+            record = error
+        self._records[folder.path] = (signature, record)
+        return record
+
+
+def _cell_status(
+    folder: CellFolder, record: Record | RecordError | None, standing: Standing
+) -> CellStatus:
+    name, key = folder.path.name, folder.key
+    if isinstance(record, RecordError):
+        return CellStatus(name=name, state="unreadable", problem=str(record))
     if record is None:
         return CellStatus(name=name, state="starting")
     state: str = record.status
+    queued, gone = standing.queued.get(key), standing.gone.get(key)
+    submitted = standing.unknown.get(key)
     alive = not record.finished and FolderLock(folder.path).alive
+    if gone is not None and (not alive or was_held_by(folder, gone.job_id)):
+        return _of_gone_job(folder, record, gone)
     if state == "running" and not alive:
         state = "stalled"
     if record.measuring_error is not None:
         state = "unmeasured"
-    if queued is not None and not alive and not record.finished and state != "failed":
+    waits = not alive and not record.finished and state != "failed"
+    if queued is not None and waits:
         state = state if _ended_in(record, queued) else "queued"
-    return CellStatus(name=name, state=state, record=record, queued=queued)
+    elif submitted is not None and state == "planned":
+        state = "submitted"
+    return CellStatus(name=name, state=state, record=record, queued=queued, submitted=submitted)
+
+
+def _of_gone_job(folder: CellFolder, record: Record, gone: GoneCell) -> CellStatus:
+    """A cell that did not come to say how it ended, by how its job did."""
+    state: str = record.status
+    if state in ("planned", "running"):
+        interrupts = gone.end is not None and gone.end.interrupts
+        state = "interrupted" if interrupts else "failed"
+    account = account_of(folder.study, gone.job_id, gone.end)
+    return CellStatus(name=folder.path.name, state=state, record=record, gone=gone, account=account)
 
 
 def _ended_in(record: Record, queued: QueuedCell) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
 import traceback
 from collections.abc import Collection
@@ -13,13 +14,14 @@ from typing import Any
 from samsweep.config import RunConfig
 from samsweep.config.cell import KINDS, MEASURING
 from samsweep.config.plugins import load_plugins
+from samsweep.records.cancel_mark import CancelMark
 from samsweep.records.lock import FolderBusy, FolderLock, LockLost
 from samsweep.records.provenance import now
 from samsweep.records.remaining_work import work_left
 from samsweep.records.schema import CellFailed, Record, Status
 from samsweep.records.store import CellFolder
 from samsweep.system.progress import ReportProgress
-from samsweep.system.signals import StopRequest
+from samsweep.system.signals import Interrupted, StopRequest
 from samsweep.tracking import tracking
 from samsweep.training.checkpoint import Checkpoints
 from samsweep.training.device import num_cores, num_threads, prepare_device
@@ -71,9 +73,15 @@ def run_cell(
     try:
         with FolderLock(folder.path) as lock:
             _check_not_failed_since(folder, num_attempts)
+            mark = CancelMark(folder.path)
+            if num_attempts is None:
+                # Not of a launch that may be cancelled in part, but asked for by itself.
+                mark.clear()
             folder.remove_temporary_files()
             writer = RecordWriter(folder, lock, folder.read() or Record.planned(config))
             work = work_left(config, writer.record)
+            if work != "nothing" and mark.is_set:
+                _leave_out(writer)
             if work != "nothing":
                 _check_sources(config, name, MEASURING if work == "measure" else KINDS)
                 _train_and_measure(config, writer, progress or TrainingProgress(name))
@@ -84,6 +92,17 @@ def run_cell(
     except LockLost as lost:
         log.warning("%s: stopped here, another process took over: %s", name, lost)
     return math.nan
+
+
+def _leave_out(writer: RecordWriter) -> None:
+    """End a cell that was cancelled while it waited its turn.
+
+    Raises:
+        Interrupted: As if a signal had stopped it.
+    """
+    if writer.record.status == "planned":
+        writer.update(status="interrupted", error="cancelled before it began")
+    raise Interrupted(signal.SIGTERM)
 
 
 def _check_sources(config: RunConfig, name: str, kinds: Collection[str]) -> None:
@@ -116,7 +135,8 @@ def _check_not_failed_since(folder: CellFolder, num_attempts: int | None) -> Non
 def _train_and_measure(
     config: RunConfig, writer: RecordWriter, progress: AbstractContextManager[ReportProgress]
 ) -> None:
-    with StopRequest() as stop, num_threads(_threads(config, writer)):
+    obeyed = CancelMark(writer.folder.path).obeyed()
+    with StopRequest() as stop, obeyed, num_threads(_threads(config, writer)):
         device = prepare_device(config.device)
         with tracking(config.tracking, writer.folder.path, lambda: writer.record) as tracker:
             workspace = Workspace(

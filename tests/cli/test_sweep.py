@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import QUICK, assert_same_result, point, records, run, start, wait_until
 
+from samsweep.records.cancel_mark import CancelMark
+
 #: Cells of some seconds, that save their state often.
 LONG = ["epochs=14", "sharpness=none", "num_threads=1", "checkpoint_every_steps=3"]
 
@@ -314,6 +316,23 @@ def test_a_single_cell_is_cancelled_and_the_others_go_on(tmp_path, started):
     assert started.returncode == 1
     assert {r["cell_id"]: r["status"] for r in records(tmp_path)}[cell] == "interrupted"
     assert sorted(statuses(tmp_path)) == ["complete"] * 3 + ["interrupted"]
+
+
+def test_marks_in_the_folders_cancel_from_any_machine(tmp_path, started):
+    """A running cell stops at a step, a waiting one is left out, and a new launch takes both up."""
+    by_status = {r["status"]: r["cell_id"] for r in records(tmp_path)}
+    cells = tmp_path / "multirun/default/cells"
+    for status in ("running", "planned"):
+        CancelMark(cells / by_status[status]).set()
+    started.communicate()
+    assert started.returncode == 1
+    found = {r["cell_id"]: r for r in records(tmp_path)}
+    assert sorted(statuses(tmp_path)) == ["complete"] * 2 + ["interrupted"] * 2
+    assert found[by_status["running"]]["attempts"][0]["end_step"] > 0
+    assert found[by_status["planned"]]["attempts"] == []
+    assert "Nothing runs" in run(tmp_path, "--cancel", module="samsweep.status").stdout
+    run(tmp_path, "--retry", module="samsweep.status")
+    assert statuses(tmp_path) == ["complete"] * 4
 
 
 @pytest.mark.slow

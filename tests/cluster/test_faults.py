@@ -42,6 +42,58 @@ def test_a_job_that_cannot_begin_says_so_in_its_records(cluster, tmp_path):
     assert "cuda" in status(tmp_path, "--failed")
 
 
+def test_a_job_that_dies_before_python_is_told_by_status(cluster, tmp_path):
+    """Nobody waits, and no process of ours ever ran."""
+    setup = "hydra.launcher.setup=[no_such_command || exit 127]"
+    run(tmp_path, *SLURM, *SHORT, "opt=sgd", "seed=0", "detach=true", setup)
+    wait_until(lambda: not cluster.queue())
+    (job_id,) = jobs(tmp_path).values()
+    told = status(tmp_path)
+    assert "failed" in told and f"job {job_id} (FAILED)" in told
+    account = status(tmp_path, "--failed")
+    assert "exit code 127" in account and "no_such_command: command not found" in account
+    (cell,) = jobs(tmp_path)
+    assert "command not found" in status(tmp_path, "--logs", cell)
+
+
+def test_a_cell_that_waits_in_a_packed_job_is_left_out(cluster, tmp_path):
+    packed = ["hydra.launcher.cells_per_job=2", "detach=true"]
+    run(tmp_path, *SLURM, *LONG, "opt=sgd", "seed=0,1", *packed)
+    wait_until(lambda: under_way(tmp_path, 1))
+    waiting = next(r["cell_id"] for r in records(tmp_path) if r["status"] == "planned")
+    assert "it will be left out" in status(tmp_path, "--cancel", waiting)
+    wait_until(lambda: not cluster.queue(), seconds=120)
+    assert statuses(tmp_path) == ["complete", "interrupted"]
+    run(tmp_path, *SLURM, *LONG, "opt=sgd", "seed=0,1")
+    assert statuses(tmp_path) == ["complete"] * 2
+
+
+def test_jobs_whose_ids_were_not_written_down_are_found_again(cluster, tmp_path):
+    grid = [*SHORT, "opt=sgd", "seed=0,1"]
+    with cluster.held():
+        run(tmp_path, *SLURM, *grid, "detach=true")
+        (file,) = tmp_path.glob("multirun/default/launches/*/manifest.json")
+        manifest = json.loads(file.read_text())
+        before = {name: cell["job_id"] for name, cell in manifest["cells"].items()}
+        comment = cluster.run("squeue", "-r", "-h", "-o", "%k").split()[0]
+        for place, cell in enumerate(manifest["cells"].values()):
+            cell.update(job_id=None, intent=comment, place=place)
+        file.write_text(json.dumps(manifest))
+        again = run(tmp_path, *SLURM, *grid, "detach=true")
+        assert "2 cells in the queue already" in again.stdout
+        assert "Submitted" not in again.stdout
+        assert jobs(tmp_path) == before
+    wait_until(lambda: not cluster.queue())
+    assert [len(r["attempts"]) for r in records(tmp_path)] == [1, 1]
+
+
+def test_what_slurm_would_refuse_is_told_by_a_dry_run(cluster, tmp_path):
+    wrong = ["hydra.launcher.mem_gb=100000", "dry_run=true"]
+    done = run(tmp_path, *SLURM, *SHORT, "opt=sgd", *wrong, check=False)
+    assert done.returncode == 2
+    assert "sbatch would refuse these jobs" in done.stderr
+
+
 def test_detached_watched_and_cancelled_from_elsewhere(cluster, tmp_path):
     one_at_a_time = ["detach=true", "hydra.launcher.max_parallel=1"]
     done = run(tmp_path, *SLURM, *ENDLESS, "opt=sgd", "seed=range(0,3)", *one_at_a_time)

@@ -24,6 +24,7 @@ from samsweep.sweep.local.pool import Pool
 from samsweep.sweep.local.runner import machine_of, slots_of
 from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.plan import Plan, Point, describe_states, plan_sweep
+from samsweep.sweep.slurm.start import take_warnings
 from samsweep.system.signals import Interrupted, StopRequest
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class CellJob:
         try:
             # If that takes too long Slurm kills the job; a second signal changes nothing.
             with StopRequest(patient=True) as stop, stop.deferred():
+                take_warnings()
                 self._work(stop)
         except Interrupted as stopped:
             self._hand_over(stopped)

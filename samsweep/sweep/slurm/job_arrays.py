@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 
 from samsweep.config import Count, Frozen
-from samsweep.config.fields import Listed, NonNegativeInt
+from samsweep.config.fields import Listed, NonNegativeInt, Positive, VariableName
 from samsweep.records.identity import canonical_json
+from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.plan import PlannedCell
 from samsweep.sweep.slurm.scheduler import chunks
 
@@ -19,22 +23,79 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _lines(value: object) -> object:
+    """One line alone is a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
 #: A text that a command line may take for a number, such as account=4711.
 _Word = Annotated[str, BeforeValidator(_text)]
 
 
-class ArraySettings(Frozen):
+class JobShare(Frozen):
+    """How a job runs its share of the cells.
+
+    Args:
+        cells_per_job: Cells that share a job.
+        workers: Cells at a time in a job.
+        cells_per_gpu: Cells that share a GPU, if there are fewer GPUs than workers.
+    """
+
+    cells_per_job: Count = 1
+    workers: Count = 1
+    cells_per_gpu: Count = 1
+
+    @property
+    def pool(self) -> PoolSettings:
+        """Of the pool that a job is."""
+        return PoolSettings(workers=self.workers, cells_per_gpu=self.cells_per_gpu)
+
+
+class ArraySettings(JobShare):
     """The values of ``hydra/launcher=slurm`` that say how cells become arrays of jobs.
 
     Args:
         cells_per_job: Cells that share a job.
+        workers: Cells at a time in a job.
+        cells_per_gpu: Cells that share a GPU, if there are fewer GPUs than workers.
         max_parallel: Jobs at a time over the whole sweep; None is no limit.
-        per_model: Resources of a model that differ from those of the others, by its name.
+        per_model: Of these and of the resources, what differs for a model, by its name.
+        per_dataset: The same for a data set, where it goes before what is said of the model.
     """
 
-    cells_per_job: Count = 1
     max_parallel: Count | None = None
     per_model: Mapping[str, Mapping[str, Any]] = {}
+    per_dataset: Mapping[str, Mapping[str, Any]] = {}
+
+    @property
+    def places(self) -> dict[str, Mapping[str, Any]]:
+        """What differs, by the keys under which it stands."""
+        return {
+            f"{kind}.{name}": values
+            for kind in ("per_model", "per_dataset")
+            for name, values in getattr(self, kind).items()
+        }
+
+    def of(self, cell: PlannedCell) -> dict[str, Any]:
+        """What differs for a cell."""
+        config = cell.run.cell
+        return merged(
+            self.per_model.get(config.model.name, {}), self.per_dataset.get(config.dataset.name, {})
+        )
+
+
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of both, of the second where both have one; mappings are merged in their turn.
+
+    >>> merged({"mem_gb": 8, "env": {"A": 1}}, {"env": {"B": 2}})
+    {'mem_gb': 8, 'env': {'A': 1, 'B': 2}}
+    """
+    both = {
+        key: merged(first[key], value)
+        for key, value in second.items()
+        if isinstance(value, Mapping) and isinstance(first.get(key), Mapping)
+    }
+    return {**first, **second, **both}
 
 
 class SubmissionSettings(Frozen):
@@ -53,8 +114,13 @@ class SubmissionSettings(Frozen):
         constraint: Features that the node must have, such as a100; None is any node.
         exclude: Nodes not to use, with commas; None excludes none.
         nodelist: Nodes that a job must have, with commas; None is any.
-        comment: Comment that Slurm keeps with the jobs; None is none.
+        comment: Comment that Slurm keeps with the jobs, before samsweep's own; None is none.
+        env: Variables of the environment of a job, such as {OMP_NUM_THREADS: 4}.
         setup: Lines of the batch script before the job, such as ["module load cuda"]; None is none.
+        python: Command that starts Python on the nodes; None is the Python that submits.
+        container: Apptainer image in which Python is started, which has samsweep; None is none.
+        container_binds: Folders of the nodes that the image is to see beside the one where the
+            command was given, as FOLDER or FOLDER:PLACE.
         additional_parameters: Any other option of sbatch by its long name, such as
             {mail-type: END}.
         signal_delay_s: How long before the time limit cells save their states, in seconds.
@@ -69,15 +135,48 @@ class SubmissionSettings(Frozen):
     cpus_per_task: Count | None = None
     gpus_per_node: _Word | None = None
     gres: _Word | None = None
-    mem_gb: Count | None = None
+    mem_gb: Positive | None = None
     constraint: _Word | None = None
     exclude: _Word | None = None
     nodelist: _Word | None = None
     comment: _Word | None = None
-    setup: Annotated[tuple[str, ...], Listed] | None = None
-    additional_parameters: Mapping[str, Any] = {}
+    env: Mapping[VariableName, _Word] = {}
+    setup: Annotated[tuple[str, ...], Listed, BeforeValidator(_lines)] | None = None
+    python: str | None = None
+    container: _Word | None = None
+    container_binds: Annotated[tuple[str, ...], Listed, BeforeValidator(_lines)] = ()
+    additional_parameters: Mapping[str, str | int | float | bool | None] = {}
     signal_delay_s: NonNegativeInt = 120
     max_num_timeout: NonNegativeInt = 10
+
+    @model_validator(mode="after")
+    def _leaves_time(self) -> Self:
+        """A job whose warning is due as it starts would be stopped in its first second."""
+        if self.signal_delay_s >= 60 * self.timeout_min:
+            raise ValueError(
+                f"timeout_min={self.timeout_min} leaves nothing before signal_delay_s="
+                f"{self.signal_delay_s}: choose a longer limit, or less time to save states"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_python(self) -> Self:
+        if self.container_binds and self.container is None:
+            raise ValueError("container_binds have no effect without a container: leave them out")
+        return self
+
+    @property
+    def launches_python(self) -> str:
+        """The shell command that starts Python on a node, up to its arguments."""
+        python = shlex.quote(sys.executable) if self.python is None else self.python
+        if self.container is None:
+            return python
+        if self.python is None:
+            python = "python3"  # that of the image
+        binds = [word for bind in (os.getcwd(), *self.container_binds) for word in ("--bind", bind)]
+        nvidia = ["--nv"] if self.gpus_per_node or self.gres else []
+        command = ["apptainer", "exec", *nvidia, *binds, self.container]
+        return f"{shlex.join(command)} {python}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +186,14 @@ class Array:
     Args:
         jobs: The cells of each job.
         resources: What differs from the settings of all.
+        share: How a job runs its cells.
         parallelism: Jobs of the array at a time; None is no limit.
         lane: Arrays of one lane run one after the other.
     """
 
     jobs: tuple[tuple[PlannedCell, ...], ...]
     resources: Mapping[str, Any]
+    share: JobShare
     parallelism: int | None
     lane: int
 
@@ -108,22 +209,23 @@ def arrays_of(
     arrays; more arrays than that form lanes, in which one waits for the other.
     """
     packed = [
-        (resources, jobs)
-        for resources, members in _by_resources(cells, settings)
-        for jobs in chunks(list(chunks(members, settings.cells_per_job)), max_array_size)
+        (resources, share, jobs)
+        for resources, share, members in _by_resources(cells, settings)
+        for jobs in chunks(list(chunks(members, share.cells_per_job)), max_array_size)
     ]
     limit = settings.max_parallel
     num_lanes = len(packed) if limit is None else min(limit, len(packed))
-    sizes = [max(len(jobs) for _, jobs in packed[lane::num_lanes]) for lane in range(num_lanes)]
+    sizes = [max(len(jobs) for *_, jobs in packed[lane::num_lanes]) for lane in range(num_lanes)]
     shares = [None] * num_lanes if limit is None else deal(limit, sizes)
     return [
         Array(
             jobs=tuple(jobs),
             resources=resources,
+            share=share,
             parallelism=shares[index % num_lanes],
             lane=index % num_lanes,
         )
-        for index, (resources, jobs) in enumerate(packed)
+        for index, (resources, share, jobs) in enumerate(packed)
     ]
 
 
@@ -145,10 +247,15 @@ def deal(total: int, sizes: Sequence[int]) -> list[int]:
 
 def _by_resources(
     cells: Iterable[PlannedCell], settings: ArraySettings
-) -> Iterable[tuple[Mapping[str, Any], list[PlannedCell]]]:
-    groups: dict[tuple[str, str], tuple[Mapping[str, Any], list[PlannedCell]]] = {}
+) -> Iterator[tuple[Mapping[str, Any], JobShare, list[PlannedCell]]]:
+    """Cells of a study that have the same resources, with these and how a job runs them."""
+    groups: dict[tuple[str, str], tuple[dict[str, Any], list[PlannedCell]]] = {}
     for cell in cells:
-        resources = settings.per_model.get(cell.run.cell.model.name, {})
-        group = (cell.key.study, canonical_json(resources))
-        groups.setdefault(group, (resources, []))[1].append(cell)
-    return groups.values()
+        values = settings.of(cell)
+        group = (cell.key.study, canonical_json(values))
+        groups.setdefault(group, (values, []))[1].append(cell)
+    keys = JobShare.model_fields.keys()
+    common = settings.model_dump(include=set(keys))
+    for values, members in groups.values():
+        own = {key: values.pop(key) for key in keys & values.keys()}
+        yield values, JobShare.parse({**common, **own}), members

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from samsweep.config import ConfigError, RunConfig
 from samsweep.records.identity import CellKey, wanted_measurements
+from samsweep.records.lock import FolderLock
 from samsweep.records.remaining_work import missing_measurements
 from samsweep.records.store import CellFolder
 from samsweep.sweep.manifest import launch_folders, readable_manifests
 from samsweep.sweep.plan import Plan, PlannedCell
-from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable, job_states
+from samsweep.sweep.slurm.scheduler import (
+    JobState,
+    SlurmUnavailable,
+    job_states,
+    jobs_by_comment,
+)
+
+#: Seconds to wait for another launch that is submitting.
+_RECEIPT_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +47,73 @@ def queued_cells(study: Path) -> dict[CellKey, QueuedCell]:
     Raises:
         SlurmUnavailable: If the controller does not answer.
     """
+    reconcile(study)
+    cells_of_job = submitted_cells(study)
+    return in_queue(cells_of_job, job_states(cells_of_job) if cells_of_job else {})
+
+
+def submitted_cells(study: Path) -> dict[str, list[CellKey]]:
+    """The cells of every job that a launch of the study submitted, oldest first."""
     cells_of_job: dict[str, list[CellKey]] = {}
     for launch in launch_folders(study):
         for cell, job_id in launch.jobs().items():
             cells_of_job.setdefault(job_id, []).append(cell)
-    states = job_states(cells_of_job) if cells_of_job else {}
+    return cells_of_job
+
+
+def in_queue(
+    cells_of_job: Mapping[str, Sequence[CellKey]], states: Mapping[str, JobState]
+) -> dict[CellKey, QueuedCell]:
+    """The cells of jobs that wait or run, by the states of those; the latest job counts."""
     return {
         cell: QueuedCell(job_id=job_id, state=states[job_id], sharing=tuple(sharing))
         for job_id, sharing in cells_of_job.items()
         if job_id in states
         for cell in sharing
     }
+
+
+def reconcile(study: Path) -> None:
+    """Find the jobs that a launch submitted and did not live to write down, by their comments.
+
+    What is not in the queue either was never submitted, or has ended; records say which.
+
+    Raises:
+        SlurmUnavailable: If the controller does not answer.
+    """
+    lost = {launch: intents for launch in launch_folders(study) if (intents := launch.intents())}
+    lost = {launch: i for launch, i in lost.items() if not FolderLock(launch.path).alive}
+    if not lost:
+        return
+    found = jobs_by_comment()
+    for launch, intents in lost.items():
+        jobs = {
+            key: job_id
+            for key, (intent, place) in intents.items()
+            for job_id in found.get(intent, ())
+            if (job_id.partition("_")[2] or "0") == str(place)
+        }
+        # Whose folder it is not can only look.
+        with suppress(OSError):
+            launch.record_jobs(jobs)
+            launch.forget_intents()
+
+
+def _wait_for_receipts(study: Path) -> None:
+    """Until other launches have written down the ids of the jobs that they are submitting.
+
+    Raises:
+        ConfigError: If one does not in a minute.
+    """
+    until = time.monotonic() + _RECEIPT_S
+    for launch in launch_folders(study):
+        while launch.intents() and FolderLock(launch.path).alive:
+            if time.monotonic() > until:
+                raise ConfigError(
+                    f"launch {launch.path.name} of {launch.study} is submitting cells: nothing was "
+                    "submitted beside it, try again once it is done."
+                )
+            time.sleep(0.5)
 
 
 def queued_jobs(plan: Plan) -> dict[str, tuple[PlannedCell, ...]]:
@@ -57,6 +125,7 @@ def queued_jobs(plan: Plan) -> dict[str, tuple[PlannedCell, ...]]:
     planned = {cell.key: cell for cell in plan.cells}
     jobs: dict[str, list[PlannedCell]] = {}
     for study in plan.studies:
+        _wait_for_receipts(study)
         try:
             found = queued_cells(study)
         except SlurmUnavailable as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,6 +34,37 @@ class JobState:
     reason: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobEnd:
+    """How a job ended.
+
+    Args:
+        state: Such as ``FAILED`` or ``OUT_OF_MEMORY``.
+        code: Exit code and signal, such as ``127:0``; empty if Slurm does not say.
+        node: Where it ran.
+    """
+
+    state: str
+    code: str = ""
+    node: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it is no state of a job that waits or runs."""
+        return self.state not in _IN_QUEUE
+
+    @property
+    def interrupts(self) -> bool:
+        """Whether its cells were interrupted; those of other jobs have failed."""
+        return self.state in _INTERRUPTED
+
+    def __str__(self) -> str:
+        """In Slurm's words."""
+        return f"{self.state}, exit code {self.code}" if self.code else self.state
+
+
+#: Final states of a job whose cells are interrupted.
+_INTERRUPTED = frozenset("CANCELLED TIMEOUT PREEMPTED NODE_FAIL DEADLINE".split())
 #: States of a job that waits or runs; a requeued one does.
 _IN_QUEUE = frozenset(
     "PENDING RUNNING SUSPENDED CONFIGURING COMPLETING REQUEUED REQUEUE_HOLD REQUEUE_FED RESIZING "
@@ -84,22 +117,81 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     return found
 
 
-def end_of_job(job_id: str) -> str:
-    """How an ended job ended, in Slurm's words; empty if Slurm does not remember.
+def jobs_by_comment() -> dict[str, list[str]]:
+    """The user's jobs that wait or run, by the last word of their comments.
+
+    Raises:
+        SlurmUnavailable: If the controller does not answer.
+    """
+    answer = _run("squeue", "-r", "-h", "-u", getpass.getuser(), "-o", "%i|%k")
+    found: dict[str, list[str]] = {}
+    for line in answer.splitlines():
+        job_id, bar, comment = line.partition("|")
+        if bar and comment.split():
+            found.setdefault(comment.split()[-1], []).append(job_id)
+    return found
+
+
+def ends_of_jobs(job_ids: Iterable[str]) -> dict[str, JobEnd]:
+    """How ended jobs ended, by id, ``A_a`` in an array; those that Slurm does not remember aside.
 
     ``scontrol`` remembers for some minutes, accounting for ever where the cluster has it.
     """
+    wanted = set(job_ids)
+    found: dict[str, JobEnd] = {}
+    with suppress(SlurmUnavailable):
+        for array in sorted({job_id.partition("_")[0] for job_id in wanted}, key=int):
+            told = _run("scontrol", "-o", "show", "job", array, about_jobs=True)
+            found |= dict(filter(None, map(_told_end, told.splitlines())))
+        rest = sorted(wanted - found.keys())
+        for chunk in chunks(rest, _CHUNK):
+            told = _run("sacct", "-X", "-n", "-P", "-o", _ACCOUNTED, "-j", ",".join(chunk))
+            for line in told.splitlines():
+                job_id, *about = line.split("|")
+                if len(about) == len(_ACCOUNTED.split(",")) - 1:
+                    state, code, node = about
+                    found[job_id] = JobEnd(state=state.partition(" ")[0], code=code, node=node)
+    return {job_id: end for job_id, end in found.items() if job_id in wanted and end.is_final}
+
+
+#: What accounting is asked for.
+_ACCOUNTED = "JobID,State,ExitCode,NodeList"
+
+
+def _told_end(line: str) -> tuple[str, JobEnd] | None:
+    """A job by a line of scontrol's."""
+    values = dict(word.partition("=")[::2] for word in line.split())
+    if "JobState" not in values:
+        return None
+    job_id = values.get("JobId", "")
+    if "ArrayTaskId" in values:
+        job_id = f"{values['ArrayJobId']}_{values['ArrayTaskId']}"
+    end = JobEnd(
+        state=values["JobState"], code=values.get("ExitCode", ""), node=values.get("NodeList", "")
+    )
+    return job_id, end
+
+
+def test_only(script: str) -> None:
+    """Ask Slurm whether it would take a batch script; nothing is submitted.
+
+    Raises:
+        ConfigError: If it would not, with its reasons.
+        SlurmUnavailable: If it does not answer.
+    """
+    command = ("sbatch", "--test-only")
     try:
-        answer = _run("scontrol", "-o", "show", "job", job_id, about_jobs=True)
-        found = re.search(r"JobState=(\S+)", answer)
-        if found:
-            code = re.search(r"ExitCode=(\S+)", answer)
-            return f"{found[1]}, exit code {code[1]}" if code else found[1]
-        answer = _run("sacct", "-X", "-n", "-P", "-o", "State,ExitCode", "-j", job_id)
-    except SlurmUnavailable:
-        return ""
-    lines = answer.splitlines()
-    return lines[-1].replace("|", ", exit code ") if lines else ""
+        done = subprocess.run(
+            command, input=script, capture_output=True, text=True, timeout=60, check=False
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        raise SlurmUnavailable(f"{command[0]}: {error}") from None
+    if done.returncode:
+        # A refusal is told as `allocation failure: reason`.
+        reason = refusal(done.stderr).removeprefix("allocation failure: ")
+        raise ConfigError(
+            f"sbatch would refuse these jobs: {reason}. Change the values of hydra.launcher."
+        )
 
 
 def cancel_jobs(job_ids: Sequence[str]) -> None:
@@ -110,6 +202,17 @@ def cancel_jobs(job_ids: Sequence[str]) -> None:
     """
     for chunk in chunks(job_ids, _CHUNK):
         _run("scancel", *chunk, about_jobs=True)
+
+
+def refusal(answer: str) -> str:
+    r"""Why sbatch takes no jobs: all that it says, since the last line alone is often the least.
+
+    >>> refusal("x\nsbatch: error: Node count is not available\nsbatch: error: submission failed")
+    'Node count is not available; submission failed'
+    """
+    lines = [line.strip() for line in answer.strip().splitlines()]
+    told = [line.partition("error: ")[2] for line in lines if line.startswith("sbatch: error: ")]
+    return "; ".join(dict.fromkeys(told)) or (lines[-1] if lines else "no reason given")
 
 
 def chunks(items: Sequence[T], size: int) -> Iterable[tuple[T, ...]]:

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import shlex
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from samsweep.config import MODELS, ConfigError, unknown_name
+from samsweep.config import DATASETS, MODELS, ConfigError, Frozen, unknown_name
 from samsweep.config.factory import search_path
 from samsweep.records.provenance import code_fingerprint
 from samsweep.sweep.display import Display
 from samsweep.sweep.estimate import Prepared, estimate_cost
 from samsweep.sweep.local.process import call
 from samsweep.sweep.local.runner import preload_for
-from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.manifest import LauncherSettings, launched
 from samsweep.sweep.plan import Plan, PlannedCell
+from samsweep.sweep.slurm import start
 from samsweep.sweep.slurm.job import CellJob
-from samsweep.sweep.slurm.job_arrays import Array, ArraySettings, SubmissionSettings, arrays_of
+from samsweep.sweep.slurm.job_arrays import (
+    Array,
+    ArraySettings,
+    JobShare,
+    SubmissionSettings,
+    arrays_of,
+    merged,
+)
 from samsweep.sweep.slurm.queue import queued_jobs
-from samsweep.sweep.slurm.scheduler import describe_job_ids, max_array_size
+from samsweep.sweep.slurm.scheduler import (
+    SlurmUnavailable,
+    describe_job_ids,
+    max_array_size,
+    refusal,
+    test_only,
+)
 from samsweep.sweep.slurm.watch import JobWatch
 from samsweep.system.signals import Interrupted
 from samsweep.system.text import counted
@@ -31,7 +46,8 @@ Jobs = Mapping[str, tuple[PlannedCell, ...]]
 
 #: Keys of ours that say how cells become arrays, and how a job runs its share of them.
 _ARRAY_KEYS = frozenset(ArraySettings.model_fields)
-_POOL_KEYS = frozenset({"workers", "cells_per_gpu"})
+#: Keys of ours that become part of others in the batch script.
+_WRITTEN_KEYS = frozenset({"env", "python", "container", "container_binds"})
 
 #: Names of hydra-submitit-launcher's general keys in sbatch.
 _SBATCH_NAMES = {
@@ -60,10 +76,9 @@ class SlurmRunner:
         self.detach = bool(params.pop("detach", False))
         self.on_code_change = params.pop("on_code_change", "warn")
         self.arrays = ArraySettings.parse(_pop(params, _ARRAY_KEYS), prefix="hydra.launcher.")
-        self.pool = PoolSettings.parse(_pop(params, _POOL_KEYS), prefix="hydra.launcher.")
         #: What submitit and sbatch are given.
         self.params = params
-        _check(params, self.arrays.per_model)
+        _check(params, self.arrays.places)
 
     @property
     def values(self) -> dict[str, Any]:
@@ -71,23 +86,32 @@ class SlurmRunner:
         return {
             **self.params,
             **self.arrays.model_dump(mode="json"),
-            **self.pool.model_dump(mode="json", include=set(_POOL_KEYS)),
             "on_code_change": self.on_code_change,
         }
 
     def prepare(self, plan: Plan, *, download: bool = True, estimate: bool = True) -> Prepared:
         """Download data sets; the cost comes from records alone, of whatever machine."""
-        models = {*MODELS, *(cell.run.cell.model.name for cell in plan.cells)}
-        unknown = sorted(self.arrays.per_model.keys() - models)
-        if unknown:
-            where = "hydra.launcher.per_model"
-            raise ConfigError(*(unknown_name(where, name, models) for name in unknown))
+        self._refuse_unknown_names(plan)
         runs = preload_for(plan)
         if download:
             call("samsweep.training.worker:prepare_runs", runs)
         if not estimate:
             return Prepared()
         return Prepared(cost=estimate_cost(plan, device=None, num_threads=None, probe=None))
+
+    def _refuse_unknown_names(self, plan: Plan) -> None:
+        configs = [cell.run.cell for cell in plan.cells]
+        known = {
+            "per_model": {*MODELS, *(config.model.name for config in configs)},
+            "per_dataset": {*DATASETS, *(config.dataset.name for config in configs)},
+        }
+        problems = [
+            unknown_name(f"hydra.launcher.{kind}", name, names)
+            for kind, names in known.items()
+            for name in sorted(getattr(self.arrays, kind).keys() - names)
+        ]
+        if problems:
+            raise ConfigError(*problems)
 
     def run(self, plan: Plan, prepared: Prepared) -> bool:
         """Submit what is not in the queue yet, and wait unless detached.
@@ -98,7 +122,9 @@ class SlurmRunner:
         """
         jobs = queued_jobs(plan)
         queued = {cell.key for cells in jobs.values() for cell in cells}
-        new = [cell for cell in plan.to_do if cell.key not in queued]
+        # Looked at again: a cell that left the queue since it was planned may be finished.
+        still = {cell.key: cell for cell in plan.again().to_do}
+        new = [still[c.key] for c in plan.to_do if c.key in still and c.key not in queued]
         if queued:
             in_queue = f"{counted(len(queued), 'cell')} in the queue already"
             print(f"{in_queue}: {describe_job_ids(jobs)}.")
@@ -113,21 +139,34 @@ class SlurmRunner:
         return True
 
     def scripts(self, plan: Plan) -> Iterator[str]:
-        """The batch scripts that would be submitted."""
+        """The batch scripts that would be submitted, each if Slurm would take it.
+
+        Raises:
+            ConfigError: If it would not.
+        """
         for array in arrays_of(plan.to_do, self.arrays, max_array_size=max_array_size()):
-            executor = self._executor(array, Path("multirun/STUDY/launches/TIME"), None)
+            executor = self._executor(array, Path("multirun/STUDY/launches/TIME"), None, "samsweep")
             if len(array.jobs) > 1:
                 # As submitit does when it submits an array.
                 executor.parameters["map_count"] = len(array.jobs)
-            yield executor._make_submission_file_text(executor._submitit_command_str, "dry_run")
+            script = executor._make_submission_file_text(executor._submitit_command_str, "dry_run")
+            with suppress(SlurmUnavailable), _outside_of_jobs():
+                test_only(script)
+            yield script
 
     def _submit(self, cells: Sequence[PlannedCell]) -> dict[str, tuple[PlannedCell, ...]]:
         """Submit array by array; each one's job ids are in the manifests as soon as they exist."""
         jobs: dict[str, tuple[PlannedCell, ...]] = {}
         latest: dict[int, str] = {}
         with launched(cells, LauncherSettings(name="slurm", settings=self.values)) as folders:
-            for array in arrays_of(cells, self.arrays, max_array_size=max_array_size()):
-                submitted = self._submit_array(array, folders[0].path, latest.get(array.lane))
+            arrays = arrays_of(cells, self.arrays, max_array_size=max_array_size())
+            for number, array in enumerate(arrays):
+                intent = f"samsweep:{uuid.uuid4().hex[:12]}:{number}"
+                for folder in folders:
+                    keys = [[cell.key for cell in job] for job in array.jobs]
+                    folder.record_intent(intent, keys)
+                after = latest.get(array.lane)
+                submitted = self._submit_array(array, folders[0].path, after, intent)
                 latest[array.lane] = next(iter(submitted)).partition("_")[0]
                 job_of_cell = {cell.key: job for job, some in submitted.items() for cell in some}
                 for folder in folders:
@@ -136,46 +175,49 @@ class SlurmRunner:
         return jobs
 
     def _submit_array(
-        self, array: Array, folder: Path, after: str | None
+        self, array: Array, folder: Path, after: str | None, intent: str
     ) -> dict[str, tuple[PlannedCell, ...]]:
         import submitit
 
-        executor = self._executor(array, folder, after)
+        executor = self._executor(array, folder, after, intent)
         try:
             with _outside_of_jobs():
-                jobs = executor.submit_array([self._job(cells) for cells in array.jobs])
+                jobs = executor.submit_array([self._job(c, array.share) for c in array.jobs])
         except submitit.core.utils.FailedJobError as error:
-            reason = str(error).strip().rpartition("\n")[2].removeprefix("sbatch: error: ")
             raise ConfigError(
-                f"sbatch refused the jobs: {reason}. Change the values of hydra.launcher; "
-                "the cells are planned, and the same command submits them."
+                f"sbatch refused the jobs: {refusal(str(error))}. Change the values of "
+                "hydra.launcher; the cells are planned, and the same command submits them."
             ) from None
         return {job.job_id: cells for job, cells in zip(jobs, array.jobs, strict=True)}
 
-    def _job(self, cells: tuple[PlannedCell, ...]) -> CellJob:
+    def _job(self, cells: tuple[PlannedCell, ...], share: JobShare) -> CellJob:
         return CellJob(
             cells=tuple(
                 (cell.folder.path, tuple(point.run for point in cell.points)) for cell in cells
             ),
-            settings=self.pool,
+            settings=share.pool,
             search_path=search_path(),
             code=code_fingerprint(),
             on_code_change=self.on_code_change,
             fail_fast=self.fail_fast,
         )
 
-    def _executor(self, array: Array, folder: Path, after: str | None) -> Any:
+    def _executor(self, array: Array, folder: Path, after: str | None, intent: str) -> Any:
         """Submitit's executor for one array, as hydra-submitit-launcher sets it up."""
         import submitit
 
-        params = {**self.params, **array.resources}
+        params = merged(self.params, array.resources)
         params.pop("submitit_folder", None)
+        settings = SubmissionSettings.parse(_known(params))
         executor = submitit.SlurmExecutor(
-            folder=folder / "jobs", max_num_timeout=params.pop("max_num_timeout")
+            folder=folder / "jobs",
+            max_num_timeout=params.pop("max_num_timeout"),
+            python=f"{settings.launches_python} -u -m {start.__name__}",
         )
         # By default submitit lets 256 jobs run at a time.
         parallelism = array.parallelism or len(array.jobs)
-        executor.update_parameters(**_sbatch_parameters(params, parallelism, after))
+        params["comment"] = " ".join(filter(None, [settings.comment, intent]))
+        executor.update_parameters(**_sbatch_parameters(params, settings, parallelism, after))
         return executor
 
 
@@ -200,12 +242,18 @@ def _print_next_commands(plan: Plan) -> None:
 
 
 def _sbatch_parameters(
-    params: Mapping[str, Any], parallelism: int, after: str | None
+    params: Mapping[str, Any],
+    settings: SubmissionSettings,
+    parallelism: int,
+    after: str | None,
 ) -> dict[str, Any]:
-    found = {_SBATCH_NAMES.get(key, key): value for key, value in params.items()}
+    kept = {key: value for key, value in params.items() if key not in _WRITTEN_KEYS}
+    found = {_SBATCH_NAMES.get(key, key): value for key, value in kept.items()}
     found = {key: value for key, value in found.items() if value is not None}
-    if "mem" in found:
-        found["mem"] = f"{found['mem']}GB"
+    if settings.mem_gb is not None:
+        whole = settings.mem_gb == int(settings.mem_gb)
+        # sbatch takes whole numbers.
+        found["mem"] = f"{settings.mem_gb:g}GB" if whole else f"{round(settings.mem_gb * 1024)}MB"
     found["array_parallelism"] = parallelism
     if after is not None:
         found["dependency"] = f"afterany:{after}"
@@ -213,14 +261,21 @@ def _sbatch_parameters(
     found["additional_parameters"] = {"requeue": True} | dict(
         found.get("additional_parameters", {})
     )
-    if "cpus_per_task" in found:
+    setup = [f"export {name}={shlex.quote(value)}" for name, value in settings.env.items()]
+    if settings.cpus_per_task is not None:
         # srun has not inherited it since Slurm 22.05.
-        share = "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK"
-        found["setup"] = [share, *found.get("setup", [])]
-    return found
+        setup.append("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
+    setup += settings.setup or ()
+    found.pop("setup", None)
+    return found | ({"setup": setup} if setup else {})
 
 
-def _check(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, Any]]) -> None:
+def _known(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of keys that have a meaning here."""
+    return {key: params[key] for key in params.keys() & SubmissionSettings.model_fields}
+
+
+def _check(params: Mapping[str, Any], places: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse unknown keys, and values that cannot be of those that have a meaning here.
 
     Raises:
@@ -229,22 +284,36 @@ def _check(params: Mapping[str, Any], per_model: Mapping[str, Mapping[str, Any]]
     import submitit
 
     # Keys of Hydra's plugin that are used here, and all that submitit has a name for.
-    valid = {*_SBATCH_NAMES, *submitit.SlurmExecutor._valid_parameters()}
+    valid = {*_SBATCH_NAMES, *submitit.SlurmExecutor._valid_parameters(), *_WRITTEN_KEYS}
     valid -= set(_SBATCH_NAMES.values())
-    ours = {"max_num_timeout", "submitit_folder"}
-    where = "hydra.launcher.per_model"
-    problems: list[str] = []
-    places = {f"{where}.{model}": values for model, values in per_model.items()}
-    for place, values in {"hydra.launcher": params, **places}.items():
-        unknown = values.keys() - valid - (ours if values is params else set())
-        problems += [unknown_name(place, key, valid) for key in unknown]
-        known = {key: values[key] for key in values.keys() & SubmissionSettings.model_fields}
-        try:
-            SubmissionSettings.parse(known, prefix=f"{place}.")
-        except ConfigError as error:
-            problems += error.problems
+    valid |= {"max_num_timeout"}
+    problems = _problems(params, params, "hydra.launcher", valid | {"submitit_folder"})
+    for place, values in places.items():
+        share = {key: values[key] for key in values.keys() & JobShare.model_fields}
+        rest = {key: value for key, value in values.items() if key not in share}
+        where = f"hydra.launcher.{place}"
+        problems += _problems(
+            rest, merged(params, rest), where, valid | JobShare.model_fields.keys()
+        )
+        problems += _problems_of(JobShare, share, where)
     if problems:
-        raise ConfigError(*sorted(problems))
+        raise ConfigError(*sorted(dict.fromkeys(problems)))
+
+
+def _problems(
+    given: Mapping[str, Any], values: Mapping[str, Any], place: str, valid: Collection[str]
+) -> list[str]:
+    """Of the keys that are given at a place, and of the values that hold there."""
+    unknown = [unknown_name(place, key, valid) for key in given.keys() - valid]
+    return unknown + _problems_of(SubmissionSettings, _known(values), place)
+
+
+def _problems_of(schema: type[Frozen], values: Mapping[str, Any], place: str) -> list[str]:
+    try:
+        schema.parse(values, prefix=f"{place}.")
+    except ConfigError as error:
+        return list(error.problems)
+    return []
 
 
 @contextmanager

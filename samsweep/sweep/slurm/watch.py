@@ -12,11 +12,13 @@ from samsweep.records.store import RecordError
 from samsweep.records.transitions import close_abandoned
 from samsweep.sweep.display import Display
 from samsweep.sweep.plan import PlannedCell
+from samsweep.sweep.slurm.ended import account_of, was_held_by
 from samsweep.sweep.slurm.scheduler import (
+    JobEnd,
     JobState,
     SlurmUnavailable,
     describe_jobs,
-    end_of_job,
+    ends_of_jobs,
     job_states,
 )
 from samsweep.system.signals import StopRequest
@@ -26,9 +28,6 @@ _POLL_EVERY_S = 5.0
 #: Answers without a job after which it is gone: a requeued one is missing for a moment.
 _MISSING_TIMES = 2
 _TICK_S = 0.5
-
-#: Final states of a job whose cells are interrupted; those of others have failed.
-_INTERRUPTED = ("CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "DEADLINE")
 
 
 class JobWatch:
@@ -80,7 +79,7 @@ class JobWatch:
         self._missing[job_id] = self._missing.get(job_id, 0) + 1
         if unfinished and self._missing[job_id] < _MISSING_TIMES:
             return
-        end = end_of_job(job_id)
+        end = ends_of_jobs([job_id]).get(job_id)
         for cell in cells:
             if cell in unfinished:
                 _settle_cell(cell, job_id, end)
@@ -96,17 +95,19 @@ def _is_unfinished(cell: PlannedCell) -> bool:
         return True
 
 
-def _settle_cell(cell: PlannedCell, job_id: str, end: str) -> None:
+def _settle_cell(cell: PlannedCell, job_id: str, end: JobEnd | None) -> None:
     """Write how its job ended into the record of a cell, unless that says why it ended."""
-    if FolderLock(cell.folder.path).alive or _has_measuring_error(cell, end):
+    # A lock that the job has left behind looks alive until its heartbeat is old.
+    of_others = FolderLock(cell.folder.path).alive and not was_held_by(cell.folder, job_id)
+    if of_others or _has_measuring_error(cell, end):
         return
-    status: Status = "interrupted" if end.startswith(_INTERRUPTED) else "failed"
-    how = f": {end}" if end else ", Slurm does not remember how"
+    status: Status = "interrupted" if end is not None and end.interrupts else "failed"
+    account = account_of(cell.folder.study, job_id, end)
     with suppress(RecordError):
-        close_abandoned(cell.folder, status, f"its job {job_id} ended{how}")
+        close_abandoned(cell.folder, status, account, job_id=job_id)
 
 
-def _has_measuring_error(cell: PlannedCell, end: str) -> bool:
+def _has_measuring_error(cell: PlannedCell, end: JobEnd | None) -> bool:
     """Whether the record has the error of a failed measurement, of this job and not an earlier one.
 
     A job that FAILED was not killed: its cells wrote their errors themselves.
@@ -117,4 +118,4 @@ def _has_measuring_error(cell: PlannedCell, end: str) -> bool:
     except RecordError:
         return False
     error = None if record is None else record.measuring_error
-    return error is not None and (error != before or end.startswith("FAILED"))
+    return error is not None and (error != before or (end is not None and end.state == "FAILED"))

@@ -1,10 +1,13 @@
 """Cells to jobs, jobs to arrays."""
 
+from pathlib import Path
+
 from helpers import compose_run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from samsweep.records.store import CellFolder
+from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.plan import PlannedCell, Point
 from samsweep.sweep.slurm.job_arrays import ArraySettings, arrays_of, deal
 
@@ -109,3 +112,30 @@ def test_everybody_is_dealt_something_and_nobody_more_than_they_can_use(sizes, e
     shares = deal(total, sizes)
     assert sum(shares) == min(total, sum(sizes))
     assert all(1 <= share <= size for share, size in zip(shares, sizes, strict=True))
+
+
+def test_a_model_packs_and_works_as_is_said_of_it():
+    settings = ArraySettings(
+        cells_per_job=2,
+        workers=2,
+        per_model={"resnet8": {"cells_per_job": 3, "mem_gb": 4}},
+        per_dataset={"digits": {"workers": 1}},
+    )
+    found = cells(Path(), *["resnet8"] * 4, *["resnet18"] * 3)
+    small, large = arrays_of(found, settings, max_array_size=1001)
+    assert [len(job) for job in small.jobs] == [3, 1] and small.resources == {"mem_gb": 4}
+    assert [len(job) for job in large.jobs] == [2, 1] and large.resources == {}
+    assert (small.share.workers, large.share.workers) == (1, 1)
+    assert large.share.pool == PoolSettings(workers=1)
+
+
+def test_what_is_said_of_the_data_goes_before_and_mappings_are_merged():
+    settings = ArraySettings(
+        per_model={"resnet8": {"mem_gb": 4, "additional_parameters": {"nice": 1, "begin": "now"}}},
+        per_dataset={"digits": {"mem_gb": 8, "additional_parameters": {"nice": 2}}},
+    )
+    (cell,) = cells(Path(), "resnet8")
+    assert settings.of(cell) == {
+        "mem_gb": 8,
+        "additional_parameters": {"nice": 2, "begin": "now"},
+    }

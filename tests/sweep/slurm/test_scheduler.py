@@ -7,13 +7,15 @@ import pytest
 from samsweep.config import ConfigError
 from samsweep.sweep.slurm import scheduler as slurm
 from samsweep.sweep.slurm.scheduler import (
+    JobEnd,
     JobState,
     SlurmUnavailable,
     cancel_jobs,
     chunks,
     describe_jobs,
-    end_of_job,
+    ends_of_jobs,
     job_states,
+    jobs_by_comment,
     max_array_size,
 )
 
@@ -45,6 +47,8 @@ ENDED = (
     "JobId=42 ArrayJobId=41 ArrayTaskId=1 JobName=samsweep UserId=root(0) JobState={state} "
     "Reason=NonZeroExitCode Dependency=(null) Requeue=1 Restarts=0 ExitCode={code} RunTime=00:00:09"
 )
+
+SINGLE = "JobId=43 JobName=samsweep UserId=root(0) JobState={state} ExitCode=0:0 NodeList=n1"
 
 
 @pytest.fixture
@@ -182,34 +186,48 @@ def test_states_are_counted_with_reasons():
 # --------------------------------------------------------------------------- how jobs ended
 
 
-def test_the_controller_remembers_how_a_job_ended(answers):
-    answers["scontrol"] = says(ENDED.format(state="TIMEOUT", code="0:15"))
-    assert end_of_job("41_1") == "TIMEOUT, exit code 0:15"
-    assert answers["calls"] == [["scontrol", "-o", "show", "job", "41_1"]]
+def test_the_controller_remembers_how_jobs_ended(answers):
+    answers["scontrol"] = says(
+        ENDED.format(state="TIMEOUT", code="0:15") + "\n" + SINGLE.format(state="RUNNING")
+    )
+    answers["sacct"] = says("")
+    assert ends_of_jobs(["41_1"]) == {"41_1": JobEnd(state="TIMEOUT", code="0:15")}
+    assert answers["calls"] == [["scontrol", "-o", "show", "job", "41"]]
+    # One that still runs has not ended.
+    assert ends_of_jobs(["43"]) == {}
 
 
 @pytest.mark.parametrize(
     ("sacct", "end"),
     [
-        (says("FAILED|1:0\n"), "FAILED, exit code 1:0"),
-        (says("CANCELLED by 1000|0:15\n"), "CANCELLED by 1000, exit code 0:15"),
+        (says("41_1|FAILED|1:0|n1\n"), "FAILED, exit code 1:0"),
+        (says("41_1|CANCELLED by 1000|0:15|n1\n"), "CANCELLED, exit code 0:15"),
         # Requeued: the last line is the latest.
-        (says("NODE_FAIL|1:0\nCOMPLETED|0:0\n"), "COMPLETED, exit code 0:0"),
-        (says(""), ""),
-        (refuses(NO_ACCOUNTING), ""),
-        (refuses(""), ""),
-        (FileNotFoundError(2, "No such file"), ""),
+        (says("41_1|NODE_FAIL|1:0|n1\n41_1|COMPLETED|0:0|n2\n"), "COMPLETED, exit code 0:0"),
+        (says("something else\n"), None),
+        (says(""), None),
+        (refuses(NO_ACCOUNTING), None),
+        (refuses(""), None),
+        (FileNotFoundError(2, "No such file"), None),
     ],
 )
 def test_accounting_may_remember_what_the_controller_has_forgotten(answers, sacct, end):
     answers["scontrol"] = refuses(UNKNOWN)
     answers["sacct"] = sacct
-    assert end_of_job("41_1") == end
+    found = ends_of_jobs(["41_1"])
+    assert {job_id: str(told) for job_id, told in found.items()} == (
+        {} if end is None else {"41_1": end}
+    )
 
 
 def test_a_controller_that_does_not_answer_tells_of_no_end(answers):
     answers["scontrol"] = refuses(DOWN[0])
-    assert end_of_job("41_1") == ""
+    assert ends_of_jobs(["41_1"]) == {}
+
+
+def test_jobs_are_found_by_the_last_word_of_their_comments(answers):
+    answers["squeue"] = says("41_0|ours samsweep:a:0\n41_1|ours samsweep:a:0\n43|(null)\nnoise\n")
+    assert jobs_by_comment() == {"samsweep:a:0": ["41_0", "41_1"], "(null)": ["43"]}
 
 
 # --------------------------------------------------------------------------- cancelling

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import stat
+import threading
 import types
 
 import pytest
@@ -15,8 +16,9 @@ from hydra_plugins.samsweep_slurm import SlurmLauncher
 from samsweep.config import ConfigError, conf_dir, described
 from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder
+from samsweep.records.transitions import register
 from samsweep.sweep.estimate import Prepared
-from samsweep.sweep.manifest import launch_folders
+from samsweep.sweep.manifest import LauncherSettings, LaunchFolder, launch_folders, launched
 from samsweep.sweep.plan import Point, plan_sweep
 from samsweep.sweep.slurm import queue, submit
 from samsweep.sweep.slurm import scheduler as slurm
@@ -80,6 +82,13 @@ def plan(root, num_cells, *overrides):
     return plan_sweep(points)
 
 
+def leave_complete(cell):
+    """As another process leaves a cell that it has trained."""
+    register(cell.folder, cell.run)
+    record = cell.folder.read()
+    cell.folder.write(record.model_copy(update={"status": "diverged"}))
+
+
 def options(script):
     """The #SBATCH lines of a batch script."""
     lines = [line.removeprefix("#SBATCH ") for line in script.splitlines() if "#SBATCH" in line]
@@ -119,6 +128,99 @@ def test_the_script_asks_for_what_the_option_says(cluster, tmp_path):
     share = lines.index("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
     assert lines[share + 1] == "module load cuda"
     assert share < next(i for i, line in enumerate(lines) if line.startswith("srun"))
+
+
+def test_a_job_has_the_environment_python_and_container_that_are_asked_for(cluster, tmp_path):
+    runner(
+        setup="module load cuda",
+        mem_gb=1.5,
+        env={"OMP_NUM_THREADS": 4, "NAME": "a b"},
+        container="/images/lab.sif",
+        container_binds=["/scratch", "/data:/mnt"],
+        gpus_per_node=1,
+        comment="ours",
+    ).run(plan(tmp_path, 1), Prepared())
+    (script,) = scripts(cluster)
+    assert options(script)["mem"] == "1536MB"
+    assert options(script)["comment"].strip("'\"").startswith("ours samsweep:")
+    lines = script.splitlines()
+    first = lines.index("export OMP_NUM_THREADS=4")
+    assert lines[first : first + 3] == [
+        "export OMP_NUM_THREADS=4",
+        "export NAME='a b'",
+        "module load cuda",
+    ]
+    (command,) = [line for line in lines if line.startswith("srun")]
+    inside = (
+        f"apptainer exec --nv --bind {tmp_path} --bind /scratch --bind /data:/mnt /images/lab.sif "
+        "python3 -u -m samsweep.sweep.slurm.start -u -m submitit.core._submit "
+    )
+    assert inside in command
+
+
+def test_python_on_the_nodes_may_be_another(cluster, tmp_path):
+    runner(python="/opt/env/bin/python").run(plan(tmp_path, 1), Prepared())
+    (script,) = scripts(cluster)
+    assert " /opt/env/bin/python -u -m samsweep.sweep.slurm.start " in script
+
+
+def test_additional_parameters_of_a_model_stand_beside_those_of_all(cluster, tmp_path):
+    own = {"resnet8": {"additional_parameters": {"nice": 5}, "env": {"B": 2}}}
+    runner(additional_parameters={"mail-type": "END"}, env={"A": 1}, per_model=own).run(
+        plan(tmp_path, 1), Prepared()
+    )
+    (script,) = scripts(cluster)
+    found = options(script)
+    assert (found["mail-type"], found["nice"]) == ("END", "5")
+    assert "export A=1\nexport B=2\n" in script
+
+
+def test_what_finished_while_the_queue_was_asked_is_not_submitted(cluster, tmp_path, monkeypatch):
+    planned = plan(tmp_path, 3)
+
+    def finish(job_ids):
+        leave_complete(planned.cells[1])
+        return {}
+
+    monkeypatch.setattr(submit, "queued_jobs", lambda plan: finish(None))
+    runner().run(planned, Prepared())
+    (script,) = scripts(cluster)
+    assert options(script)["array"].startswith("0-1")
+
+
+def test_an_intent_without_a_receipt_is_found_again_by_its_comment(cluster, tmp_path, monkeypatch):
+    """As if whoever submitted was killed before it wrote the ids of the jobs down."""
+    planned = plan(tmp_path, 3)
+    monkeypatch.setattr(LaunchFolder, "record_jobs", lambda *_: None)
+    runner().run(planned, Prepared())
+    monkeypatch.undo()
+    (launch,) = launch_folders(planned.studies[0])
+    intents = launch.intents()
+    ((comment, _),) = {(comment, 0) for comment, _ in intents.values()}
+    assert [place for _, place in intents.values()] == [0, 1, 2]
+    monkeypatch.setattr(
+        queue, "jobs_by_comment", lambda: {comment: ["40_0", "40_2"], "(null)": ["7"]}
+    )
+    states = {name: JobState(state="PENDING") for name in ("40_0", "40_2")}
+    monkeypatch.setattr(queue, "job_states", lambda job_ids: states)
+    found = queue.queued_cells(planned.studies[0])
+    assert {cell.job_id for cell in found.values()} == {"40_0", "40_2"}
+    assert launch.intents() == {}
+    assert sorted(launch.jobs().values()) == ["40_0", "40_2"]
+
+
+def test_a_launch_that_is_submitting_is_waited_for(cluster, tmp_path, monkeypatch):
+    planned = plan(tmp_path, 1)
+    with launched(planned.cells, LauncherSettings(name="slurm")) as (launch,):
+        launch.record_intent("samsweep:a:0", [[planned.cells[0].key]])
+        monkeypatch.setattr(queue, "_RECEIPT_S", 0.2)
+        with pytest.raises(ConfigError, match="is submitting cells"):
+            runner().run(planned, Prepared())
+        threading.Timer(0.3, launch.record_jobs, [{planned.cells[0].key: "40"}]).start()
+        monkeypatch.setattr(queue, "_RECEIPT_S", 60.0)
+        monkeypatch.setattr(queue, "job_states", lambda job_ids: {"40": JobState(state="PENDING")})
+        runner().run(planned, Prepared())
+    assert scripts(cluster) == []
 
 
 def test_nothing_is_asked_for_by_default(cluster, tmp_path):
@@ -301,6 +403,19 @@ def test_what_sbatch_refuses_is_one_sentence(cluster, tmp_path):
             {"per_model": {"resnet8": {"timeout_mn": 5}}},
             ".per_model.resnet8 'timeout_mn' is unknown: did you mean 'timeout_min'?",
         ),
+        ({"timeout_min": 2}, ": timeout_min=2 leaves nothing before signal_delay_s=120"),
+        (
+            {"per_model": {"resnet8": {"timeout_min": 1}}},
+            ".per_model.resnet8: timeout_min=1 leaves nothing",
+        ),
+        ({"timeout_min": "abc"}, ".timeout_min=abc: should be a valid integer"),
+        ({"mem_gb": -1}, ".mem_gb=-1: should be greater than 0"),
+        ({"setup": 3}, ".setup=3: should be a valid"),
+        ({"env": {"A B": "c"}}, ".env.A B"),
+        ({"container_binds": ["/data"]}, ": container_binds have no effect without a container"),
+        ({"additional_parameters": {"x": [1]}}, ".additional_parameters.x"),
+        ({"per_model": {"resnet8": {"cells_per_job": 0}}}, ".per_model.resnet8.cells_per_job=0"),
+        ({"per_dataset": {"digits": {"workrs": 1}}}, ".per_dataset.digits 'workrs' is unknown"),
         ({"cpu_per_task": 5}, " 'cpu_per_task' is unknown: did you mean 'cpus_per_task'?"),
     ],
 )
@@ -320,8 +435,9 @@ def test_every_key_of_the_option_has_a_meaning_and_its_default():
     option = OmegaConf.to_container(OmegaConf.load(conf_dir() / "hydra/launcher/slurm.yaml"))
     for schema in (ArraySettings, SubmissionSettings):
         for key in described(schema):
-            assert key.meaning and option.pop(key.name) == key.default, key.name
-    assert option.keys() == {"_target_", "workers", "cells_per_gpu", "detach", "on_code_change"}
+            default = list(key.default) if isinstance(key.default, tuple) else key.default
+            assert key.meaning and option.pop(key.name) == default, key.name
+    assert option.keys() == {"_target_", "detach", "on_code_change"}
 
 
 def test_a_name_may_be_a_number():
@@ -344,6 +460,13 @@ def test_a_dry_run_makes_the_scripts_and_submits_nothing(cluster, tmp_path):
     assert "requeue" in found
     assert scripts(cluster) == []
     assert not (tmp_path / "multirun").exists()
+
+
+def test_a_dry_run_asks_slurm_whether_it_would_take_the_jobs(tmp_path):
+    told = "allocation failure: Node count specification invalid"
+    command(tmp_path, "sbatch", f'#!/bin/sh\ncat > /dev/null\necho "{told}" >&2\nexit 1\n')
+    with pytest.raises(ConfigError, match="would refuse these jobs: Node count specification"):
+        list(runner().scripts(plan(tmp_path, 1)))
 
 
 def test_without_slurm_a_dry_run_says_so(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from samsweep.records.lock import FolderLock
 from samsweep.records.transitions import register
 from samsweep.sweep.plan import plan_sweep
 from samsweep.sweep.slurm import watch as wait
-from samsweep.sweep.slurm.scheduler import JobState, SlurmUnavailable
+from samsweep.sweep.slurm.scheduler import JobEnd, JobState, SlurmUnavailable
 from samsweep.sweep.slurm.watch import JobWatch
 from samsweep.system.signals import Interrupted
 
@@ -66,7 +66,16 @@ def watch(monkeypatch, jobs, script, end=""):
         return answer
 
     monkeypatch.setattr(wait, "job_states", job_states)
-    monkeypatch.setattr(wait, "end_of_job", end if callable(end) else lambda job_id: end)
+
+    def ends_of_jobs(job_ids):
+        found = {}
+        for job_id in job_ids:
+            told = end(job_id) if callable(end) else end
+            state, _, code = told.partition(", exit code ")
+            found |= {job_id: JobEnd(state=state, code=code)} if told else {}
+        return found
+
+    monkeypatch.setattr(wait, "ends_of_jobs", ends_of_jobs)
     display = FakeDisplay()
     JobWatch(jobs, display).wait()
     assert list(answers) == [], "ended early"
@@ -93,7 +102,7 @@ def test_a_job_that_is_gone_with_a_finished_cell(monkeypatch, cell):
 @pytest.mark.parametrize(
     ("end", "status"),
     [
-        ("CANCELLED by 0, exit code 0:15", "interrupted"),
+        ("CANCELLED, exit code 0:15", "interrupted"),
         ("TIMEOUT, exit code 0:15", "interrupted"),
         ("PREEMPTED, exit code 0:15", "interrupted"),
         ("NODE_FAIL, exit code 1:0", "interrupted"),
