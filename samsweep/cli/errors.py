@@ -42,8 +42,6 @@ def ends_in_sentences(arguments: Sequence[str] = ()) -> Iterator[None]:
             _end(str(error), status=1)
         if is_refusal(error):
             _end(explain(error, arguments), status=2)
-        if isinstance(error, OSError) and error.filename is not None:
-            _end(f"{error.filename}: {error.strerror}.", status=2)
         raise
 
 

@@ -68,13 +68,24 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def run_command(command: str, arguments: Sequence[str]) -> int:
-    """Run one of :data:`COMMANDS` with the words that follow it; returns its exit status."""
+    """Run one of :data:`COMMANDS` with the words that follow it; returns its exit status.
+
+    ``HYDRA_FULL_ERROR=1`` in the environment shows tracebacks in place of sentences.
+    """
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     at_once = _said_at_once(command, arguments)
     if at_once is not None:
         print(at_once, file=sys.stderr, flush=True)
     # As `python -m samsweep.COMMAND` has it: what Hydra reads, and what records call the command.
     sys.argv = [str(Path(__file__).parents[1] / f"{command}.py"), *arguments]
-    return int(importlib.import_module(f"samsweep.cli.{command}").main(list(arguments)) or 0)
+    try:
+        return int(importlib.import_module(f"samsweep.cli.{command}").main(list(arguments)) or 0)
+    except OSError as error:
+        if error.filename is None or wants_traceback:
+            raise
+        from samsweep.cli.file_errors import about_file
+
+        return _refuse(about_file(error))
 
 
 def _said_at_once(command: str, arguments: Sequence[str]) -> str | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self
 
+import yaml
 from pydantic import model_validator
 from rich.box import SIMPLE_HEAD
 from rich.live import Live
@@ -18,11 +19,12 @@ from samsweep.config.arguments import help_of_keys, parse_arguments
 from samsweep.config.fields import StudyName
 from samsweep.records.schema import ENDED
 from samsweep.records.store import CellFolder, RecordError, cell_folders, find_study, study_names
-from samsweep.sweep.manifest import launch_folders
+from samsweep.sweep.manifest import launch_folders, readable_manifests
 from samsweep.sweep.slurm.ended import job_logs
+from samsweep.sweep.slurm.job_arrays import merged
 from samsweep.sweep.slurm.scheduler import SlurmUnavailable
 from samsweep.sweep.status import STOPPED, CellStatus, StatusReader, read_status, totals
-from samsweep.system.text import console, duration, printable, printable_lines
+from samsweep.system.text import console, counted, duration, printable, printable_lines
 
 #: Seconds between two looks with ``--watch``.
 _PERIOD_S = 2.0
@@ -62,10 +64,13 @@ is the beginning of a cell's id; --cancel and --retry alone mean all cells.
   samsweep status study=demo
   samsweep status study=demo --watch
   samsweep status study=demo --retry
+  samsweep status study=demo --retry hydra.launcher.mem_gb=32
 """
 
 #: What --cancel and --retry alone mean; --logs needs a cell.
 _ALL = "all"
+#: What values of the launcher begin with.
+_LAUNCHER = "hydra.launcher."
 _OPTIONS = {"logs": "", "cancel": _ALL, "retry": _ALL}
 
 
@@ -80,8 +85,8 @@ class StatusOptions(Frozen):
         failed: Whether to print the tracebacks of failed cells; --failed.
         logs: Cell whose log to print; --logs CELL.
         cancel: Cell to stop at its next step, or all that run; --cancel, --cancel CELL.
-        retry: Cell that failed or was stopped, or all of them, to run again as it was launched;
-            --retry, --retry CELL.
+        retry: Cell that failed or was stopped, or all of them, to run again as it was launched, but
+            for what hydra.launcher.KEY=VALUE changes; --retry, --retry CELL.
     """
 
     study: StudyName = "default"
@@ -109,10 +114,13 @@ def main(arguments: Sequence[str]) -> int:
         print(help_of_keys(described(StatusOptions)))
         return 0
     try:
-        options = parse_arguments(StatusOptions, arguments, options=_OPTIONS)
+        words, changes = _launcher_values(arguments)
+        options = parse_arguments(StatusOptions, words, options=_OPTIONS)
+        if changes and options.retry is None:
+            raise ConfigError(f"{_LAUNCHER}{next(iter(changes))} is of --retry: add that.")
         if options.watch:
             _watch(options.root, options.study)
-        return _answer(find_study(options.root, options.study), options)
+        return _answer(find_study(options.root, options.study), options, changes)
     except (ConfigError, RecordError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -123,7 +131,27 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
-def _answer(study: Path, options: StatusOptions) -> int:
+def _launcher_values(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """The words without the values of the launcher, and those by their keys, nested as in YAML.
+
+    Raises:
+        ConfigError: If a value is no YAML.
+    """
+    words = [word for word in arguments if not word.lstrip("+").startswith(_LAUNCHER)]
+    changes: dict[str, Any] = {}
+    for word in (word for word in arguments if word not in words):
+        key, _, value = word.lstrip("+").removeprefix(_LAUNCHER).partition("=")
+        try:
+            nested = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"{word} cannot be read: look at its quotes and brackets.") from None
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        changes = merged(changes, nested)
+    return words, changes
+
+
+def _answer(study: Path, options: StatusOptions, changes: Mapping[str, Any]) -> int:
     """Do what the options ask for; returns the exit status."""
     if options.logs is not None:
         print(printable_lines(_log_of(_only_cell(study, options.logs))), end="")
@@ -132,11 +160,39 @@ def _answer(study: Path, options: StatusOptions) -> int:
     elif options.cancel is not None:
         _cancel(study, options.cancel)
     elif options.retry is not None:
-        return _retry(study, options.retry)
+        return _retry(study, options.retry, changes)
     else:
         cells = read_status(study, warn=_warn)
         console().print(status_table(cells, f"study {study.name}"))
+        print("\n".join(_proposals(study, cells)), end="")
     return 0
+
+
+def _proposals(study: Path, cells: Sequence[CellStatus]) -> Iterator[str]:
+    """How cells get more of what their jobs had too little of: twice as much."""
+    lacking: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.lacked is not None:
+            lacking.setdefault(cell.lacked, []).append(cell.name)
+    for key, names in lacking.items():
+        had = _had(study, key, names)
+        more = "MORE" if had is None else f"{2 * had:g}"
+        what = {"mem_gb": "memory", "timeout_min": "time"}[key]
+        with_it = "" if had is None else f" with {key}={had:g}"
+        yield (
+            f"{counted(len(names), 'cell')} ran out of {what}{with_it}: samsweep status "
+            f"study={study.name} --retry {_LAUNCHER}{key}={more}\n"
+        )
+
+
+def _had(study: Path, key: str, names: Sequence[str]) -> float | None:
+    """The most that the latest launches of cells asked for."""
+    found = [
+        manifest.launcher.settings.get(key)
+        for manifest in readable_manifests(study)
+        if not manifest.cells.keys().isdisjoint(names)
+    ]
+    return max((value for value in found if isinstance(value, int | float)), default=None)
 
 
 def _warn(text: str) -> None:
@@ -192,7 +248,7 @@ def _cancel(study: Path, start: str) -> None:
     print("\n".join(sentences) or f"Nothing runs in {where}.")
 
 
-def _retry(study: Path, start: str) -> int:
+def _retry(study: Path, start: str, changes: Mapping[str, Any]) -> int:
     from samsweep.sweep.cancel import active_cells
     from samsweep.sweep.retry import plan_retries, retry
 
@@ -206,7 +262,8 @@ def _retry(study: Path, start: str) -> int:
     if not cells:
         print(f"Nothing has failed or was stopped in {study.name if start == _ALL else start}.")
         return 0
-    retries, problems = plan_retries(study, [CellFolder(study / "cells" / c.name) for c in cells])
+    folders = [CellFolder(study / "cells" / cell.name) for cell in cells]
+    retries, problems = plan_retries(study, folders, changes)
     for launcher, plan in retries:
         retry(launcher, plan)
     for problem in problems:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from samsweep.config import RunConfig
+from samsweep.config import ConfigError, RunConfig, unknown_name
 from samsweep.config.factory import is_path
 from samsweep.records.store import CellFolder
 from samsweep.sweep.execute import Runner
@@ -14,6 +16,7 @@ from samsweep.sweep.local.slots import PoolSettings
 from samsweep.sweep.manifest import LauncherSettings, Manifest, readable_manifests
 from samsweep.sweep.plan import Plan, Point, plan_sweep
 from samsweep.sweep.plan_table import print_plan
+from samsweep.sweep.slurm.job_arrays import merged
 from samsweep.sweep.slurm.submit import SlurmRunner
 
 #: Launchers whose cells can be retried from their manifest.
@@ -21,9 +24,14 @@ _RETRIED = ("local", "basic", "joblib", "slurm")
 
 
 def plan_retries(
-    study: Path, folders: Iterable[CellFolder]
+    study: Path, folders: Iterable[CellFolder], changes: Mapping[str, Any] = MappingProxyType({})
 ) -> tuple[list[tuple[LauncherSettings, Plan]], list[str]]:
     """Plan cells of a study that have stopped, by the settings of the latest launch of each.
+
+    Args:
+        study: Its folder.
+        folders: Of the cells.
+        changes: Values of ``hydra.launcher`` that differ from those of the launch.
 
     Returns:
         The plans, and a sentence for each cell that cannot be retried from here.
@@ -51,6 +59,10 @@ def plan_retries(
                 f"give that command again, {manifest.command}"
             )
             continue
+        if changes:
+            _refuse_of_other_launchers(launcher, changes)
+            settings = merged(launcher.settings, changes)
+            launcher = launcher.model_copy(update={"settings": settings})
         _, points = groups.setdefault(launcher.model_dump_json(), (launcher, []))
         points += _points(folder, manifest)
     retries = [(launcher, plan_sweep(points)) for launcher, points in groups.values()]
@@ -84,6 +96,18 @@ def _runner(launcher: LauncherSettings) -> Runner:
         return LocalRunner(settings=PoolSettings(workers=workers))
     settings = {k: v for k, v in launcher.settings.items() if k in PoolSettings.model_fields}
     return LocalRunner(settings=PoolSettings.model_validate(settings, strict=False))
+
+
+def _refuse_of_other_launchers(launcher: LauncherSettings, changes: Mapping[str, Any]) -> None:
+    """Of Slurm's values the runner takes care.
+
+    Raises:
+        ConfigError: If a pool is given a value that it does not have.
+    """
+    known = PoolSettings.model_fields
+    unknown = [key for key in changes if key not in known and launcher.name != "slurm"]
+    if unknown:
+        raise ConfigError(*(unknown_name("hydra.launcher", key, known) for key in unknown))
 
 
 def _names_modules(run: RunConfig) -> bool:

@@ -79,6 +79,15 @@ class CellStatus:
         return "\n".join(text for text in reasons if text)
 
     @property
+    def lacked(self) -> str | None:
+        """The key of ``hydra.launcher`` of which its job had too little, if that was it."""
+        if self.state not in ("failed", "interrupted"):
+            return None
+        told = self.reason
+        lacks = {"OUT_OF_MEMORY": "mem_gb", "TIMEOUT": "timeout_min", "timed-out": "timeout_min"}
+        return next((key for words, key in lacks.items() if words in told), None)
+
+    @property
     def epochs(self) -> str:
         """Complete epochs of all."""
         progress = self.record.progress if self.record else None
@@ -183,7 +192,9 @@ def _cell_status(
     queued, gone = standing.queued.get(key), standing.gone.get(key)
     submitted = standing.unknown.get(key)
     alive = not record.finished and FolderLock(folder.path).alive
-    if gone is not None and (not alive or was_held_by(folder, gone.job_id)):
+    # What a job has left behind looks alive until its heartbeat is old; Slurm knows better.
+    left_behind = gone is not None and gone.end is not None and was_held_by(folder, gone.job_id)
+    if gone is not None and (not alive or left_behind):
         return _of_gone_job(folder, record, gone)
     if state == "running" and not alive:
         state = "stalled"

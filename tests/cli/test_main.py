@@ -1,6 +1,8 @@
 """The command ``samsweep``: its five commands, their help, their words and tab completion."""
 
+import errno
 import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import types
 import pytest
 
 from samsweep.cli.complete import completions
-from samsweep.cli.main import COMMANDS, main
+from samsweep.cli.main import COMMANDS, main, run_command
 from samsweep.cli.overrides import split_overrides
 from samsweep.cli.status import StatusOptions
 from samsweep.cli.tables import TablesOptions
@@ -245,3 +247,25 @@ def test_zsh_has_a_script_and_other_shells_are_refused(capsys):
     assert "compdef _samsweep samsweep" in capsys.readouterr().out
     assert main(["--completion", "fish"]) == 2
     assert "bash, zsh" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["tables", "status", "run"])
+def test_a_file_that_fails_is_a_sentence_and_the_traceback_is_kept(
+    tmp_path, monkeypatch, capsys, command
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+    def full(arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/some/record.json")
+
+    monkeypatch.setattr(f"samsweep.cli.{command}.main", full)
+    assert run_command(command, ["--help"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("/some/record.json: No space left on device.")
+    assert len(told.splitlines()) == 1
+    (log,) = tmp_path.glob("samsweep/errors/*.log")
+    assert str(log) in told and "in full" in log.read_text()
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(OSError, match="No space left"):
+        run_command(command, ["--help"])

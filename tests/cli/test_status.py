@@ -17,6 +17,7 @@ from samsweep.records.provenance import provenance
 from samsweep.records.schema import Attempt, Progress
 from samsweep.records.store import CellFolder
 from samsweep.records.transitions import close_abandoned
+from samsweep.sweep import retry
 from samsweep.sweep.manifest import LauncherSettings, launch_folders, launched
 from samsweep.sweep.plan import plan_sweep
 from samsweep.sweep.slurm import queue, standing
@@ -98,10 +99,10 @@ def test_other_states_are_the_records(study, status):
 # --------------------------------------------------------------------------- on a cluster
 
 
-def sent_to_slurm(folder, job_id):
+def sent_to_slurm(folder, job_id, settings=None):
     """As a launch leaves it whose job is ``job_id``."""
     plan = plan_sweep([point(folder.study.parents[1], "seed=0", "study=mine")])
-    with launched(plan.cells, LauncherSettings(name="slurm", settings={})) as folders:
+    with launched(plan.cells, LauncherSettings(name="slurm", settings=settings or {})) as folders:
         folders[0].record_jobs({folder.key: job_id})
 
 
@@ -148,6 +149,39 @@ def test_a_job_that_died_without_a_word_is_told_by_the_scheduler(
     assert cell.reason.count("x\n") < 6
     assert main(["study=mine", f"root={study.parent}", f"--logs={folder.path.name}"]) == 0
     assert "module: command not found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("end", "key", "had", "more"),
+    [("OUT_OF_MEMORY", "mem_gb", 1.5, "3"), ("TIMEOUT", "timeout_min", 20, "40")],
+)
+def test_more_is_proposed_of_what_was_too_little_and_a_retry_takes_it(
+    study, monkeypatch, capsys, end, key, had, more
+):
+    folder = add(study, "running")
+    sent_to_slurm(folder, "41", {key: had, "per_model": {}})
+    slurm_says(monkeypatch, {}, {"41": JobEnd(state=end)})
+    assert main(["study=mine", f"root={study.parent}"]) == 0
+    assert f"--retry hydra.launcher.{key}={more}\n" in capsys.readouterr().out
+    retried = []
+    monkeypatch.setattr(retry, "retry", lambda launcher, plan: retried.append(launcher.settings))
+    changes = [f"hydra.launcher.{key}={more}", "+hydra.launcher.per_model.resnet8.qos=long"]
+    main(["study=mine", f"root={study.parent}", "--retry", *changes])
+    assert retried == [{key: int(more), "per_model": {"resnet8": {"qos": "long"}}}]
+
+
+def test_resources_of_a_retry_are_checked(study, capsys):
+    add(study, "failed")
+    plan = plan_sweep([point(study.parents[1], "seed=0", "study=mine")])
+    with launched(plan.cells, LauncherSettings(name="local")):
+        pass
+    where = ["study=mine", f"root={study.parent}"]
+    assert main([*where, "--retry", "hydra.launcher.wrkers=2"]) == 2
+    assert "did you mean 'workers'" in capsys.readouterr().err
+    assert main([*where, "hydra.launcher.workers=2"]) == 2
+    assert "--retry" in capsys.readouterr().err
+    assert main([*where, "--retry", "hydra.launcher.workers=["]) == 2
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def test_a_lock_that_an_ended_job_left_does_not_keep_its_cell_running(study, monkeypatch):

@@ -134,3 +134,26 @@ def test_other_source_than_was_submitted(cluster, tmp_path, reaction):
     else:
         assert statuses(tmp_path) == ["failed"]
         assert "on_code_change=refuse: submit the sweep again" in status(tmp_path, "--failed")
+
+
+def test_a_job_runs_in_its_container_and_environment(cluster, tmp_path):
+    """With a stand-in for apptainer, that starts what it is given and says what it was given."""
+    stand_in = tmp_path / "bin/apptainer"
+    stand_in.parent.mkdir()
+    told = tmp_path / "told"
+    stand_in.write_text(
+        f'#!/bin/sh\necho "$LAB $*" >> {told}\n'
+        'while [ "$1" != lab.sif ]; do shift; done\nshift\nexec "$@"\n'
+    )
+    stand_in.chmod(0o755)
+    values = [
+        f"hydra.launcher.setup=[export PATH={stand_in.parent}:$PATH]",
+        "+hydra.launcher.env.LAB=ours",
+        "hydra.launcher.container=lab.sif",
+        f"hydra.launcher.container_binds=[{tmp_path}/bin]",
+        f"hydra.launcher.python={sys.executable}",
+    ]
+    run(tmp_path, *SLURM, *SHORT, "opt=sgd", *values)
+    assert statuses(tmp_path) == ["complete"]
+    binds = f"--bind {tmp_path} --bind {tmp_path}/bin"
+    assert told.read_text().startswith(f"ours exec {binds} lab.sif {sys.executable} -u -m")

@@ -204,6 +204,34 @@ def cancel_jobs(job_ids: Sequence[str]) -> None:
         _run("scancel", *chunk, about_jobs=True)
 
 
+def exclude_node(node: str, job_ids: Iterable[str]) -> bool:
+    """Have jobs that wait not start on a node, unless their partition has no other.
+
+    Returns:
+        Whether there were such jobs.
+
+    Raises:
+        SlurmUnavailable: If the controller does not answer.
+    """
+    wanted = set(job_ids)
+    arrays = sorted({job_id.partition("_")[0] for job_id in wanted}, key=int)
+    told = _run(
+        "squeue", "-r", "-h", "-t", "PD", "-o", "%i|%P|%x", "-j", ",".join(arrays), about_jobs=True
+    )
+    done = False
+    for line in told.splitlines():
+        job_id, *about = line.split("|")
+        if job_id not in wanted or len(about) != len(("partition", "excluded")):
+            continue
+        partition, excluded = about
+        nodes = set(_run("sinfo", "-h", "-N", "-o", "%N", "-p", partition).split())
+        if nodes - {node}:
+            all_excluded = ",".join(filter(None, [excluded.replace("(null)", ""), node]))
+            _run("scontrol", "update", f"JobId={job_id}", f"ExcNodeList={all_excluded}")
+            done = True
+    return done
+
+
 def refusal(answer: str) -> str:
     r"""Why sbatch takes no jobs: all that it says, since the last line alone is often the least.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import uuid
@@ -40,6 +41,8 @@ from samsweep.sweep.slurm.scheduler import (
 from samsweep.sweep.slurm.watch import JobWatch
 from samsweep.system.signals import Interrupted
 from samsweep.system.text import counted
+
+log = logging.getLogger(__name__)
 
 #: Cells by the job that they are in.
 Jobs = Mapping[str, tuple[PlannedCell, ...]]
@@ -95,6 +98,7 @@ class SlurmRunner:
         runs = preload_for(plan)
         if download:
             call("samsweep.training.worker:prepare_runs", runs)
+        self._warn_of_cpus(plan)
         if not estimate:
             return Prepared()
         return Prepared(cost=estimate_cost(plan, device=None, num_threads=None, probe=None))
@@ -112,6 +116,29 @@ class SlurmRunner:
         ]
         if problems:
             raise ConfigError(*problems)
+
+    def _warn_of_cpus(self, plan: Plan) -> None:
+        """Say so if cells would take a GPU, and their jobs ask for none."""
+        gpus = ("gpus_per_node", "gres", "gpus_per_task", "num_gpus")
+        without = [
+            cell
+            for cell in plan.to_do
+            if cell.run.device == "auto"
+            and not any(merged(self.params, self.arrays.of(cell)).get(key) for key in gpus)
+            and not any("gp" in key or "gres" in key for key in self._further(cell))
+        ]
+        if without:
+            log.warning(
+                "No GPU is asked for: device=auto trains %s on CPUs. "
+                "hydra.launcher.gpus_per_node=1 asks for one, device=cpu means it.",
+                counted(len(without), "cell"),
+            )
+
+    def _further(self, cell: PlannedCell) -> Mapping[str, Any]:
+        """Further options of sbatch for the job of a cell."""
+        values = merged(self.params, self.arrays.of(cell))
+        further: Mapping[str, Any] = values.get("additional_parameters") or {}
+        return further
 
     def run(self, plan: Plan, prepared: Prepared) -> bool:
         """Submit what is not in the queue yet, and wait unless detached.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from samsweep.records.lock import FolderLock
@@ -19,6 +20,7 @@ from samsweep.sweep.slurm.scheduler import (
     SlurmUnavailable,
     describe_jobs,
     ends_of_jobs,
+    exclude_node,
     job_states,
 )
 from samsweep.system.signals import StopRequest
@@ -28,6 +30,8 @@ _POLL_EVERY_S = 5.0
 #: Answers without a job after which it is gone: a requeued one is missing for a moment.
 _MISSING_TIMES = 2
 _TICK_S = 0.5
+#: Jobs that die on a node before a cell began, after which the launch does without it.
+_NODE_FAILURES = 2
 
 
 class JobWatch:
@@ -37,6 +41,7 @@ class JobWatch:
         self._jobs = dict(jobs)
         self._display = display
         self._missing: dict[str, int] = {}
+        self._failures: Counter[str] = Counter()
         self._printed = ""
 
     def wait(self) -> None:
@@ -85,6 +90,25 @@ class JobWatch:
                 _settle_cell(cell, job_id, end)
             self._display.ended(cell.key, cell.summary())
         del self._jobs[job_id]
+        if unfinished and end is not None and end.node:
+            self._count_failure(
+                end.node, [cell for cell in unfinished if _never_began(cell, job_id)]
+            )
+
+    def _count_failure(self, node: str, cells: Sequence[PlannedCell]) -> None:
+        """Have no more jobs start on a node where two died before a cell began."""
+        if not cells:
+            return
+        self._failures[node] += 1
+        if self._failures[node] != _NODE_FAILURES or not self._jobs:
+            return
+        try:
+            excluded = exclude_node(node, self._jobs)
+        except SlurmUnavailable as error:
+            self._display.print(f"jobs: {node} could not be excluded ({error})")
+            return
+        if excluded:
+            self._display.print(f"jobs: {node} failed twice, the waiting jobs do without it")
 
 
 def _is_unfinished(cell: PlannedCell) -> bool:
@@ -97,14 +121,23 @@ def _is_unfinished(cell: PlannedCell) -> bool:
 
 def _settle_cell(cell: PlannedCell, job_id: str, end: JobEnd | None) -> None:
     """Write how its job ended into the record of a cell, unless that says why it ended."""
-    # A lock that the job has left behind looks alive until its heartbeat is old.
-    of_others = FolderLock(cell.folder.path).alive and not was_held_by(cell.folder, job_id)
-    if of_others or _has_measuring_error(cell, end):
+    # What a job has left behind looks alive until its heartbeat is old; Slurm knows better.
+    left_behind = end is not None and was_held_by(cell.folder, job_id)
+    if (FolderLock(cell.folder.path).alive and not left_behind) or _has_measuring_error(cell, end):
         return
     status: Status = "interrupted" if end is not None and end.interrupts else "failed"
     account = account_of(cell.folder.study, job_id, end)
     with suppress(RecordError):
-        close_abandoned(cell.folder, status, account, job_id=job_id)
+        close_abandoned(cell.folder, status, account, job_id=job_id if end is not None else None)
+
+
+def _never_began(cell: PlannedCell, job_id: str) -> bool:
+    """Whether no process of a job came to work on a cell."""
+    with suppress(RecordError):
+        record = cell.folder.read()
+        attempts = () if record is None else record.attempts
+        return all(attempt.provenance.job_id != job_id for attempt in attempts)
+    return False
 
 
 def _has_measuring_error(cell: PlannedCell, end: JobEnd | None) -> bool:

@@ -14,6 +14,7 @@ from samsweep.sweep.slurm.scheduler import (
     chunks,
     describe_jobs,
     ends_of_jobs,
+    exclude_node,
     job_states,
     jobs_by_comment,
     max_array_size,
@@ -228,6 +229,17 @@ def test_a_controller_that_does_not_answer_tells_of_no_end(answers):
 def test_jobs_are_found_by_the_last_word_of_their_comments(answers):
     answers["squeue"] = says("41_0|ours samsweep:a:0\n41_1|ours samsweep:a:0\n43|(null)\nnoise\n")
     assert jobs_by_comment() == {"samsweep:a:0": ["41_0", "41_1"], "(null)": ["43"]}
+
+
+@pytest.mark.parametrize(("nodes", "excluded"), [("n1\nn2\n", True), ("n1\n", False)])
+def test_a_node_is_excluded_where_there_are_others(answers, nodes, excluded):
+    answers["squeue"] = says("41_0|gpu|(null)\n41_1|gpu|n9\n99|gpu|(null)\n")
+    answers["sinfo"] = says(nodes)
+    answers["scontrol"] = says("")
+    assert exclude_node("n1", ["41_0", "41_1"]) is excluded
+    updates = [call[2:] for call in answers["calls"] if call[0] == "scontrol"]
+    expected = [["JobId=41_0", "ExcNodeList=n1"], ["JobId=41_1", "ExcNodeList=n9,n1"]]
+    assert updates == (expected if excluded else [])
 
 
 # --------------------------------------------------------------------------- cancelling

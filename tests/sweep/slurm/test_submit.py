@@ -450,6 +450,24 @@ def test_hydra_makes_the_runner_from_its_own_containers():
     assert json.dumps(launcher.runner.values)
 
 
+@pytest.mark.parametrize(
+    ("device", "changes", "warns"),
+    [
+        ("auto", {}, True),
+        ("cpu", {}, False),
+        ("auto", {"gpus_per_node": 1}, False),
+        ("auto", {"gres": "gpu:1"}, False),
+        ("auto", {"additional_parameters": {"gpus": 1}}, False),
+        ("auto", {"per_model": {"resnet8": {"gpus_per_node": 1}}}, False),
+    ],
+)
+def test_without_a_gpu_asked_for_a_sweep_says_that_it_trains_on_cpus(
+    tmp_path, caplog, device, changes, warns
+):
+    runner(**changes).prepare(plan(tmp_path, 1, f"device={device}"), download=False)
+    assert ("No GPU is asked for" in caplog.text) is warns
+
+
 # --------------------------------------------------------------------------- dry run
 
 

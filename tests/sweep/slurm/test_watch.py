@@ -8,6 +8,8 @@ import pytest
 from helpers import point
 
 from samsweep.records.lock import FolderLock
+from samsweep.records.provenance import provenance
+from samsweep.records.schema import Attempt
 from samsweep.records.transitions import register
 from samsweep.sweep.plan import plan_sweep
 from samsweep.sweep.slurm import watch as wait
@@ -51,7 +53,7 @@ def make_cell(root, seed, sharpness="none"):
     return plan_sweep([asked]).cells[0]
 
 
-def watch(monkeypatch, jobs, script, end=""):
+def watch(monkeypatch, jobs, script, end="", node=""):
     """Wait, while Slurm answers what the script says; a callable is something that happens."""
     answers = iter(script)
 
@@ -72,7 +74,7 @@ def watch(monkeypatch, jobs, script, end=""):
         for job_id in job_ids:
             told = end(job_id) if callable(end) else end
             state, _, code = told.partition(", exit code ")
-            found |= {job_id: JobEnd(state=state, code=code)} if told else {}
+            found |= {job_id: JobEnd(state=state, code=code, node=node)} if told else {}
         return found
 
     monkeypatch.setattr(wait, "ends_of_jobs", ends_of_jobs)
@@ -228,3 +230,32 @@ def test_why_a_measurement_failed_is_said_by_the_cell_if_it_can(
     script = [{"41": RUNNING}, becomes(cell, "complete", measuring_error=after), {}, {}]
     watch(monkeypatch, {"41": (to_measure,)}, script, end=end)
     assert cell.folder.read().measuring_error == told
+
+
+def test_a_node_on_which_two_jobs_died_before_a_cell_began_is_excluded(monkeypatch, tmp_path):
+    cells = [make_cell(tmp_path, seed) for seed in range(4)]
+    jobs = {f"41_{n}": (cell,) for n, cell in enumerate(cells)}
+    queues = [range(4), (1, 2, 3), (1, 2, 3), (2, 3), (2, 3), (3,), (3,), (), ()]
+    script = [{f"41_{n}": PENDING for n in numbers} for numbers in queues]
+    asked = []
+
+    def exclude_node(node, job_ids):
+        asked.append((node, sorted(job_ids)))
+        return True
+
+    monkeypatch.setattr(wait, "exclude_node", exclude_node)
+    display = watch(monkeypatch, jobs, script, end="FAILED, exit code 127:0", node="n7")
+    assert asked == [("n7", ["41_2", "41_3"])]
+    assert any("n7 failed twice" in line for line in display.said)
+
+
+def test_jobs_whose_cells_began_do_not_speak_against_a_node(monkeypatch, tmp_path):
+    cells = [make_cell(tmp_path, seed) for seed in range(3)]
+    for number, cell in enumerate(cells):
+        here = provenance(device="cpu", num_threads=1).model_copy(update={"job_id": f"41_{number}"})
+        attempt = Attempt(started="2026-01-01T00:00:00+00:00", provenance=here)
+        becomes(cell, "running", attempts=(attempt,))()
+    jobs = {f"41_{n}": (cell,) for n, cell in enumerate(cells)}
+    script = [{f"41_{n}": RUNNING for n in range(3)}, {"41_2": PENDING}, {"41_2": PENDING}, {}, {}]
+    monkeypatch.setattr(wait, "exclude_node", lambda *_: pytest.fail("excluded"))
+    watch(monkeypatch, jobs, script, end="FAILED, exit code 1:0", node="n7")
