@@ -14,6 +14,8 @@ CLONES is a folder of the published repositories, of which nothing is part of th
     git clone https://github.com/rollovd/LookSAM
     git clone https://github.com/lhchau/saner
     git clone https://github.com/tml-epfl/understanding-sam
+    git clone https://github.com/cltan023/stablesam2024
+    git clone https://github.com/zzp1012/SAM-in-Late-Phase
 
 What is missing is left out. Of a file only the classes and functions named here are run, not what
 else it does when it is imported. pytorch_optimizer, unifiedsam and, where they are installed, zij's
@@ -49,13 +51,16 @@ from torch.nn import functional as F
 from samsweep.optim import (
     SAM,
     AverageDirection,
+    Epochs,
     Every,
     FriendlyDirection,
+    Length,
     MomentumDirection,
     adaptive,
     frozen_batchnorm,
     gsam,
     named_weights,
+    plain,
     saner,
     select,
     unified,
@@ -67,6 +72,7 @@ from samsweep.optim.radius import with_lr
 NUM_STEPS = 20
 RHO = 0.3
 SGD = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+UNMOVED = {**SGD, "momentum": 0.0}
 UNDECAYED = {**SGD, "weight_decay": 0.0}
 ADAMW = {"lr": 0.01, "weight_decay": 0.0}
 
@@ -564,6 +570,96 @@ def ascending(folder: Path, table: Table) -> None:
     name = "tml-epfl/understanding-sam, 3 steps of rho / 3"
     mine, theirs = ours(ascent_steps=3), Side(model, take)
     table.compare(name, "ascent_steps 3", "rounding", mine, theirs)
+    _in_parts(code.perturb_weights_sam, table)
+
+
+def _in_parts(perturb: Callable[..., dict[nn.Parameter, Tensor]], table: Table) -> None:
+    """Their accumulation (train.py, --acc_steps): a perturbation of each part's own."""
+    theirs, mine, num = make_network(), make_network(), 4
+    base = torch.optim.SGD(theirs.parameters(), **SGD)
+    optimizer = SAM(torch.optim.SGD(mine.parameters(), **SGD), rho=RHO)
+
+    def parts_of(batch: Batch) -> list[Batch]:
+        return list(zip(*(x.chunk(num) for x in batch), strict=True))
+
+    def take_theirs(batch: Batch) -> None:
+        total = {param: torch.zeros_like(param) for param in theirs.parameters()}
+        for part in parts_of(batch):
+            moved = perturb(
+                theirs, lambda m, part=part: loss_of(m, part), RHO, RHO, 1, no_grad_norm=False
+            )
+            theirs.zero_grad()
+            backward(theirs, part)
+            with torch.no_grad():
+                for param in theirs.parameters():
+                    param.sub_(moved[param])
+                    total[param] += param.grad / num
+        for param in theirs.parameters():
+            param.grad = total[param]
+        base.step()
+
+    def take_mine(batch: Batch) -> None:
+        optimizer.step([partial(loss_of, mine, part) for part in parts_of(batch)])
+
+    name = "tml-epfl/understanding-sam, accumulated in 4 parts"
+    table.compare(
+        name,
+        "m a quarter of the mini-batch",
+        "rounding",
+        Side(mine, take_mine),
+        Side(theirs, take_theirs),
+    )
+
+
+def stablesam(folder: Path, table: Table) -> None:
+    """StableSAM's authors': a base optimizer is wrapped, and a step takes the second gradient."""
+    for file, name, ascent, what in (
+        ("sam.py", "SAM", plain, "SAMDIRECTION, global"),
+        ("usam.py", "USAM", unnormalized, "SAMDIRECTION, global, unnormalized"),
+    ):
+        code = getattr(definitions(folder / file, name), name)
+
+        def make(model: nn.Module, code: Any = code) -> Any:
+            return code(torch.optim.SGD(model.parameters(), **SGD), rho=RHO, stable=True)
+
+        mine = ours(direction="sam", magnitude="sgd", granularity="global", ascent=ascent)
+        named = f"cltan023/stablesam2024 {name}, stable=True"
+        table.compare(named, what, "1e-12 beside norms", mine, two_steps(make))
+
+
+def late_phase(folder: Path, table: Table) -> None:
+    """Zhou et al.'s: two optimizers, each with a momentum of its own (ERM_to_SAM.py)."""
+    code = definitions(folder / "src/utils/SAM.py", "SAM").SAM
+    start = NUM_STEPS // 2
+    for values, why in (
+        (UNMOVED, "rounding"),
+        (SGD, "theirs begins SAM with a momentum of its own"),
+    ):
+        model = make_network()
+        descent = torch.optim.SGD(model.parameters(), **values)
+        ascent = code(model.parameters(), torch.optim.SGD, rho=RHO, **values)
+        taken = iter(range(NUM_STEPS))
+
+        def take(
+            batch: Batch,
+            model: Any = model,
+            one: Any = descent,
+            two: Any = ascent,
+            taken: Any = taken,
+        ) -> None:
+            model.zero_grad()
+            backward(model, batch)
+            if next(taken) < start:
+                one.step()
+                return
+            two.first_step(zero_grad=True)
+            backward(model, batch)
+            two.second_step(zero_grad=True)
+
+        mine = ours(values=values, when=Epochs(first=start), length=Length(1, NUM_STEPS))
+        moving = "" if values is SGD else ", momentum 0"
+        name = f"zzp1012/SAM-in-Late-Phase, from the half on{moving}"
+        table.compare(name, "epochs, first half of all", why, mine, Side(model, take))
 
 
 # ------------------------------------------------------------------ installed packages
@@ -673,6 +769,8 @@ CLONES = {
     "LookSAM": rollovd,
     "saner": saners,
     "understanding-sam": understanding,
+    "stablesam2024": stablesam,
+    "SAM-in-Late-Phase": late_phase,
 }
 
 

@@ -207,7 +207,9 @@ class Variant(Frozen):
         if self.m is not None:
             yield f"for each {self.m} examples"
         if self.when is not None:
-            yield f"when {call_text(self.when, self.when_args)}, else g"
+            reuses = self.when == "every" and (self.when_args or {}).get("reuse")
+            other = "g and what was new in the last h" if reuses else "g"
+            yield f"when {call_text(self.when, self.when_args)}, else {other}"
         if self.rho_schedule is not None:
             yield f"rho {call_text(self.rho_schedule, self.rho_schedule_args)} over time"
 

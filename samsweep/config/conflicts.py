@@ -184,25 +184,47 @@ def _of_ascent(options: Options) -> Iterable[str]:
             )
     if opt.m is not None and not direction.takes_parts:
         yield (
-            f"opt.ascent_direction={opt.ascent_direction} averages over steps, which parts of "
-            f"opt.m={opt.m} examples cannot: leave one of them out."
+            f"opt.ascent_direction={opt.ascent_direction} is one of the whole mini-batch, or of "
+            f"earlier ones, not of parts of opt.m={opt.m} examples: leave one of them out."
         )
     if opt.ascent_steps > 1 and opt.ascent_direction != "gradient":
         yield (
             f"opt.ascent_steps={opt.ascent_steps}: each step ascends along the gradient where it "
             f"starts, not opt.ascent_direction={opt.ascent_direction}: leave one of them out."
         )
-    first = opt.when_args.get("first", 0) if opt.when == "epochs" else 0
-    if isinstance(first, int | float) and first >= options.epochs:
+    if opt.when == "epochs":
+        yield from _of_epochs(options)
+    reuse = opt.when_args.get("reuse") if opt.when == "every" else None
+    is_hybrid = (opt.direction, opt.magnitude) != ("sam", "sam")
+    if reuse and (opt.combination is not None or is_hybrid):
         yield (
-            f"opt.when_args.first={first}: no step of epochs={options.epochs} would ascend, choose "
-            f"less than {options.epochs}."
+            f"opt.when_args.reuse={reuse} puts a part of SAM's h to g between the steps that "
+            f"ascend, which opt={opt.name} hands on in another way: choose reuse=0, or opt=looksam."
         )
     if opt.ascent_direction == "momentum" and not _has_momentum(options):
         yield (
             f"opt.ascent_direction=momentum: base={options.base} keeps none"
             f"{' with momentum=0' if options.base == 'sgd' else ''}: choose base=sgd with a "
             "momentum, adam or adamw."
+        )
+
+
+def _of_epochs(options: Options) -> Iterable[str]:
+    """Bounds with which no step would ascend, or all would."""
+    args, epochs = options.opt.when_args, options.epochs
+    first, last = args.get("first") or 0, args.get("last")
+    if not isinstance(first, int | float) or not isinstance(last, int | float | None):
+        return
+    if first >= epochs:
+        yield (
+            f"opt.when_args.first={first}: no step of epochs={epochs} would ascend, choose less "
+            f"than {epochs}."
+        )
+    elif first <= 0 and (last is None or last >= epochs):
+        bound = "no bounds" if last is None else f"opt.when_args.last={last}"
+        yield (
+            f"opt.when=epochs with {bound}: all steps of epochs={epochs} would ascend, set "
+            f"opt.when_args.first above 0 or .last below {epochs}, or opt.when=always."
         )
 
 

@@ -185,8 +185,10 @@ def _parameters(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     """One of the names, or patterns, which have a dot or a wildcard.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither, or none.
     """
+    if not value:
+        raise ValueError("name at least one")
     for name in (value,) if isinstance(value, str) else value:
         if name not in PARAMETERS and not set(name) & set(".*?["):
             own = "or patterns of the parameters' names such as 'layer3.*'"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from samsweep.config import (
     ASCENTS,
@@ -19,6 +20,7 @@ from samsweep.config import (
     RecipeConfig,
     Variant,
 )
+from samsweep.config.cell import GroupConfig
 from samsweep.config.factory import bound, make, name_of, parameters_of, takes_any
 from samsweep.config.registry import Registry
 from samsweep.optim.ascent import Ascent, adaptive, named_weights, plain
@@ -76,27 +78,60 @@ def _groups(recipe: RecipeConfig, model: nn.Module) -> list[nn.Parameter] | list
         return [decayed, {"params": [p for p in params if p.ndim <= 1], "weight_decay": 0.0}]
     if recipe.groups is None:
         return params
-    left = {id(p): p for p in params}
-    groups: list[dict[str, Any]] = []
-    for group in recipe.groups:
+    members = _members(recipe.groups, model)
+    grouped = {id(p) for found in members for p in found}
+    groups: list[dict[str, Any]] = [{"params": [p for p in params if id(p) not in grouped]}]
+    for group, found in zip(recipe.groups, members, strict=True):
         own = group.model_dump(include={"lr", "weight_decay", "rho"}, exclude_none=True)
         if group.lr is not None:
             own["lr_factor"] = group.lr / recipe.lr
-        found = [p for p in chosen(model, group.params, key="groups: params") if id(p) in left]
         groups.append({"params": found, **own})
-        for param in found:
-            del left[id(param)]
-    return [group for group in [{"params": list(left.values())}, *groups] if group["params"]]
+    # Every parameter may be in a group of its own.
+    return groups if groups[0]["params"] else groups[1:]
+
+
+def _members(groups: Sequence[GroupConfig], model: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of each group: those that are chosen and in no earlier one.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    taken: set[int] = set()
+    members = []
+    for group in groups:
+        found = chosen(model, group.params, key="groups: params")
+        members.append([p for p in found if id(p) not in taken])
+        if not members[-1]:
+            raise ConfigError(
+                f"groups: all parameters of params={group.params} are in an earlier group: put "
+                "this one before that, or leave it out."
+            )
+        taken |= {id(p) for p in found}
+    return members
 
 
 def _perturbs(variant: Variant, recipe: RecipeConfig, model: nn.Module) -> Choice | None:
-    """Which parameters are perturbed, of the variant and of all groups; None is all."""
-    of_variant = select(model, variant.perturb or "all")
-    still = [g for g in recipe.groups or () if g.perturb is False]
-    if not still:
+    """Which parameters are perturbed, of the variant and of all groups; None is all.
+
+    Raises:
+        ConfigError: If none is left.
+    """
+    of_variant = select(model, "all" if variant.perturb is None else variant.perturb)
+    groups = recipe.groups or ()
+    if all(group.perturb is not False for group in groups):
         return of_variant
-    fixed = {id(p) for g in still for p in chosen(model, g.params, key="groups: params")}
-    return lambda p: id(p) not in fixed and (of_variant is None or of_variant(p))
+    members = zip(groups, _members(groups, model), strict=True)
+    fixed = {id(p) for group, found in members if group.perturb is False for p in found}
+
+    def is_perturbed(param: Tensor) -> bool:
+        return id(param) not in fixed and (of_variant is None or of_variant(param))
+
+    if not any(map(is_perturbed, model.parameters())):
+        raise ConfigError(
+            f"opt.perturb={variant.perturb or 'all'}: groups with perturb=false leave no parameter "
+            "to perturb; leave one of them out."
+        )
+    return is_perturbed
 
 
 def build_optimizer(

@@ -67,7 +67,9 @@ class _Remembering(AscentDirection):
 
 
 class RandomDirection(AscentDirection):
-    """Independent normal numbers, drawn anew at each step: a control that knows nothing.
+    """Independent normal numbers, drawn anew at each step, and for each part of a mini-batch.
+
+    A control that knows nothing.
 
     Args:
         seed: Of the draws, which are the same on every device.
@@ -77,10 +79,13 @@ class RandomDirection(AscentDirection):
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
+        self._step, self._part = -1, 0
 
     def __call__(self, params: Vector, gradient: Vector, now: TrainingStep) -> Vector:
         """Draw it."""
-        draws = generator(self._seed, "ascent direction", now.step)
+        self._step, self._part = now.step, self._part + 1 if now.step == self._step else 0
+        part = (self._part,) if self._part else ()
+        draws = generator(self._seed, "ascent direction", now.step, *part)
         drawn = [torch.randn(p.shape, generator=draws) for p in params]
         return [to_device(x.to(p.dtype), p.device) for x, p in zip(drawn, params, strict=True)]
 
@@ -89,6 +94,7 @@ class LastGradient(_Remembering):
     """The gradient that the step before has ended with; the first step does not ascend."""
 
     needs_gradient = False
+    takes_parts = False
 
     def __call__(self, params: Vector, gradient: Vector, now: TrainingStep) -> Vector:
         """The last one."""
@@ -115,6 +121,7 @@ class MomentumDirection(AscentDirection):
     """
 
     needs_gradient = False
+    takes_parts = False
 
     def __init__(self, base: torch.optim.Optimizer, sign: Literal[1, -1] = 1) -> None:
         if sign not in (1, -1):
@@ -125,15 +132,29 @@ class MomentumDirection(AscentDirection):
         self._sign = sign
 
     def __call__(self, params: Vector, gradient: Vector, now: TrainingStep) -> Vector:
-        """The momentum as it is."""
+        """The momentum as it is.
+
+        Raises:
+            ValueError: If the base optimizer keeps none under a name that is known.
+        """
         return [self._momentum(p) for p in params]
 
     def _momentum(self, param: Tensor) -> Tensor:
         state = self._base.state.get(param, {})
-        kept: Tensor | None = state.get("momentum_buffer", state.get("exp_avg"))
-        if kept is None:
+        kept = next((state[name] for name in _MOMENTA if name in state), None)
+        if kept is None and not state:
+            # Before the first step.
             return torch.zeros_like(param)
+        if not isinstance(kept, Tensor) or kept.shape != param.shape:
+            raise ValueError(
+                f"{type(self._base).__name__} keeps no momentum to ascend along, as "
+                f"{' or '.join(_MOMENTA)}: choose another base"
+            )
         return kept if self._sign == 1 else -kept
+
+
+#: What optimizers call their momentum.
+_MOMENTA = ("momentum_buffer", "exp_avg")
 
 
 class FriendlyDirection(_Remembering):
@@ -153,6 +174,8 @@ class FriendlyDirection(_Remembering):
 
     def __init__(self, sigma: float = 1.0, decay: float = 0.9) -> None:
         super().__init__()
+        if not 0 <= decay <= 1:
+            raise ValueError(f"decay={decay}: choose between 0 and 1")
         self._sigma = sigma
         self._decay = decay
 

@@ -33,11 +33,8 @@ from samsweep.config import Granularity, Source
 from samsweep.numerics.vectors import Vector
 from samsweep.optim.ascent import (
     Ascent,
-    per_tensor,
     perturbed,
     plain,
-    unified,
-    unnormalized,
 )
 from samsweep.optim.base import (
     Closure,
@@ -83,8 +80,9 @@ class SAM(ClosureOptimizer):
         combination: What makes the vector of g and h, in place of the three above.
         ascent: How epsilon is made of a direction; see :mod:`~samsweep.optim.ascent`.
         ascent_direction: Along what to ascend.
-        ascent_steps: Steps of rho / k in place of one, each along the gradient where it starts,
-            which stay within rho of w (Foret et al. 2021, appendix C.6, with projection).
+        ascent_steps: Steps of rho / k in place of one, each along the gradient where it starts;
+            normalised, they stay within rho of w (Foret et al. 2021, appendix C.6, with
+            projection).
         perturbs: Which parameters are perturbed; None is all. Norms are of these alone.
         when: At which steps to ascend.
         radius: Factor of rho over time.
@@ -144,9 +142,11 @@ class SAM(ClosureOptimizer):
         self._second_pass = second_pass if second_pass is not None else nullcontext()
         self._keep_strides = keep_strides
         self.num_steps = 0
-        first = base.param_groups[0]
-        #: Of the first group, as built: of what the learning rate is a share.
-        self._peak_lr = float(first.get("initial_lr", first.get("lr", 0.0))) or 1.0
+        rates = [float(g.get("initial_lr", g.get("lr", 0.0))) for g in base.param_groups]
+        #: The first group that learns, and its learning rate as built: what later ones are a share
+        #: of.
+        self._learns = next((place for place, rate in enumerate(rates) if rate), 0)
+        self._peak_lr = rates[self._learns] or 1.0
         own = [checked_rho(group["rho"]) for group in base.param_groups if "rho" in group]
         if rho == 0 and any(own):
             raise ValueError(f"rho=0, but a parameter group has rho={max(own)}: give a rho above 0")
@@ -167,7 +167,7 @@ class SAM(ClosureOptimizer):
             and ascent_steps == 1
             and perturbs is None
             and not own
-            and rule not in (unnormalized, unified, per_tensor)
+            and rule is plain
         )
 
     @property
@@ -205,8 +205,8 @@ class SAM(ClosureOptimizer):
         closures = [closure] if callable(closure) else closure
         if len(closures) > 1 and not self._direction.takes_parts:
             raise ValueError(
-                f"{type(self._direction).__name__} averages over steps, which parts of a "
-                "mini-batch cannot: give one closure"
+                f"{type(self._direction).__name__} is one of the whole mini-batch, or of earlier "
+                "ones, not of its parts: give one closure"
             )
         now = self._step_now()
         self.num_steps += 1
@@ -242,7 +242,7 @@ class SAM(ClosureOptimizer):
         )
 
     def _step_now(self) -> TrainingStep:
-        lr = float(self.base.param_groups[0].get("lr", self._peak_lr))
+        lr = float(self.base.param_groups[self._learns].get("lr", self._peak_lr))
         return TrainingStep(step=self.num_steps, lr_share=lr / self._peak_lr, length=self._length)
 
     def _at_once(self, closures: Sequence[Closure], now: TrainingStep) -> StepResult:
@@ -250,9 +250,11 @@ class SAM(ClosureOptimizer):
         params, gradient = self.params, ()
         if self._when.ascends(gradient, now):
             rho = self.rho * self.radius(now)
-            held = self._perturbation(params, gradient, rho, now)
-            with perturbed(*held, keep_strides=self._keep_strides):
-                passes = [self._pass(closure, params) for closure in closures]
+            passes = []
+            for closure in closures:
+                held = self._perturbation(params, gradient, rho, now)
+                with perturbed(*held, keep_strides=self._keep_strides):
+                    passes.append(self._pass(closure, params))
         else:
             passes = [self._pass(closure, params) for closure in closures]
         used, h = passes[0].params, _mean([part.gradient for part in passes])

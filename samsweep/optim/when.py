@@ -81,8 +81,10 @@ class Every(Always):
     """
 
     def __init__(self, steps: int = 5, reuse: float = 0.0) -> None:
-        if steps < 1:
-            raise ValueError(f"steps={steps}: choose at least 1")
+        if steps < 1 or steps != int(steps):
+            raise ValueError(f"steps={steps}: choose a whole number of at least 1")
+        if reuse < 0:
+            raise ValueError(f"reuse={reuse}: choose at least 0")
         self.needs_gradient = reuse != 0
         self._steps = steps
         self._reuse = reuse
@@ -153,6 +155,8 @@ class LargeGradient(Always):
     needs_gradient = True
 
     def __init__(self, decay: float = 0.9, start: float = 1.0, end: float = -1.0) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay={decay}: choose at least 0 and less than 1")
         self._decay = decay
         self._start = start
         self._end = end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 
@@ -59,7 +60,9 @@ def _seconds_of_batch(trainer: Trainer, batch_size: int) -> float:
         # Short, but recorded for batches of one size, and slow until the clocks are up.
         times = [_time_step(trainer, batch_size) for _ in range(_GPU_STEPS)]
         return statistics.median(times[_GPU_STEPS // 2 :])
-    size = min(_SMALLEST_BATCH, batch_size)
+    # Of m-SAM a whole number of parts.
+    part = trainer.cell.variant.m or 1
+    size = min(part * math.ceil(_SMALLEST_BATCH / part), batch_size)
     seconds = _time_step(trainer, size)
     if seconds < _LONG_STEP_S:
         # The first step pays for what is set up once.
@@ -68,7 +71,7 @@ def _seconds_of_batch(trainer: Trainer, batch_size: int) -> float:
         smaller, smaller_s = size, seconds
         # In leaps that do not overshoot a long step by much.
         leap = max(2.0, min(8.0, _LONG_STEP_S / seconds))
-        size = min(round(size * leap), batch_size)
+        size = min(part * round(size * leap / part), batch_size)
         seconds = _time_step(trainer, size)
         if seconds > _LONG_STEP_S:
             break

@@ -15,6 +15,7 @@ from samsweep.data.dataset_info import describe
 from samsweep.data.load import load_dataset
 from samsweep.optim import Length, TrainingStep
 from samsweep.records.identity import short_hash
+from samsweep.records.provenance import code_fingerprint
 from samsweep.system.cache import cached_file, keep
 from samsweep.training.evaluate import evaluate
 from samsweep.training.probe import random_examples
@@ -39,7 +40,13 @@ def try_out(run: RunConfig) -> None:
     tracker = run.tracking.model_dump(mode="json", include={"factory", "name", "args"})
     measures = {name: MEASURES.find(name).source for name in run.sharpness.measures}
     sharpness = run.sharpness.model_dump(mode="json") | {"sources": measures}
-    tried = {"cell": identity | {"seed": 0}, "sharpness": sharpness, "tracker": tracker}
+    code = code_fingerprint()
+    tried = {
+        "code": code,
+        "cell": identity | {"seed": 0},
+        "sharpness": sharpness,
+        "tracker": tracker,
+    }
     file = cached_file("trials", short_hash(tried))
     if file.exists():
         return
@@ -71,6 +78,8 @@ def _is_known_to_fit(run: RunConfig) -> bool:
         and run.cell.dataset.name != "arrays"
         # Patterns may match none of a network's parameters.
         and variant.perturb is None
+        # Batch norm cannot normalise one example.
+        and variant.m != 1
         and recipe.groups is None
         and not any((*args, *variant.args, run.cell.model.args, run.cell.dataset.augment.policy))
         and all(MEASURES.find(name).ours for name in run.sharpness.measures)
@@ -82,7 +91,7 @@ def _try_out(run: RunConfig) -> None:
     info = describe(run.cell.dataset, run.data_path)
     if run.cell.sources and "dataset" in run.cell.sources:
         load_dataset(run.cell.dataset, data_dir=run.data_dir, path=run.data_path)
-    data = random_examples(info, min(_NUM_EXAMPLES, run.cell.recipe.batch_size))
+    data = random_examples(info, _batch_size(run.cell))
     cell = run.cell.model_copy(
         update={"recipe": run.cell.recipe.model_copy(update={"batch_size": len(data.train)})}
     )
@@ -94,7 +103,10 @@ def _try_out(run: RunConfig) -> None:
     _check_outputs(run, outputs, data.train.labels, info.num_outputs)
     score = evaluate(trainer.evaluated, data, data.test, trainer.task)
     trainer.model.train()
-    trainer.take_step(torch.arange(len(data.train)))
+    # What follows the base optimizer's state finds it after the first step.
+    for _ in range(1 if cell.variant.ascent_direction is None else 2):
+        trainer.step = 0
+        trainer.take_step(torch.arange(len(data.train)))
     for key, value in (
         (f"metric={cell.recipe.metric or 'accuracy'}", score.accuracy),
         (f"loss={cell.recipe.loss or 'cross_entropy'}", trainer.train_loss),
@@ -106,6 +118,12 @@ def _try_out(run: RunConfig) -> None:
             )
     _try_measures(run, trainer)
     _try_tracker(run)
+
+
+def _batch_size(cell: CellConfig) -> int:
+    """Of the batch that is tried: of m-SAM a whole number of parts."""
+    part = cell.variant.m or 1
+    return min(part * math.ceil(_NUM_EXAMPLES / part), cell.recipe.batch_size)
 
 
 def _check_schedules(cell: CellConfig, trainer: Trainer) -> None:

@@ -343,11 +343,10 @@ def test_one_and_two_passes_train_alike(direction):
     assert_equal(*trained)
 
 
-@every_direction
-def test_parts_ascend_along_the_same_direction_in_one_pass_each(direction):
+def test_parts_ascend_along_random_directions_of_their_own_in_one_pass_each():
     model = nn.Linear(3, 2).double()
     base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    optimizer = SAM(base, rho=0.3, ascent_direction=direction(base))
+    optimizer = SAM(base, rho=0.3, ascent_direction=RandomDirection())
     x = torch.arange(12, dtype=F64).reshape(4, 3) / 10
     for _ in range(2):
         there = []
@@ -359,4 +358,4 @@ def test_parts_ascend_along_the_same_direction_in_one_pass_each(direction):
         parts = [partial(closure, part) for part in x.chunk(2)]
         optimizer.step(parts)
         assert len(there) == 2
-        assert torch.equal(*there)
+        assert not torch.equal(*there)

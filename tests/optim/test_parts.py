@@ -1,5 +1,6 @@
 """Parts of a mini-batch, each with an epsilon of its own: m-SAM."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -27,7 +28,10 @@ from samsweep.optim import (
     Every,
     FriendlyDirection,
     GradientDescent,
+    LastGradient,
+    MomentumDirection,
     RandomDirection,
+    TrainingStep,
     adaptive,
     gsam,
     perturbed,
@@ -87,14 +91,30 @@ def test_parts_of_the_same_examples_are_sam_bit_for_bit():
     assert_equal(weights(model), weights(straight))
 
 
-@pytest.mark.parametrize("direction", [FriendlyDirection, AverageDirection])
-def test_averages_over_steps_take_no_parts(direction):
+@pytest.mark.parametrize(
+    "direction", [FriendlyDirection, AverageDirection, LastGradient, MomentumDirection]
+)
+def test_directions_of_the_whole_mini_batch_take_no_parts(direction):
     model = mlp()
-    optimizer = make_sam(model, ascent_direction=direction())
+    base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    made = direction(base) if direction is MomentumDirection else direction()
+    optimizer = SAM(base, rho=0.1, ascent_direction=made)
     before = optimizer.num_steps
-    with pytest.raises(ValueError, match=f"{direction.__name__} averages over steps.*one closure"):
+    with pytest.raises(ValueError, match=f"{direction.__name__} is one of .*one closure"):
         optimizer.step(parts_of(model, next(batches(1)), 2))
     assert optimizer.num_steps == before
+
+
+def test_each_part_has_a_random_direction_of_its_own():
+    params = list(mlp().parameters())
+    direction, now = RandomDirection(seed=3), TrainingStep(step=5)
+    first, second = direction(params, (), now), direction(params, (), now)
+    assert not torch.equal(first[0], second[0])
+    again = RandomDirection(seed=3)
+    assert_equal(again(params, (), now), first)
+    assert_equal(again(params, (), now), second)
+    # The first part's are those of a step without parts.
+    assert_equal(RandomDirection(seed=3)(params, (), now), first)
 
 
 def test_parts_are_for_sam():
@@ -133,7 +153,8 @@ ALIKE = {
 def test_parts_in_one_pass_are_parts_one_after_the_other(parts, at_once):
     """Weights and the running statistics of batch norm, to rounding; three leave a rest of two."""
     single, model = network(), network()
-    one, together = make_sam(single, **parts), make_sam(model, **parts)
+    # A direction counts the parts of a step: each optimizer has its own.
+    one, together = make_sam(single, **copy.deepcopy(parts)), make_sam(model, **parts)
     together.clipping = one.clipping = Clipping(0.5, "gradient")
     for images, labels in batches(4):
         batch = BatchedParts(model, LOSS, images, labels, size=len(labels) // 8, at_once=at_once)

@@ -74,6 +74,13 @@ def test_at_one_end_it_is_sam_bit_for_bit(rule):
     assert_equal(trained(combination=rule), trained())
 
 
+def test_wsam_at_a_half_is_the_gradient_and_its_change_bit_for_bit():
+    def summed(g, h):
+        return [x + (y - x) for x, y in zip(g, h, strict=True)]
+
+    assert_equal(trained(combination=partial(wsam, gamma=0.5)), trained(combination=summed))
+
+
 def test_wsam_is_sam_at_a_half_to_rounding_and_sgd_at_0_bit_for_bit():
     for mine, expected in zip(
         trained(combination=partial(wsam, gamma=0.5)), trained(), strict=True

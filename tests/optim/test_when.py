@@ -102,7 +102,7 @@ def test_epochs_that_end_before_they_begin_are_told(first, last):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Every(0), "steps=0: choose at least 1"),
+        (lambda: Every(0), "steps=0: choose a whole number of at least 1"),
         (lambda: AtRandom(1.5), "probability=1.5: choose between 0 and 1"),
         (lambda: AtRandom(-0.1), "probability=-0.1: choose between 0 and 1"),
     ],

@@ -321,6 +321,37 @@ def test_groups_have_values_of_their_own():
     }
 
 
+def test_of_groups_that_share_a_parameter_the_first_says_whether_it_is_perturbed():
+    model = network()
+    groups = "groups=[{params:norm_layers,rho:0.5},{params:biases,perturb:false}]"
+    optimizer = optimizer_of(model, "opt=sam", "rho=0.1", groups)
+    still = [name for name, p in model.named_parameters() if not optimizer._perturbs(p)]
+    assert still == ["0.bias", "2.bias"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["groups=[{params:norm_layers,lr:0.2},{params:['1.*'],lr:0.3}]"], "in an earlier group"),
+        (["opt=sam_on", "groups=[{params:norm_layers,perturb:false}]"], "no parameter to perturb"),
+    ],
+)
+def test_groups_of_nothing_are_refused(overrides, told):
+    with pytest.raises(ConfigError, match=told):
+        optimizer_of(network(), "opt=sam", *overrides)
+
+
+def test_a_radius_with_the_learning_rate_follows_a_group_that_learns():
+    """The first group stands still: its learning rate says nothing."""
+    model = network()
+    groups = "groups=[{params:not_norm_layers,lr:0},{params:norm_layers,weight_decay:0}]"
+    optimizer = optimizer_of(model, "opt=sam", "lr=0.1", "opt.rho_schedule=with_lr", groups)
+    assert optimizer._step_now().lr_share == 1.0
+    for group in optimizer.base.param_groups:
+        group["lr"] *= 0.25
+    assert optimizer._step_now().lr_share == 0.25
+
+
 def test_a_step_of_groups_is_sams_by_hand():
     ours, theirs = network(), network()
     groups = "groups=[{params:norm_layers,rho:0.3},{params:['2.*'],perturb:false}]"

@@ -30,7 +30,13 @@ compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile
 
 def make(data, *overrides, every=2):
     run = compose_run("epochs=3", *overrides)
-    return Trainer(run.cell, data, diagnostics_every=every, compiled=run.compile)
+    return Trainer(
+        run.cell,
+        data,
+        diagnostics_every=every,
+        compiled=run.compile,
+        parts_at_once=run.parts_together,
+    )
 
 
 @pytest.mark.parametrize("more", [(), ("dataset.augment.mixup=0.5",), ("opt.ascent_steps=2",)])
@@ -105,6 +111,15 @@ def test_initialisation_leaves_the_global_generator_alone(data):
         ["opt=sammagnitude", "granularity=global"],
         ["opt=sgdhess"],
         ["opt=asam", "base=adamw", "lr=0.01"],
+        ["opt=vasso"],
+        ["opt=m_sam", "parts_at_once=2"],
+        pytest.param(["opt=fsam"], marks=pytest.mark.slow),
+        pytest.param(["opt=msam"], marks=pytest.mark.slow),
+        pytest.param(["opt=last_sam"], marks=pytest.mark.slow),
+        pytest.param(["opt=random_sam", "opt.m=32"], marks=pytest.mark.slow),
+        pytest.param(["opt=looksam"], marks=pytest.mark.slow),
+        pytest.param(["opt=aesam"], marks=pytest.mark.slow),
+        pytest.param(["opt=gsam"], marks=pytest.mark.slow),
         pytest.param(["opt=sam", "precision=bfloat16"], marks=pytest.mark.slow),
         pytest.param(["opt=sam", "compile=true"], marks=[compiler, pytest.mark.slow]),
     ],
@@ -217,7 +232,21 @@ def test_a_checkpoint_takes_its_name_only_while_the_folder_is_held(tmp_path):
 
 @compiler
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [["opt=sam"], ["opt=asam"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["opt=sam"],
+        ["opt=asam"],
+        ["opt=m_sam"],
+        ["opt=vasso"],
+        ["opt=looksam"],
+        ["opt=msam"],
+        ["opt=multi_step_sam"],
+        ["opt=gsam"],
+        ["opt=sam_on", "groups=[{params:biases,lr:0.05}]"],
+    ],
+    ids=lambda overrides: overrides[0],
+)
 def test_a_compiled_step_is_the_plain_step(data, overrides):
     plain, compiled = (make(data, *overrides, f"compile={c}") for c in ("false", "true"))
     take_steps(plain, compiled)

@@ -122,6 +122,12 @@ REFUSED = [
     ),
     (["tracking.name=own", "+tracking.factory=parts.Nope"], "parts has no callable Nope"),
     # Of samsweep's own, what the user gives beside.
+    (["opt=msam", "base=novograd"], "NovoGrad keeps no momentum to ascend along"),
+    (["opt=fsam", "opt.ascent_direction_args.decay=2"], "decay=2: choose between 0 and 1"),
+    (["opt=looksam", "opt.when_args.steps=2.5"], "steps=2.5: choose a whole number"),
+    (["opt=looksam", "opt.when_args.reuse=-1"], "reuse=-1: choose at least 0"),
+    (["opt=aesam", "opt.when_args.decay=1.5"], "decay=1.5: choose at least 0 and less than 1"),
+    (["model=resnet18", "opt=m_sam", "opt.m=1"], "Expected more than 1 value per channel"),
     (["base=adamw", "base_args.beta=3"], "AdamW takes no argument beta: choose among params, lr"),
     (["base=rprop"], "base=rprop has no weight decay: set weight_decay=0, not 0.001."),
     (["lr_schedule=step", "lr_schedule_args.gama=1"], "step takes no argument gama: choose among"),
@@ -149,6 +155,12 @@ def test_what_does_not_fit_is_refused_in_a_sentence(overrides, sentence):
         ["base=nadam"],
         ["dataset.augment.policy=trivialaugment", "dataset.augment.mixup=0.2"],
         ["loss=torch.nn.functional.cross_entropy"],
+        # Parts of m-SAM are tried whole, whatever it is crossed with.
+        ["opt=m_sam", "opt.perturb=norm_layers"],
+        ["opt=m_sam", "parts_at_once=2", "groups=[{params:norm_layers,rho:0.2}]"],
+        ["opt=m_sam", "opt.m=64", "opt.when=random", "opt.when_args.probability=0.5"],
+        ["opt=m_sam", "opt.m=2", "opt.perturb=norm_layers"],
+        ["opt=msam", "base=nadam"],
         model("fits", "ema=0.9", "clip_norm=1", "label_smoothing=0.1", "warmup_epochs=1"),
     ],
 )

@@ -109,8 +109,8 @@ DIRECTIONS = Registry(
     {
         "gradient": _direction("AscentDirection"),
         "random": _direction("RandomDirection", needs_gradient=False),
-        "last_gradient": _direction("LastGradient", needs_gradient=False),
-        "momentum": _direction("MomentumDirection", needs_gradient=False),
+        "last_gradient": _direction("LastGradient", needs_gradient=False, takes_parts=False),
+        "momentum": _direction("MomentumDirection", needs_gradient=False, takes_parts=False),
         "friendly": _direction("FriendlyDirection", takes_parts=False),
         "average": _direction("AverageDirection", takes_parts=False),
     },
@@ -134,13 +134,18 @@ def _when(
     return WhenComponent(factory=f"samsweep.optim.when.{name}", share=share, ours=True)
 
 
+def _share_of_epochs(args: Mapping[str, Any]) -> float:
+    """Half, since how many epochs there are is not known here."""
+    return 0.5 if args.get("first") or args.get("last") is not None else 1.0
+
+
 #: Take what they have parameters for of ``seed``.
 WHENS = Registry(
     "when",
     WhenComponent,
     {
         "always": _when("Always"),
-        "epochs": _when("Epochs"),
+        "epochs": _when("Epochs", _share_of_epochs),
         "every": _when("Every", lambda args: 1 / args.get("steps", 5)),
         "random": _when("AtRandom", lambda args: args.get("probability", 0.5)),
         "large_gradient": _when("LargeGradient", lambda args: 0.5),
