@@ -6,7 +6,7 @@ python -m samsweep.measure study=demo sharpness=top5 model=resnet8 opt=sam rho=0
 
 import sys
 
-from samsweep.cli.main import run_command
+from samsweep.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(run_command("measure", sys.argv[1:]))
+    sys.exit(main(["measure", *sys.argv[1:]]))

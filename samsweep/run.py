@@ -6,7 +6,7 @@ python -m samsweep.run -m model=resnet18,resnet34 opt=sam,samdirection rho=0.1,0
 
 import sys
 
-from samsweep.cli.main import run_command
+from samsweep.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(run_command("run", sys.argv[1:]))
+    sys.exit(main(["run", *sys.argv[1:]]))

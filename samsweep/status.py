@@ -7,7 +7,7 @@ python -m samsweep.status study=default --retry
 
 import sys
 
-from samsweep.cli.main import run_command
+from samsweep.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(run_command("status", sys.argv[1:]))
+    sys.exit(main(["status", *sys.argv[1:]]))

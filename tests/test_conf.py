@@ -142,7 +142,7 @@ def test_conf_is_where_the_user_finds_it():
     assert conf_dir() == Path(__file__).parents[1] / "conf"
 
 
-@pytest.mark.parametrize(("name", "number"), [("ablation", 22), ("ablation_cifar100_mini", 13)])
+@pytest.mark.parametrize(("name", "number"), [("ablation", 24), ("ablation_cifar100_mini", 15)])
 def test_an_ablation_compares_sam_with_one_cell_of_each_other_kind(name, number, own):
     """Each level is its preset, so that ``effects=opt:sam`` tells all of them apart."""
     sweeper = yaml.safe_load((conf_dir() / f"experiment/{name}.yaml").read_text())

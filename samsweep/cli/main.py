@@ -35,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough; Python would complain once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        # While something is imported; where work is under way the commands say what becomes of it.
+        print("Interrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _main(arguments: Sequence[str] | None) -> int:

@@ -269,3 +269,13 @@ def test_a_file_that_fails_is_a_sentence_and_the_traceback_is_kept(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(OSError, match="No space left"):
         run_command(command, ["--help"])
+
+
+@pytest.mark.parametrize("words", [["run"], ["tables"], []])
+def test_an_interruption_while_something_is_imported_is_told(monkeypatch, capsys, words):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("samsweep.cli.main._main", interrupted)
+    assert main(words) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"

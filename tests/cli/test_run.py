@@ -40,6 +40,7 @@ from helpers import QUICK, assert_same_result, records, run
         (["hydra/launcher=local"], "hydra/launcher=local has no effect on a single run"),
         (["hydra.launcher.workers=2"], "add -m to launch, also a single cell."),
         (["-m", "hydra.launcher.workers=0"], "hydra.launcher.workers=0: should be greater"),
+        (["-m", "hydra.launcher.gpus=[]"], "name at least one"),
         (["-m", "hydra.launcher.gpus=[0]", "device=cpu"], "these cells run on the CPU of"),
         (["rho=0.1,-1", "--config-dir", ".", "-m", "seed=0"], "rho=-1: should be greater"),
         (["-m", "dry_run=true,false"], "dry_run=true,false: give one value for the whole sweep."),

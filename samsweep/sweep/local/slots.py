@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from samsweep.config import ConfigError, Count, Frozen, RunConfig
+from samsweep.config.fields import EachOnce
 from samsweep.system.machine import Machine, Slot
 from samsweep.system.text import counted
 
@@ -24,7 +25,7 @@ class PoolSettings(Frozen):
     """
 
     workers: Count | None = None
-    gpus: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    gpus: Annotated[tuple[Annotated[int, Field(ge=0)], ...], EachOnce] | None = None
     cells_per_gpu: Count = 1
 
 
