@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tables report status test test-all test-gpu test-slurm test-slurm-quick lint format typecheck bench bench-gpu bench-sharpness \
+.PHONY: help install demo tables report status test test-all test-gpu test-slurm test-slurm-quick lint format typecheck bench bench-gpu bench-sharpness faults \
 	campaign campaign-collect campaign-rehearsal campaign-wheels clean
 
 help: ## list the commands
@@ -76,6 +76,9 @@ bench-gpu: $(INSTALLED) ## a step of SAM on a GPU, in each way to take it (a few
 
 bench-sharpness: $(INSTALLED) ## lambda_max and top 5 beside other libraries (over an hour)
 	$(BIN)/python -W ignore::FutureWarning benchmarks/sharpness.py $(ARGS)
+
+faults: $(INSTALLED) ## what breaks: kills, damaged files, full disks, wrong words, counted (two hours)
+	$(BIN)/python benchmarks/faults.py $(ARGS)
 
 UNITS ?= campaign/units.yaml
 MINUTES ?= 9

@@ -91,7 +91,7 @@ def test_an_experiment_opens_with_its_command_and_its_grid_composes(file, own):
     text = file.read_text()
     lines = text.splitlines()
     assert lines[0] == "# @package _global_"
-    command = f"# python -m samsweep.run +experiment={file.stem}"
+    command = f"# samsweep run +experiment={file.stem}"
     of_images = "image_folder" in text
     assert lines[1].startswith(f"{command} dataset.path=") if of_images else lines[1] == command
     # A preset that builds on another one has the other's grid.
