@@ -34,8 +34,8 @@ def assert_sweeps_and_cancels(cluster, folder):
 
 def test_without_accounting(cluster, tmp_path):
     job_id = assert_sweeps_and_cancels(cluster, tmp_path)
-    assert slurm.end_of_job(job_id).startswith("CANCELLED")
-    assert slurm.end_of_job("99999") == ""
+    found = slurm.ends_of_jobs([job_id, "99999"])
+    assert found.keys() == {job_id} and found[job_id].state == "CANCELLED"
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_with_accounting(the_cluster, tmp_path, monkeypatch):
         accounted.restart_controller()
         told = accounted.run("sacct", "-X", "-n", "-P", "-o", "State,ExitCode", "-j", job_id)
         assert told.startswith(("CANCELLED", "FAILED"))
-        assert slurm.end_of_job(job_id).startswith(("CANCELLED", "FAILED"))
+        assert slurm.ends_of_jobs([job_id])[job_id].state in ("CANCELLED", "FAILED")
     finally:
         accounted.stop()
         the_cluster.start()
