@@ -167,3 +167,41 @@ def test_what_does_not_fit_a_task_is_refused(tmp_path):
         compose_run(*own, *REGRESSION, "dataset.train_fraction=0.033")
     run = compose_run(*own, *REGRESSION, "dataset.train_fraction=0.5", "sharpness.num_examples=999")
     assert run.sharpness.num_examples == 135
+
+
+MODELS_OF_ONES_OWN = """
+import torch
+from torch import nn
+
+class Odd(nn.Module):
+    def __init__(self, *, in_features, num_classes):
+        super().__init__()
+        self.enter = nn.Linear(in_features, in_features, bias=False)
+        self.again = self.enter
+        self.tied = nn.Linear(in_features, in_features, bias=False)
+        self.tied.weight = self.enter.weight
+        self.unused = nn.Linear(3, 3)
+        self.still = nn.Linear(in_features, in_features)
+        self.still.requires_grad_(False)
+        self.leave = nn.Linear(in_features, num_classes)
+
+    def forward(self, x):
+        x = self.again(self.enter(x.flatten(1))).tanh()
+        return self.leave(self.still(self.tied(x)))
+"""
+
+
+@pytest.mark.parametrize("opt", ["sam", "samdirection"])
+def test_tied_frozen_and_unused_weights_are_trained_saved_and_measured(tmp_path, own_modules, opt):
+    (own_modules / "odd.py").write_text(MODELS_OF_ONES_OWN)
+    own = ("model.name=odd", "+model.factory=odd.Odd", f"opt={opt}", "epochs=2")
+    run = compose_run(*own, "sharpness.num_examples=50", "sharpness.tolerance=0.1")
+    try_out(run)
+    folder = CellFolder(make_folder(tmp_path, cell_id(run.cell)))
+    run_cell(run, folder)
+    record = folder.read()
+    assert record.status == "complete" and len(record.measurements) == 1
+    for row in folder.read_history():
+        cosines = row["layer_cosines"]
+        assert cosines.keys() == {"enter.weight", "unused.weight", "leave.weight"}
+        assert cosines["unused.weight"] == 0 and 0 < abs(cosines["leave.weight"]) <= 1

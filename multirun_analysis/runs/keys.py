@@ -110,6 +110,7 @@ def other_keys(
         **{f"dataset.{name}": value for name, value in vars(dataset).items()},
         **{f"dataset.augment.{name}": value for name, value in vars(dataset.augment).items()},
         **vars(recipe),
+        "groups": _plain_groups(recipe),
         "source": sources,
     }
     skipped = {*COLUMNS, "model.name", "dataset.name", "dataset.augment"}
@@ -119,6 +120,13 @@ def other_keys(
         if given is not None and name not in skipped and given != DEFAULTS.get(name)
         for key, value in _flat(name, given)
     }
+
+
+def _plain_groups(recipe: RecipeConfig) -> list[dict[str, Any]] | None:
+    """Parameter groups as they are written, without the values that they leave to the others."""
+    if recipe.groups is None:
+        return None
+    return [group.model_dump(mode="json", exclude_none=True) for group in recipe.groups]
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

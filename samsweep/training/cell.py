@@ -64,12 +64,13 @@ def run_cell(
         Interrupted: If a signal stopped it; there is a checkpoint.
     """
     name = folder.path.name
+    # First: what is left of a cell is asked of its measures, which a plugin may have.
+    load_plugins(config.plugins)
     record = folder.read()
     if record is not None and work_left(config, record) == "nothing":
         # Without its lock: the disk may be one that is read only.
         log.info("%s: already %s", name, record.summary)
         return record.objective
-    load_plugins(config.plugins)
     try:
         with FolderLock(folder.path) as lock:
             _check_not_failed_since(folder, num_attempts)

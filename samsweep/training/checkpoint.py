@@ -152,9 +152,15 @@ def read_state(file: Path) -> dict[str, Any]:
 
 
 def write_weights(state: Mapping[str, Tensor], file: Path) -> None:
-    """Write a network's ``state_dict`` as safetensors, atomically."""
+    """Write a network's ``state_dict`` as safetensors, atomically; tied weights under each name."""
+    own: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        memory = tensor.untyped_storage().data_ptr()
+        own[name] = tensor.clone() if memory in seen else tensor.contiguous()
+        seen.add(memory)
     with atomic_path(file) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
+        save_file(own, temporary)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

@@ -111,6 +111,9 @@ class Trainer:
         self.epoch = 0
         self.step = 0
         self._diagnostics_every = diagnostics_every
+        named = self.model.named_parameters()
+        #: The weights of which diagnostics have a cosine, by their names.
+        self._layers = {name: p for name, p in named if p.ndim > 1 and p.requires_grad}
         self._meter = _EpochMeter.on(self.device)
 
     @property
@@ -152,8 +155,7 @@ class Trainer:
         }
         row["weight_norm"] = self.weight_norm()
         if "layer_cosines" in row:
-            layers = [name for name, p in self.model.named_parameters() if p.ndim > 1]
-            row["layer_cosines"] = dict(zip(layers, row["layer_cosines"], strict=True))
+            row["layer_cosines"] = dict(zip(self._layers, row["layer_cosines"], strict=True))
         self.epoch, self.step = self.epoch + 1, 0
         self._meter = _EpochMeter.on(self.device)
         return row
@@ -170,7 +172,7 @@ class Trainer:
         if self._update_draws:
             seed_global(derive_seed(self.cell.seed, "update", self.epoch, self.step))
         # Before the update, which with Nesterov momentum changes the vector that it is handed.
-        diagnostics = diagnose(result) if with_diagnostics else {}
+        diagnostics = self._of_all_layers(diagnose(result), result) if with_diagnostics else {}
         self.optimizer.apply(result)
         if self._average is not None:
             self._average.update_parameters(self.model)
@@ -181,6 +183,19 @@ class Trainer:
             diagnostics=diagnostics,
         )
         self.step += 1
+
+    def _of_all_layers(
+        self, diagnostics: dict[str, Tensor], result: StepResult
+    ) -> dict[str, Tensor]:
+        """With a cosine for each layer: 0 for one that this step had no gradient of."""
+        cosines = diagnostics.get("layer_cosines")
+        if cosines is None or len(cosines) == len(self._layers):
+            return diagnostics
+        used = {id(p) for p in result.params}
+        there = [place for place, p in enumerate(self._layers.values()) if id(p) in used]
+        placed = cosines.new_zeros(len(self._layers))
+        placed[there] = cosines
+        return diagnostics | {"layer_cosines": placed}
 
     def weight_norm(self) -> float:
         """Euclidean norm of all trainable parameters of :attr:`evaluated` together."""

@@ -153,6 +153,15 @@ def test_labels_say_what_varies_and_nothing_else(study: Study) -> None:
     assert wide.table["optimizer"].tolist() == ["HALF (alpha 0.25)", "HALF (alpha 0.5)"]
 
 
+def test_parameter_groups_are_told_as_they_are_written(study: Study) -> None:
+    groups = [{"params": "norm_layers", "weight_decay": 0.0}, {"params": ["fc.*"], "lr": 0.5}]
+    for chosen in (None, groups, groups[:1]):
+        study.add(cell(variant("sam"), groups=chosen), 90.0)
+    page = accuracy_page("default", load_runs(study.folder))
+    told = {section.heading for section in page.sections if "norm_layers" in section.heading}
+    assert len(told) == 2
+
+
 def test_one_name_from_two_sources_is_two_rows(study: Study) -> None:
     for source in ("aa", "bb"):
         study.add(own(half(), {"combination": source}), 90.0)

@@ -7,11 +7,13 @@ import math
 import os
 import shutil
 import signal
+import sys
 
 import pytest
 import torch
 from helpers import compose_run, make_folder
 
+from samsweep.config import MEASURES, plugins
 from samsweep.records.identity import cell_id
 from samsweep.records.lock import FolderLock
 from samsweep.records.store import CellFolder
@@ -413,3 +415,28 @@ def test_checkpoints_can_be_kept(folder):
     run(folder, "keep_checkpoints=true", "checkpoint_every_steps=5")
     assert folder.checkpoint_file.exists()
     assert folder.previous_checkpoint_file.exists()
+
+
+PLUGIN = """
+from samsweep import register
+
+def weight_l1(model, inputs, labels):
+    return float(sum(p.detach().abs().sum() for p in model.parameters()))
+
+register.measure("weight_l1", weight_l1)
+"""
+
+
+def test_a_plugins_measure_is_taken_later_in_a_process_that_has_not_loaded_it(
+    finished, own_modules, monkeypatch
+):
+    """As in a pool or a job: what is left of a cell is asked once the plugin is there."""
+    (own_modules / "mine.py").write_text(PLUGIN)
+    asked = ("plugins=[mine]", "sharpness.measures=[weight_l1]")
+    config = compose_run(*QUICK, *asked)
+    MEASURES._components = {k: v for k, v in MEASURES._components.items() if k != "weight_l1"}
+    plugins._load.cache_clear()
+    sys.modules.pop("mine")
+    run_cell(config, finished)
+    (taken,) = [m for m in record_of(finished).measurements.values() if m.name == "weight_l1"]
+    assert taken.result["weight_l1"] > 0
