@@ -50,14 +50,17 @@ def test_the_code_of_a_page_runs(demo: Study, root: Path, page: str) -> None:
 @pytest.mark.slow
 def test_the_commands_of_the_page_run(demo: Study, root: Path) -> None:
     commands = re.findall(
-        r"^    (python -m samsweep tables .*?)(?:  +#.*)?$",
+        r"^    (samsweep tables .*?)(?:  +#.*)?$",
         (DOCS / "analysis.md").read_text(),
         flags=re.MULTILINE,
     )
     assert len(commands) == 8
     for command in commands[:-1]:  # the last pushes to W&B, which has a test of its own
         subprocess.run(
-            [sys.executable, *command.split()[1:]], cwd=root.parent, check=True, capture_output=True
+            [sys.executable, "-m", *command.split()],
+            cwd=root.parent,
+            check=True,
+            capture_output=True,
         )
     assert (root.parent / "frames" / "history.parquet").exists()
     assert (root.parent / "tables" / "demo" / "comparison.html").exists()

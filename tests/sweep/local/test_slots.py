@@ -69,8 +69,6 @@ def test_cells_are_dealt_to_gpus_in_turn(keys, expected):
 def test_a_gpu_that_is_not_there_is_told():
     with pytest.raises(ConfigError, match=r"gpus=\[0, 3\]: this machine has 2 GPUs.*\[0, 1\]"):
         slots(gpus("0", "1"), gpus=(0, 3))
-    with pytest.raises(ConfigError, match=r"gpus=\[\]"):
-        slots(gpus("0", "1"), gpus=())
     with pytest.raises(ConfigError, match=r"gpus=\[0\]: these cells run on the CPU of here"):
         slots(cpu(4), gpus=(0,))
 
@@ -78,6 +76,8 @@ def test_a_gpu_that_is_not_there_is_told():
 def test_settings_are_checked():
     with pytest.raises(ConfigError, match=r"^hydra.launcher.workers=0: should be greater"):
         PoolSettings.parse({"workers": 0}, prefix="hydra.launcher.")
+    with pytest.raises(ConfigError, match=r"^hydra.launcher.gpus=\(\): name at least one"):
+        PoolSettings.parse({"gpus": ()}, prefix="hydra.launcher.")
     with pytest.raises(ConfigError, match=r"^hydra.launcher.cells_per_gpu=two: "):
         PoolSettings.parse({"cells_per_gpu": "two"}, prefix="hydra.launcher.")
 
