@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parents[1] / "docs/results"
 STUDIES = {
     "digits": (190, ["--report", "reference=empirical_sam"]),
     "digits_clean": (190, ["--report", "reference=empirical_sam", "effects=opt:sgd"]),
-    "ablation": (220, ["--report", "effects=opt:sam"]),
+    "ablation": (240, ["--report", "effects=opt:sam"]),
     "cifar100_mini": (18, ["--report"]),
     "cifar100_mini_gpu": (12, []),
 }
