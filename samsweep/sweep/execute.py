@@ -8,7 +8,7 @@ from typing import Protocol
 
 from samsweep.config import ConfigError
 from samsweep.sweep.estimate import Prepared
-from samsweep.sweep.plan import Plan, describe_states, plan_sweep
+from samsweep.sweep.plan import Plan, describe_states
 from samsweep.sweep.plan_table import print_plan
 from samsweep.system.text import counted
 
@@ -81,7 +81,7 @@ def execute(
 
 def _check_all_finished(plan: Plan) -> None:
     """End with status 1 if a cell is not finished, and log what helps."""
-    now = plan_sweep(point for cell in plan.cells for point in cell.points)
+    now = plan.again()
     unfinished = [*now.to_do, *now.elsewhere]
     if not unfinished:
         return

@@ -125,14 +125,19 @@ class LaunchFolder:
         return {key: job_id for key, job_id in self.job_of_each().items() if job_id}
 
     def job_of_each(self) -> dict[CellKey, str | None]:
-        """Job ids of all cells, None of one that has none; empty if the manifest is broken.
+        """Job ids of all cells, None of one that has none; empty if the manifest is broken."""
+        return {key: job_id for key, (job_id, *_) in self._jobs_alone().items()}
 
-        Reads nothing else, since it is read often.
+    def _jobs_alone(self) -> dict[CellKey, tuple[str | None, str | None, int]]:
+        """Job id, intent and place of each cell; empty if the manifest is broken.
+
+        Nothing else is read or checked, since this is read often.
         """
         try:
             cells = json.loads(self.manifest_file.read_bytes())["cells"]
             return {
-                CellKey(self.study, cell_id): cell.get("job_id") for cell_id, cell in cells.items()
+                CellKey(self.study, name): (c.get("job_id"), c.get("intent"), c.get("place", 0))
+                for name, c in cells.items()
             }
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return {}
@@ -149,14 +154,11 @@ class LaunchFolder:
 
     def intents(self) -> dict[CellKey, tuple[str, int]]:
         """Comment and place of the jobs whose ids are not known; none if the manifest is broken."""
-        with suppress(RecordError):
-            cells = self.read().cells.items()
-            return {
-                CellKey(self.study, cell_id): (cell.intent, cell.place)
-                for cell_id, cell in cells
-                if cell.intent is not None
-            }
-        return {}
+        return {
+            key: (intent, place)
+            for key, (_, intent, place) in self._jobs_alone().items()
+            if intent is not None
+        }
 
     def forget_intents(self) -> None:
         """No job is about to be submitted any more."""

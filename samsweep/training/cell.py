@@ -81,9 +81,9 @@ def run_cell(
             folder.remove_temporary_files()
             writer = RecordWriter(folder, lock, folder.read() or Record.planned(config))
             work = work_left(config, writer.record)
-            if work != "nothing" and mark.is_set:
-                _leave_out(writer)
             if work != "nothing":
+                if mark.is_set:
+                    _leave_out(writer)
                 _check_sources(config, name, MEASURING if work == "measure" else KINDS)
                 _train_and_measure(config, writer, progress or TrainingProgress(name))
             log.info("%s: %s", name, writer.record.summary)

@@ -12,7 +12,7 @@ from samsweep.config import ConfigError, RunConfig
 from samsweep.records.identity import CellKey, wanted_measurements
 from samsweep.records.lock import FolderLock
 from samsweep.records.remaining_work import missing_measurements
-from samsweep.records.store import CellFolder
+from samsweep.records.store import CellFolder, RecordError
 from samsweep.sweep.manifest import launch_folders, readable_manifests
 from samsweep.sweep.plan import Plan, PlannedCell
 from samsweep.sweep.slurm.scheduler import (
@@ -93,8 +93,8 @@ def reconcile(study: Path) -> None:
             for job_id in found.get(intent, ())
             if (job_id.partition("_")[2] or "0") == str(place)
         }
-        # Whose folder it is not can only look.
-        with suppress(OSError):
+        # Whose folder it is not can only look, and of a broken manifest the jobs alone were read.
+        with suppress(OSError, RecordError):
             launch.record_jobs(jobs)
             launch.forget_intents()
 

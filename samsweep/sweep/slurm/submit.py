@@ -119,13 +119,11 @@ class SlurmRunner:
 
     def _warn_of_cpus(self, plan: Plan) -> None:
         """Say so if cells would take a GPU, and their jobs ask for none."""
-        gpus = ("gpus_per_node", "gres", "gpus_per_task", "num_gpus")
         without = [
             cell
             for cell in plan.to_do
             if cell.run.device == "auto"
-            and not any(merged(self.params, self.arrays.of(cell)).get(key) for key in gpus)
-            and not any("gp" in key or "gres" in key for key in self._further(cell))
+            and not _asks_for_gpus(merged(self.params, self.arrays.of(cell)))
         ]
         if without:
             log.warning(
@@ -133,12 +131,6 @@ class SlurmRunner:
                 "hydra.launcher.gpus_per_node=1 asks for one, device=cpu means it.",
                 counted(len(without), "cell"),
             )
-
-    def _further(self, cell: PlannedCell) -> Mapping[str, Any]:
-        """Further options of sbatch for the job of a cell."""
-        values = merged(self.params, self.arrays.of(cell))
-        further: Mapping[str, Any] = values.get("additional_parameters") or {}
-        return further
 
     def run(self, plan: Plan, prepared: Prepared) -> bool:
         """Submit what is not in the queue yet, and wait unless detached.
@@ -246,6 +238,13 @@ class SlurmRunner:
         params["comment"] = " ".join(filter(None, [settings.comment, intent]))
         executor.update_parameters(**_sbatch_parameters(params, settings, parallelism, after))
         return executor
+
+
+def _asks_for_gpus(values: Mapping[str, Any]) -> bool:
+    """Whether a job of these values does, by a key of ours or any option of sbatch."""
+    named = any(values.get(key) for key in ("gpus_per_node", "gres", "gpus_per_task", "num_gpus"))
+    further = values.get("additional_parameters") or ()
+    return named or any("gp" in key or "gres" in key for key in further)
 
 
 def _pop(params: dict[str, Any], keys: frozenset[str]) -> dict[str, Any]:
