@@ -50,7 +50,7 @@ def test_the_code_of_a_page_runs(demo: Study, root: Path, page: str) -> None:
 @pytest.mark.slow
 def test_the_commands_of_the_page_run(demo: Study, root: Path) -> None:
     commands = re.findall(
-        r"^    (samsweep tables .*?)(?:  +#.*)?$",
+        r"^    (samsweep tables study=demo.*?)(?:  +#.*)?$",
         (DOCS / "analysis.md").read_text(),
         flags=re.MULTILINE,
     )

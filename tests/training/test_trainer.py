@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import compose_run, train_until
+from torch import nn
 from torch._dynamo.utils import counters
 
 from samsweep.config import CheckpointConfig, ConfigError
@@ -241,15 +242,19 @@ def test_a_checkpoint_takes_its_name_only_while_the_folder_is_held(tmp_path):
         ["opt=vasso"],
         ["opt=looksam"],
         ["opt=msam"],
-        # Of two steps some seeds round across a kink of a ReLU, and are then 0.1 apart.
-        ["opt=multi_step_sam", "seed=2"],
+        ["opt=multi_step_sam"],
         ["opt=gsam"],
         ["opt=sam_on", "groups=[{params:biases,lr:0.05}]"],
     ],
     ids=lambda overrides: overrides[0],
 )
 def test_a_compiled_step_is_the_plain_step(data, overrides):
+    """Without ReLU, across whose kinks rounding takes some steps on some processors."""
     plain, compiled = (make(data, *overrides, f"compile={c}") for c in ("false", "true"))
+    for trainer in (plain, compiled):
+        for block in trainer.model.modules():
+            if hasattr(block, "relu"):
+                block.relu = nn.Softplus()
     take_steps(plain, compiled)
     for (name, value), expected in zip(
         compiled.model.state_dict().items(), plain.model.state_dict().values(), strict=True
