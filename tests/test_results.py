@@ -20,6 +20,7 @@ STUDIES = {
     "digits": (190, ["--report", "reference=empirical_sam"]),
     "digits_clean": (190, ["--report", "reference=empirical_sam", "effects=opt:sgd"]),
     "ablation": (240, ["--report", "effects=opt:sam"]),
+    "ablation_clean": (240, ["--report", "effects=opt:sam"]),
     "cifar100_mini": (18, ["--report"]),
     "cifar100_mini_gpu": (12, []),
 }
