@@ -22,7 +22,8 @@ from torch.nn import functional as F
 
 def log_softmax(z: Tensor, dim: int | None = None, *args: Any, **kwargs: Any) -> Tensor:
     """``torch.nn.functional.log_softmax``, see the module."""
-    if dim is None or args or any(kwargs.values()):
+    # Modules say where a warning would stand.
+    if dim is None or args or any(kwargs[key] for key in kwargs if key != "_stacklevel"):
         return F.log_softmax(z, dim, *args, **kwargs)
     largest = z.argmax(dim=dim, keepdim=True)
     differences = z - z.gather(dim, largest)
@@ -103,11 +104,19 @@ def softplus(z: Tensor) -> Tensor:
     return torch.where(positive, z, 0.0) + small
 
 
+def _scaled_softplus(z: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """``torch.nn.functional.softplus`` without its threshold."""
+    return softplus(beta * z) / beta
+
+
 #: In place of torch's functions, where their first argument is in float64.
 EXACT: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.cross_entropy: cross_entropy,
     F.binary_cross_entropy_with_logits: binary_cross_entropy_with_logits,
     F.log_softmax: log_softmax,
     torch.log_softmax: log_softmax,
+    torch.special.log_softmax: log_softmax,
     Tensor.log_softmax: log_softmax,
+    F.softplus: _scaled_softplus,
+    F.logsigmoid: lambda z: -softplus(-z),
 }

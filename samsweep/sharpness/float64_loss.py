@@ -10,6 +10,7 @@ numbers, which makes this cheap.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,6 +45,8 @@ def loss_in_float64(loss_fn: LossFn, outputs: Any, labels: Tensor) -> Tensor:
 
 def is_exact(loss_fn: LossFn) -> bool:
     """Whether a loss is one of torch's that are computed without subtractions."""
+    while isinstance(loss_fn, partial):
+        loss_fn = loss_fn.func
     kinds = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
     return loss_fn in EXACT or isinstance(loss_fn, kinds)
 

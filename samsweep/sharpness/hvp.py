@@ -21,10 +21,11 @@ latter is checked for symmetry.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -223,13 +224,10 @@ class HessianOperator:
 def _choose(objective: MeanLoss) -> Method:
     """The quickest method that gives what the plain one gives; see the module's docstring."""
     keeps_graph = len(objective) <= objective.physical_batch_size
-    loss = objective.first(NUM_TRIED)
     with measuring(objective.model):
         params = objective.params
         v, u = _random_vectors(params)
-        plain = vectors.flatten(double_backward(loss, params, v))
-        other = vectors.flatten(double_backward(loss, params, u))
-        tried = objective.part(slice(NUM_TRIED))
+        tried, loss, (plain, other) = _first_products(objective, (v, u))
         allowed = _SYMMETRY[objective.dtype] + 100 * tried.curvature_rounding
         _check_symmetry(
             objective.model, vectors.flatten(u), other, vectors.flatten(v), plain, allowed
@@ -244,6 +242,23 @@ def _choose(objective: MeanLoss) -> Method:
             (method for method in methods[:-1] if _agrees(method, loss, params, v, plain)),
             methods[-1],
         )
+
+
+def _first_products(
+    objective: MeanLoss, along: Sequence[Vector]
+) -> tuple[MeanLoss, BatchLoss, list[Tensor]]:
+    """A few examples, their loss and plain products, flat.
+
+    Examples may not count: without a label, a weight or a gradient. Then others are taken.
+    """
+    size = objective.physical_batch_size
+    micro_batches = (objective.part(slice(i, i + size)) for i in range(0, len(objective), size))
+    for tried in chain([objective.spread(NUM_TRIED)], micro_batches):
+        loss = tried.as_one()
+        products = [vectors.flatten(double_backward(loss, objective.params, v)) for v in along]
+        if all(hv.isfinite().all() and hv.count_nonzero() for hv in products):
+            break
+    return tried, loss, products
 
 
 def _has_convolutions(objective: MeanLoss) -> bool:

@@ -17,7 +17,7 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep.config import MEASURES, ConfigError, MeasureInfo, SharpnessConfig
-from samsweep.config.factory import make, parameters_of
+from samsweep.config.factory import make
 from samsweep.sharpness.density import SpectralDensity, spectral_density
 from samsweep.sharpness.eigenvalues import (
     Eigenvalues,
@@ -80,6 +80,7 @@ def measure(
     Raises:
         ConfigError: If no measure has this name, or it is not one of such a loss.
         FloatingPointError: If the loss or a product with the Hessian is not finite.
+        ArithmeticError: If the Hessian as torch computes it is not symmetric.
     """
     component = MEASURES.find(name)
     if not component.ours:
@@ -91,7 +92,7 @@ def measure(
     keywords = taken.keywords(settings)
     beside: Values = {"physical_batch_size": settings.physical_batch_size}
     if loss_fn is not None:
-        if "loss_fn" not in parameters_of(taken.function):
+        if component.of_plain_cross_entropy:
             raise ConfigError(f"sharpness.measures: {name} is of plain cross-entropy only.")
         beside["loss_fn"] = loss_fn
     found = taken.function(model, inputs, labels, **keywords, **beside)
@@ -130,6 +131,12 @@ def _others(
             "number, or a mapping of names to numbers and lists of them."
         ) from None
     shown = component.headline or (None if isinstance(found, Mapping) else name)
+    numbers = [key for key, value in plain.items() if isinstance(value, int | float)]
+    if shown is None and numbers:
+        raise ConfigError(
+            f"measure {name} gives several values ({', '.join(plain)}), of which tables need one: "
+            f"return a number, or register it with headline={numbers[0]!r}."
+        )
     if shown is not None and not isinstance(plain.get(shown), int | float):
         raise ConfigError(
             f"measure {name} gives {plain.get(shown)!r} as {shown}: return a finite number."

@@ -37,7 +37,9 @@ from samsweep.sharpness.random_vectors import rademacher
 log = logging.getLogger(__name__)
 
 #: Examples on which a loss is tried before it is taken of all.
-NUM_TRIED = 2
+NUM_TRIED = 4
+#: Draws of signs, along which a loss that bends may have no curvature.
+_NUM_DRAWS = 5
 
 #: Outputs of a network are taken to be wrong by so many units of rounding of their own. Of ten
 #: networks at eight losses none had a curvature that was further off (``benchmarks/fit.py``).
@@ -178,9 +180,15 @@ class MeanLoss:
         count = max(1, len(self) // size)
         return [self.part(slice(i * size, (i + 1) * size)) for i in range(count)]
 
-    def first(self, size: int) -> BatchLoss:
-        """The mean loss over a few examples from the start, as one micro-batch."""
-        return self._batch(self.inputs[:size], self.labels[:size], self._tried.double)
+    def spread(self, size: int) -> MeanLoss:
+        """The mean loss over a few examples, from all over, as one micro-batch."""
+        size = min(size, len(self), self.physical_batch_size)
+        step = len(self) // size
+        return self.part(slice(0, step * size, step))
+
+    def as_one(self) -> BatchLoss:
+        """All examples as one micro-batch."""
+        return self._batch(self.inputs, self.labels, self._tried.double)
 
     def micro_batches(self) -> Iterator[tuple[float, BatchLoss]]:
         """Each micro-batch's share in the loss, and its own; those without a share are left out."""
@@ -207,25 +215,61 @@ class MeanLoss:
     def curvature_rounding(self) -> float:
         """What rounding amounts to, relative to the curvature: an estimate, infinite if unknown.
 
-        :data:`PRODUCT_ROUNDING` units for the network's derivatives; :data:`OUTPUT_ROUNDING` units
+        :data:`PRODUCT_ROUNDING` units for the network's derivatives, :data:`OUTPUT_ROUNDING` units
         of the outputs z times the condition number of the loss's curvature c = eᵀ (d²L/dz²) e, for
-        random signs e, as a function of them, sum_i abs(z_i dc/dz_i) / c; and the unit of rounding
-        of a loss that may subtract, relative to it. Where the loss is linear in the outputs, or the
-        network itself ends in a softmax, the loss stands for its curvature.
+        random signs e, as a function of them, sum_i abs(z_i dc/dz_i) / c, and
+        :meth:`_cancellation`. Where the loss is linear in the outputs, or the network itself ends
+        in a softmax, the loss stands for its curvature.
         """
         unit = torch.finfo(self.dtype).eps
         rounds = self.epsilon > torch.finfo(torch.float64).eps
         shape = None if rounds else self._curvature_of_outputs()
         if shape is None:
             return PRODUCT_ROUNDING * unit + self.rounding(self.value())
-        curvature, moved = shape
+        curvature, moved, seed = shape
         if curvature < torch.finfo(self.dtype).tiny / unit:
             return math.inf  # products of this size are rounded away in the network
         network = PRODUCT_ROUNDING * unit + OUTPUT_ROUNDING * unit * moved / curvature
-        if is_exact(self.loss_fn):
-            return network
-        loss = abs(self.value())
-        return network + (self.epsilon / loss if loss else math.inf)
+        return network if is_exact(self.loss_fn) else network + self._cancellation(curvature, seed)
+
+    def _cancellation(self, curvature: float, seed: int) -> float:
+        """What a loss may lose by subtracting, relative to its curvature at the outputs.
+
+        One that subtracts numbers of its usual size is wrong by rounding of these: of its curvature
+        where all outputs are 0, and of itself. One that divides by what is left has a second
+        derivative that is not that of its first.
+        """
+        loss, usual = abs(self.value()), self._curvature_of_outputs(0.0)
+        if not loss:
+            return math.inf
+        at_zero = 0.0 if usual is None or not math.isfinite(usual[0]) else usual[0]
+        different, rounding = self._difference_of_slopes(seed)
+        apart = max(0.0, abs(different - curvature) - rounding)
+        return (self.epsilon * (at_zero + curvature / loss) + apart) / curvature
+
+    def _difference_of_slopes(self, seed: int) -> tuple[float, float]:
+        """The curvature of :meth:`_curvature_of_outputs` from slopes beside z, and their rounding.
+
+        The step is small enough for 1e-6 of a curvature that goes with the exponential of z.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        curvature, rounding = 0.0, 0.0
+        with measuring(self.model):
+            for share, batch, outputs in self._outputs():
+                outputs, leaves = _as_leaves(in_float64(outputs))
+                signs = [rademacher(tuple(z.shape), z.detach(), generator) for z in leaves]
+                step = 1e-5 * (max(z.detach().abs().max().item() for z in leaves) or 1.0)
+                ends, size = [], 0.0
+                for move in (step, -2 * step):
+                    with torch.no_grad():
+                        torch._foreach_add_(leaves, signs, alpha=move)
+                    slopes = torch.autograd.grad(batch.of(outputs), leaves, materialize_grads=True)
+                    parts = [g * e for g, e in zip(slopes, signs, strict=True)]
+                    ends.append(sum(part.sum().item() for part in parts))
+                    size += sum(part.abs().sum().item() for part in parts)
+                curvature += share * abs(ends[0] - ends[1]) / (2 * step)
+                rounding += share * self.epsilon * size / step
+        return curvature, rounding
 
     def _outputs(self) -> Iterator[tuple[float, BatchLoss, Any]]:
         """Each micro-batch's share, its loss and its outputs, which know nothing of the network."""
@@ -234,14 +278,27 @@ class MeanLoss:
                 outputs = batch.outputs(self._named(None))
             yield share, batch, outputs
 
-    def _curvature_of_outputs(self) -> tuple[float, float] | None:
-        """C = eᵀ (d²L/dz²) e, and sum_i abs(z_i dc/dz_i); None if L is linear in z."""
-        generator = torch.Generator().manual_seed(0)
+    def _curvature_of_outputs(self, scale: float = 1.0) -> tuple[float, float, int] | None:
+        """C = eᵀ (d²L/dz²) e, sum_i abs(z_i dc/dz_i), and e's seed; None if L is linear in z.
+
+        It is that at ``scale`` times the network's outputs. Of few examples equal signs are likely,
+        along which a softmax has no curvature: others are then drawn.
+        """
+        for seed in range(_NUM_DRAWS):
+            found = self._curvature_along_signs(scale, seed)
+            if found is None:
+                return None
+            if found[0] or is_exact(self.loss_fn) and seed == _NUM_DRAWS - 1:
+                return *found, seed
+        return None
+
+    def _curvature_along_signs(self, scale: float, seed: int) -> tuple[float, float] | None:
+        generator = torch.Generator().manual_seed(seed)
         curvature, moved = 0.0, 0.0
         with measuring(self.model):
             for share, batch, outputs in self._outputs():
                 # In float64, or the third derivative of a tiny curvature is lost.
-                outputs, leaves = _as_leaves(in_float64(outputs))
+                outputs, leaves = _as_leaves(in_float64(outputs), scale)
                 signs = [rademacher(tuple(z.shape), z.detach(), generator) for z in leaves]
                 try:
                     along = _slope_along(batch.of(outputs), leaves, signs)
@@ -255,8 +312,7 @@ class MeanLoss:
                 curvature += share * abs(bent.item())
                 parts = zip(leaves, thirds, strict=True)
                 moved += share * sum((z.detach() * x).abs().sum().item() for z, x in parts)
-        linear = curvature == 0 and not is_exact(self.loss_fn)
-        return None if linear else (curvature, moved)
+        return curvature, moved
 
     @cached_property
     def network_rounding(self) -> float:
@@ -367,16 +423,16 @@ def _slopes(value: Tensor | None, at: Vector) -> Vector:
     return torch.autograd.grad(value, at, materialize_grads=True)
 
 
-def _as_leaves(outputs: Any) -> tuple[Any, list[Tensor]]:
-    """Outputs to differentiate in, and the tensors among them that one can differentiate in."""
-    taken = tree_map(_with_gradient, outputs)
+def _as_leaves(outputs: Any, scale: float = 1.0) -> tuple[Any, list[Tensor]]:
+    """Outputs, scaled, to differentiate in, and the tensors among them that one can do that in."""
+
+    def with_gradient(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return (value.detach() * scale).requires_grad_()
+        return value
+
+    taken = tree_map(with_gradient, outputs)
     return taken, [x for x in tree_leaves(taken) if getattr(x, "requires_grad", False)]
-
-
-def _with_gradient(value: Any) -> Any:
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return value.detach().requires_grad_()
-    return value
 
 
 def _all_count(labels: Tensor) -> bool:

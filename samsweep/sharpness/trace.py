@@ -213,7 +213,7 @@ def _gram_trace(
     loss = objective.finite_value()
     generator = torch.Generator().manual_seed(seed)
     with measuring(objective.model):
-        num_classes = objective.first(1).outputs().shape[1]
+        num_classes = objective.spread(1).as_one().outputs().shape[1]
         samples = []
         for _ in range(num_samples):
             drawn = draw(len(objective), num_classes, generator)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -162,6 +163,55 @@ def test_mislabelled_examples_hide_no_curvature(scale, wrong):
         assert value.value == pytest.approx(
             hessian.trace().item(), rel=1e-4, abs=5 * value.standard_error
         )
+
+
+@pytest.mark.parametrize("scale", [1, 4, 8])
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        lambda z, y: (z.logsumexp(1) - z.gather(1, y[:, None])[:, 0]).mean(),
+        lambda z, y: F.nll_loss(z.softmax(1).log(), y),
+        lambda z, y: F.nll_loss(nn.LogSoftmax(1)(z), y),
+        lambda z, y: F.nll_loss(torch.special.log_softmax(z, 1), y),
+        partial(F.cross_entropy, label_smoothing=0.0),
+        lambda z, y: F.binary_cross_entropy(z.softmax(1), F.one_hot(y, 3).to(z)),
+    ],
+)
+def test_other_losses_of_confident_mistakes_are_right_or_not_converged(loss_fn, scale):
+    model, x, labels, hessian = probe(scale, slice(-8, None))
+    found = top_eigenvalues(model, x, labels, k=1, loss_fn=loss_fn)
+    if scale == 1 or found.converged:
+        assert found.converged
+        of_loss = torch.autograd.functional.hessian(
+            lambda w: loss_fn(x.double() @ w[:9].view(3, 3).T + w[9:], labels),
+            torch.cat([p.detach().double().flatten() for p in model.parameters()]),
+        )
+        # In float64 the loss has its digits at the smallest scale; the others have cross-entropy's.
+        dense = of_loss if scale == 1 else hessian
+        assert found.values[0] == pytest.approx(torch.linalg.eigvalsh(dense)[-1].item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("margin", [2.0, 60.0])
+def test_other_binary_losses_are_right_or_not_converged(margin):
+    torch.manual_seed(0)
+    x = torch.randn(50, 2)
+    target = (x[:, 0] > 0).float()
+    target[:4] = 1 - target[:4]
+    model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Flatten(0))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[margin, 0.0]]))
+    expected = top_eigenvalues(model, x, target, k=1, loss_fn=F.binary_cross_entropy_with_logits)
+    assert expected.converged
+    for loss_fn in (
+        lambda z, y: F.binary_cross_entropy(z.sigmoid(), y),
+        lambda z, y: F.softplus((1 - 2 * y) * z).mean(),
+        lambda z, y: -F.logsigmoid((2 * y - 1) * z).mean(),
+        lambda z, y: F.soft_margin_loss(z, 2 * y - 1),
+    ):
+        found = top_eigenvalues(model, x, target, k=1, loss_fn=loss_fn)
+        assert found.converged or margin > 2
+        if found.converged:
+            assert found.values[0] == pytest.approx(expected.values[0], rel=1e-4)
 
 
 def test_curvature_below_the_smallest_float32_is_not_converged():

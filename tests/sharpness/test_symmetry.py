@@ -31,6 +31,23 @@ def test_weight_norm_is_named(form, dtype):
     assert ggn_trace(model, inputs, labels).value > 0  # of first derivatives, which are right
 
 
+@pytest.mark.parametrize("form", [old_form, parametrizations.weight_norm])
+@pytest.mark.parametrize("size", [3, 40])
+@pytest.mark.parametrize("counting", [slice(2, None), slice(38, None)], ids=["rest", "last"])
+@pytest.mark.parametrize("by", ["label", "weight"])
+def test_weight_norm_is_named_whichever_examples_count(form, size, counting, by):
+    torch.manual_seed(0)
+    model = nn.Sequential(form(nn.Linear(4, 6)), nn.Tanh(), form(nn.Linear(6, 3)))
+    inputs, labels = torch.randn(40, 4), torch.zeros(40, dtype=torch.long)
+    labels[counting] = torch.randint(1, 3, labels[counting].shape)
+    weight = torch.tensor([0.0, 1.0, 1.0])
+    if by == "label":
+        weight, labels = None, torch.where(labels == 0, -100, labels)
+    loss_fn = nn.CrossEntropyLoss(weight=weight)
+    with pytest.raises(ArithmeticError, match="weight_norm"):
+        lambda_max(model, inputs, labels, loss_fn=loss_fn, physical_batch_size=size)
+
+
 class WrongSlope(torch.autograd.Function):
     """x², whose derivative has a wrong one."""
 
