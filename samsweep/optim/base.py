@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from samsweep.config import Clip
 from samsweep.numerics.vectors import Vector, in_memory_order_of, norm
-
-Closure = Callable[[], Tensor]
+from samsweep.optim.passes import Closure, take_pass
 
 #: Of the whole mini-batch, or of each of its parts.
 Closures = Closure | Sequence[Closure]
@@ -72,9 +71,13 @@ class ClosureOptimizer(ABC):
 
     Args:
         base: Any torch optimizer; its parameter groups are the parameters.
+
+    Raises:
+        ValueError: If they are sharded over processes.
     """
 
     def __init__(self, base: torch.optim.Optimizer) -> None:
+        _refuse_sharded(base)
         self.base = base
         #: As built, True, False or None: a state from another training does not change it.
         self._fused = base.defaults.get("fused")
@@ -99,7 +102,7 @@ class ClosureOptimizer(ABC):
         """Take one step.
 
         Args:
-            closure: Computes the mini-batch loss, 0-d, without calling ``backward``. It is called
+            closure: Computes the mini-batch loss, 0-d, and may call its ``backward``. It is called
                 once or twice and must take the same mini-batch each time. SAM takes several as
                 well, one for each part of the mini-batch.
 
@@ -154,6 +157,17 @@ class ClosureOptimizer(ABC):
         """Loss, gradients and the vector for the base optimizer; parameters end at w."""
 
 
+def _refuse_sharded(base: torch.optim.Optimizer) -> None:
+    """Of FSDP's parameters a process has a part of each, and with it of every gradient's norm."""
+    kinds = {type(p).__name__ for group in base.param_groups for p in group["params"]}
+    sharded = kinds & {"DTensor", "FlatParameter"}
+    if sharded:
+        raise ValueError(
+            f"parameters of FSDP ({', '.join(sharded)}): norms and gradients are of whole tensors, "
+            "train with DistributedDataParallel or in one process"
+        )
+
+
 def only(closures: Closures) -> Closure:
     """The closure of the whole mini-batch.
 
@@ -165,18 +179,6 @@ def only(closures: Closures) -> Closure:
     if len(closures) != 1:
         raise ValueError(f"{len(closures)} closures: parts of a mini-batch are for SAM, give one")
     return closures[0]
-
-
-def differentiate(
-    loss: Tensor, params: Vector, *, create_graph: bool = False
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The parameters that a loss, 0-d, depends on, and its gradients in them.
-
-    The others are left out, as torch's optimizers pass over a parameter whose ``grad`` is None.
-    """
-    grads = torch.autograd.grad(loss, params, create_graph=create_graph, allow_unused=True)
-    used = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
-    return [p for p, _ in used], [g for _, g in used]
 
 
 def checked_rho(rho: float) -> float:
@@ -199,7 +201,6 @@ class GradientDescent(ClosureOptimizer):
         return True
 
     def _compute(self, closure: Closures) -> StepResult:
-        loss = only(closure)()
-        params, g = differentiate(loss, self.params)
-        clean = self.clipped(g)
-        return StepResult(loss=loss.detach(), params=params, grad_clean=clean, update=clean)
+        found = take_pass(only(closure), self.params)
+        clean = self.clipped(found.gradient)
+        return StepResult(loss=found.loss, params=found.params, grad_clean=clean, update=clean)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -37,16 +37,15 @@ from samsweep.optim.ascent import (
     plain,
 )
 from samsweep.optim.base import (
-    Closure,
     ClosureOptimizer,
     Closures,
     StepResult,
     checked_rho,
-    differentiate,
 )
 from samsweep.optim.batched_parts import BatchedParts, Moves
 from samsweep.optim.combine import check_rule, combine
 from samsweep.optim.directions import AscentDirection
+from samsweep.optim.passes import Closure, Pass, take_pass
 from samsweep.optim.radius import constant
 from samsweep.optim.selection import Choice
 from samsweep.optim.training_step import Length, TrainingStep
@@ -90,6 +89,9 @@ class SAM(ClosureOptimizer):
         second_pass: A reusable context manager around the second pass. With batch norm use
             :class:`~samsweep.optim.frozen_batch_norms.frozen_batchnorm`, so that running statistics
             move once per step.
+        each_rank: Whether each rank of a ``DistributedDataParallel`` ascends along the gradient of
+            its own examples, as the authors' code does (m-sharpness, m those of a rank), in place
+            of all along their mean. What is handed on is a mean in any case.
         keep_strides: Whether both passes see weights of the same strides, as compiled passes must;
             see :func:`~samsweep.optim.ascent.perturbed`.
 
@@ -122,6 +124,7 @@ class SAM(ClosureOptimizer):
         radius: Radius = constant,
         length: Length | None = None,
         second_pass: AbstractContextManager[object] | None = None,
+        each_rank: bool = False,
         keep_strides: bool = False,
     ) -> None:
         super().__init__(base)
@@ -140,6 +143,7 @@ class SAM(ClosureOptimizer):
         self.radius = radius
         self._length = length
         self._second_pass = second_pass if second_pass is not None else nullcontext()
+        self._each_rank = each_rank
         self._keep_strides = keep_strides
         self.num_steps = 0
         rates = [float(g.get("initial_lr", g.get("lr", 0.0))) for g in base.param_groups]
@@ -213,7 +217,7 @@ class SAM(ClosureOptimizer):
         if self._one_pass:
             return self._at_once(closures, now)
         clean = self._clean_passes(closures)
-        params, g = clean[0].params, _mean([part.gradient for part in clean])
+        params, g = clean[0].params, _mean([part.averaged().gradient for part in clean])
         loss = _mean_of([part.loss for part in clean])
         if not self._when.ascends(g, now):
             self._direction.observe(params, g)
@@ -262,20 +266,21 @@ class SAM(ClosureOptimizer):
         loss = _mean_of([part.loss for part in passes])
         return StepResult(loss=loss, params=used, grad_clean=h, update=h)
 
-    def _clean_passes(self, closures: Sequence[Closure]) -> list[_Pass]:
+    def _clean_passes(self, closures: Sequence[Closure]) -> list[Pass]:
         if isinstance(closures, BatchedParts):
             return self._passes_together(closures, self.params)
-        return [self._pass(one, self.params) for one in closures]
+        return [self._pass(one, self.params, average=not self._each_rank) for one in closures]
 
-    def _pass(self, closure: Closure, params: Vector) -> _Pass:
-        """Loss and gradient where the weights are, of those parameters that have one."""
-        loss = closure()
-        used, gradient = differentiate(loss, params)
-        return _Pass(loss.detach(), used, self.clipped(gradient))
+    def _pass(
+        self, closure: Closure, params: Vector, *, every: bool = False, average: bool = True
+    ) -> Pass:
+        """Loss and gradient where the weights are."""
+        found = take_pass(closure, params, every=every, average=average)
+        return replace(found, gradient=self.clipped(found.gradient))
 
     def _ascend(
         self, closure: Closure, params: Vector, gradient: Vector, rho: float, now: TrainingStep
-    ) -> _Pass:
+    ) -> Pass:
         """Loss and gradient at w + epsilon, which is let go of before the last pass."""
         short = rho / self._ascent_steps
         moved, epsilon = self._perturbation(params, gradient, short, now)
@@ -289,12 +294,11 @@ class SAM(ClosureOptimizer):
 
     def _pass_at(
         self, closure: Closure, params: Vector, moved: Vector, epsilon: list[Vector]
-    ) -> _Pass:
+    ) -> Pass:
         ascended = perturbed(moved, epsilon.pop(), keep_strides=self._keep_strides)
         with ascended, self._second_pass:
-            loss = closure()
-            h = self.clipped(torch.autograd.grad(loss, params))
-        return _Pass(loss.detach(), params, h)
+            # What this pass leaves out, such as a layer by stochastic depth, has a gradient of 0.
+            return self._pass(closure, params, every=True)
 
     def _ascend_together(
         self,
@@ -303,7 +307,7 @@ class SAM(ClosureOptimizer):
         gradients: Sequence[Vector],
         rho: float,
         now: TrainingStep,
-    ) -> list[_Pass]:
+    ) -> list[Pass]:
         """:meth:`_ascend` of all parts, each from its own gradient."""
         short = rho / self._ascent_steps
         moves = [self._perturbation(params, g, short, now) for g in gradients]
@@ -318,9 +322,9 @@ class SAM(ClosureOptimizer):
 
     def _passes_together(
         self, parts: BatchedParts, params: Vector, moves: Moves | None = None
-    ) -> list[_Pass]:
+    ) -> list[Pass]:
         found = parts.gradients(params, moves)
-        return [_Pass(loss, params, self.clipped(gradient)) for loss, gradient in found]
+        return [Pass(loss, params, self.clipped(gradient)) for loss, gradient in found]
 
     def _perturbation(
         self, params: Vector, gradient: Vector, rho: float, now: TrainingStep
@@ -345,15 +349,6 @@ class SAM(ClosureOptimizer):
             if "rho" in group and self.rho
             for p in group["params"]
         }
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """Loss, 0-d, and gradient in these parameters, of one forward and backward pass."""
-
-    loss: Tensor
-    params: Vector
-    gradient: Vector
 
 
 def _mean(vectors: Sequence[Vector]) -> Vector:

@@ -24,9 +24,9 @@ from samsweep.optim.base import (
     Closures,
     StepResult,
     checked_rho,
-    differentiate,
     only,
 )
+from samsweep.optim.passes import loss_of, mean_over_ranks, ranks
 
 
 class OutputOf:
@@ -98,18 +98,24 @@ class SGDHess(ClosureOptimizer):
 
     def _compute(self, closure: Closures) -> StepResult:
         # Of attention's kernels only the reference one can be differentiated twice.
-        with quick_convolutions(), quick_batch_norms(), sdpa_kernel(SDPBackend.MATH):
-            loss = only(closure)()
-        params, gradient = differentiate(loss, self.params, create_graph=True)
-        clean = self.clipped([x.detach() for x in gradient])
+        with (
+            quick_convolutions(),
+            quick_batch_norms(),
+            sdpa_kernel(SDPBackend.MATH),
+            ranks() as groups,
+        ):
+            loss = loss_of(only(closure))
+        params, gradient = _differentiated(loss, self.params)
+        clean = self.clipped(mean_over_ranks([x.detach() for x in gradient], groups))
         if self._curvature == "exact":
-            curved: Vector = _hvp(gradient, params, clean)
+            curved: Vector = mean_over_ranks(_hvp(gradient, params, clean), groups)
         else:
             z = self._rademacher(clean)
             if self._curvature == "gauss_newton" and self._output is not None:
                 product = _gauss_newton_product(loss, self._output.take(), params, z)
             else:
                 product = _hvp(gradient, params, z)
+            product = mean_over_ranks(product, groups)
             curved = torch._foreach_mul([_kernel_mean(x.abs()) for x in product], clean)
         self.num_steps += 1
         update = torch._foreach_add(clean, torch._foreach_mul(curved, self.rho))
@@ -129,6 +135,25 @@ class SGDHess(ClosureOptimizer):
         draws = generator(self._seed, "rademacher", self.num_steps)
         signs = [torch.randint(0, 2, x.shape, generator=draws).mul_(2).sub_(1) for x in like]
         return [to_device(z.to(x.dtype), x.device) for z, x in zip(signs, like, strict=True)]
+
+
+def _differentiated(loss: Tensor, params: Vector) -> tuple[Vector, Vector]:
+    """The parameters that a loss depends on, and its gradient in them with its graph.
+
+    Raises:
+        ValueError: If the graph is gone.
+    """
+    try:
+        grads = torch.autograd.grad(loss, params, create_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        if any(p.grad is not None for p in params):
+            raise ValueError(
+                "SGDHess differentiates the gradient: let the closure return the loss without "
+                "calling backward"
+            ) from error
+        raise
+    used = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
+    return [p for p, _ in used], [g for _, g in used]
 
 
 def _hvp(g: Vector, params: Vector, vector: Vector) -> Vector:
