@@ -109,8 +109,8 @@ def fresh() -> Iterator[Path]:
 def outcomes(folder: Path) -> dict[str, Any]:
     """What came of each cell: weights, metrics and measured values, None of an unfinished one."""
     found = {}
-    for cell in sorted(folder.glob("multirun/*/cells/*")):
-        record = json.loads((cell / "record.json").read_text())
+    for file in sorted(folder.glob("multirun/*/cells/*/record.json")):
+        cell, record = file.parent, json.loads(file.read_text())
         found[cell.name] = None
         if record["status"] == "complete":
             weights = [(cell / f"weights{kind}.safetensors").read_bytes() for kind in ("", "-best")]
@@ -152,7 +152,10 @@ def kills(number: int) -> Counter[str]:
                     parent_alone = kind == "sweep" and trial % 2
                     (os.kill if parent_alone else os.killpg)(process.pid, signal.SIGKILL)
                 process.communicate()
-                counts[verdict(folder, expected, run(folder, *words))] += 1
+                after = run(folder, *words)
+                counts[told := verdict(folder, expected, after)] += 1
+                if told != "right":
+                    print(f"{told}: {kind}, trial {trial}: {after.told[-2000:]}")
     return counts
 
 
@@ -254,7 +257,9 @@ def disk(number: int) -> Counter[str]:
                 try:
                     first = run(folder, *words)
                     subprocess.run(["mount", "-o", "remount,size=1g", str(folder)], check=True)
-                    counts[verdict(folder, expected, first, run(folder, *words))] += 1
+                    counts[told := verdict(folder, expected, first, run(folder, *words))] += 1
+                    if told != "right":
+                        print(f"{told}: {kind}, {size} bytes: {first.told[-2000:]}")
                 finally:
                     subprocess.run(["umount", str(folder)], check=True)
     return counts

@@ -51,6 +51,8 @@ def by_seed(folder, runs, slot, num_attempts, reports):
     if seed == 3:
         _finish(folder, status="failed", error="Traceback\nRuntimeError: out of luck")
         sys.exit(1)
+    if seed in (17, 18):
+        os._exit(3 * (seed - 17))
     time.sleep(0.5)
     _finish(folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -77,6 +78,9 @@ def run_command(command: str, arguments: Sequence[str]) -> int:
     ``HYDRA_FULL_ERROR=1`` in the environment shows tracebacks in place of sentences.
     """
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # A log on a full disk is told of by whatever else cannot be written, without logging's own
+    # traceback for each line.
+    logging.raiseExceptions = wants_traceback
     at_once = _said_at_once(command, arguments)
     if at_once is not None:
         print(at_once, file=sys.stderr, flush=True)

@@ -1,8 +1,10 @@
 """A cell's folder: whole files, or none."""
 
+import errno
 import json
 import math
 import os
+from pathlib import Path
 
 import pytest
 from helpers import compose_run, make_folder
@@ -165,3 +167,16 @@ def test_seconds_add_up_over_attempts():
 def test_unknown_fields_of_a_later_minor_version_are_passed_over():
     values = Record.planned(compose_run()).model_dump(mode="json") | {"later": 1}
     assert Record.model_validate_json(json.dumps(values)).status == "planned"
+
+
+def test_what_cannot_be_written_is_named(tmp_path, monkeypatch):
+    """A disk that is full in the middle of a file does not say of which."""
+
+    def full(*args, **keys):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_text(tmp_path / "record.json", "{}")
+    assert caught.value.filename == str(tmp_path / "record.json")
+    assert not list(tmp_path.iterdir())

@@ -107,7 +107,8 @@ def test_cells_that_share_a_gpu_take_turns(root, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [ProcessDied("a probe", -9), RuntimeError("a step cannot be recorded"), MemoryError()]
+    "error",
+    [ProcessDied("ended with status -9"), RuntimeError("a step cannot be recorded"), MemoryError()],
 )
 def test_steps_that_cannot_be_timed_cost_no_more_than_the_estimate(root, monkeypatch, error):
     def no_luck(*arguments):

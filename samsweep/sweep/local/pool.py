@@ -16,7 +16,7 @@ from samsweep.records.schema import Status
 from samsweep.records.store import RecordError
 from samsweep.records.transitions import close_abandoned
 from samsweep.sweep.display import Display
-from samsweep.sweep.local.process import start
+from samsweep.sweep.local.process import ProcessDied, start
 from samsweep.sweep.plan import PlannedCell
 from samsweep.system.machine import Slot
 from samsweep.system.signals import StopRequest
@@ -138,7 +138,15 @@ class Pool:
     def _start(self, cell: PlannedCell) -> None:
         slot = self._free.popleft()
         runs = tuple(point.run for point in cell.points)
-        process, reports = start(self._work, cell.folder.path, runs, slot, cell.num_attempts)
+        try:
+            process, reports = start(self._work, cell.folder.path, runs, slot, cell.num_attempts)
+        except ProcessDied as died:
+            if not self._workers:
+                raise
+            # Its slot is not free again: those that run fill the machine.
+            self._waiting.appendleft(cell)
+            self._display.print(f"One more process {died.how}; {len(self._workers)} at a time.")
+            return
         self._workers.append(_Worker(cell=cell, slot=slot, process=process, reports=reports))
         self._display.started(cell.key, slot)
 
@@ -200,6 +208,11 @@ class Pool:
                     "less, hydra.launcher.workers=1; its log is run.log"
                 )
             return f"its process ended with {name}; its log is run.log"
+        if worker.error is None and _is_abandoned(worker.cell):
+            return (
+                f"its process ended with status {exitcode} in the middle, by os._exit or the like; "
+                "its log is run.log"
+            )
         return worker.error
 
     # ------------------------------------------------------------------ cells of others
@@ -251,6 +264,16 @@ class Pool:
             worker.process.kill()
         for worker in list(self._workers):
             self._end(worker)
+
+
+def _is_abandoned(cell: PlannedCell) -> bool:
+    """Whether a cell without a process is still called running."""
+    try:
+        record = cell.folder.read()
+    except RecordError:
+        return False
+    is_running = record is not None and record.status == "running"
+    return is_running and not FolderLock(cell.folder.path).alive
 
 
 def _is_left_unfinished(cell: PlannedCell) -> bool:

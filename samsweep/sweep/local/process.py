@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
+from samsweep.config.errors import ConfigError
 from samsweep.system.signals import when_parent_ends
 
 #: What every process needs: everything that works on a cell, and what that imports only when it is
@@ -24,6 +25,9 @@ _PRELOADED = (
 )
 #: What the cells of a data set need beside that.
 _OF_DATASETS = {"digits": "sklearn.datasets"}
+
+#: What an import, an allocation of torch's and the system say.
+_NO_MEMORY = ("failed to map segment", "allocate memory")
 
 _context = multiprocessing.get_context("forkserver")
 
@@ -45,26 +49,37 @@ def start(name: str, *arguments: Any) -> tuple[ForkServerProcess, Connection]:
 
     Returns:
         The process, and the receiving end of the connection.
+
+    Raises:
+        ProcessDied: If none can be started.
     """
     reports, sender = _context.Pipe(duplex=False)
     # Daemonic: it gets SIGTERM when this process ends.
     process = _context.Process(target=_run, args=(name, (*arguments, sender)), daemon=True)
-    process.start()
-    sender.close()
+    try:
+        process.start()
+    # The server that starts it has died, or cannot.
+    except (EOFError, OSError, MemoryError) as error:
+        reports.close()
+        raise ProcessDied("could not be started") from error
+    finally:
+        sender.close()
     return process, reports
 
 
-class ProcessDied(RuntimeError):
-    """A process ended before it could answer, most likely for want of memory.
+class ProcessDied(ConfigError):
+    """A process ended before it could answer, or did not begin.
 
     Args:
-        name: What it was to run.
-        status: Of its end; below 0 the number of a signal.
+        how: It ended, ``ended with status -9``.
     """
 
-    def __init__(self, name: str, status: int | None) -> None:
-        self.how = f"ended with status {status}"
-        super().__init__(f"{name} {self.how}")
+    def __init__(self, how: str) -> None:
+        self.how = how
+        super().__init__(
+            f"A process that samsweep needs {how}, most likely for want of memory: free some, or "
+            "let fewer cells run at a time."
+        )
 
 
 def call(name: str, *arguments: Any) -> Any:
@@ -79,13 +94,15 @@ def call(name: str, *arguments: Any) -> Any:
         result, error = answers.recv()
     except EOFError:
         process.join()
-        raise ProcessDied(name, process.exitcode) from None
+        raise ProcessDied(f"ended with status {process.exitcode}") from None
     finally:
         process.kill()
         process.join()
         process.close()
         answers.close()
     if error is not None:
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+            raise ProcessDied(f"ended with {type(error).__name__}: {error}") from error
         raise error
     return result
 

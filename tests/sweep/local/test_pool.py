@@ -17,7 +17,9 @@ from samsweep.records.lock import FolderLock
 from samsweep.records.store import CellFolder, RecordError
 from samsweep.records.transitions import register
 from samsweep.sweep.display import Display
+from samsweep.sweep.local import pool
 from samsweep.sweep.local.pool import Pool
+from samsweep.sweep.local.process import ProcessDied
 from samsweep.sweep.plan import Point, plan_sweep
 from samsweep.system.machine import Slot
 from samsweep.system.signals import Interrupted
@@ -153,6 +155,37 @@ def test_a_cell_that_dies_leaves_the_others_running(sweep):
     assert "7/7" in out
     assert "failed  RuntimeError: out of luck" in out
     assert "nor can its record be written" in out
+
+
+def test_a_cell_that_exits_in_the_middle_is_called_failed(sweep):
+    """Whatever its status says: a component of the user's may call os._exit."""
+    plan = sweep.plan(17, 18, 5)
+    sweep.run(plan, "by_seed")
+    assert sweep.statuses(plan) == ["failed", "failed", "complete"]
+    for cell, status in zip(plan.cells, (0, 3), strict=False):
+        assert f"ended with status {status} in the middle" in cell.folder.read().error
+
+
+def test_fewer_cells_run_at_a_time_where_no_more_processes_can(sweep, monkeypatch):
+    start, times = pool.start, []
+
+    def none(*arguments):
+        raise ProcessDied("could not be started")
+
+    def scarce(*arguments):
+        times.append(arguments)
+        return none() if len(times) == 2 else start(*arguments)
+
+    monkeypatch.setattr(pool, "start", scarce)
+    plan = sweep.plan(*range(3))
+    sweep.run(plan, "note")
+    assert sweep.statuses(plan) == ["complete"] * 3
+    assert most_at_once(sweep.noted(plan)) == 1
+    assert "One more process could not be started; 1 at a time." in sweep.out.getvalue()
+
+    monkeypatch.setattr(pool, "start", none)
+    with pytest.raises(ProcessDied, match="want of memory: free some"):
+        sweep.run(sweep.plan(9), "note")
 
 
 def test_fail_fast_stops_the_others_in_an_orderly_way(sweep):
