@@ -96,6 +96,11 @@ class _Register:
                     f"{what} is registered with {key}, which means nothing: choose among "
                     f"{', '.join(taken)}."
                 )
+        if not isinstance(known.get("args", {}), Mapping):
+            raise ConfigError(
+                f"{what} is registered with args={known['args']!r}: give a mapping of its keyword "
+                "arguments, args={...}."
+            )
         info = known.get("info")
         if info is not None and not isinstance(info, DataInfo | str) and not callable(info):
             raise ConfigError(

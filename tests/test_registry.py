@@ -100,6 +100,12 @@ def test_a_partial_function_would_hide_its_arguments():
         ("measure", {"settings": ("bogus",)}, "measure 'own': setting 'bogus' is unknown"),
         ("measure", {"title": "x"}, "measure 'own' is registered with title, which means nothing"),
         ("dataset", {"info": {"num_outputs": 3}}, "dataset 'own' has a dict as info: give a Data"),
+        (
+            "dataset",
+            {"args": ("bad",)},
+            r"'own' is registered with args=\('bad',\): give a",
+        ),
+        ("model", {"args": None}, "model 'own' is registered with args=None: give a mapping"),
     ],
 )
 def test_what_is_said_of_a_component_is_checked(kind, known, message):
@@ -446,6 +452,26 @@ def test_data_that_are_not_what_their_registration_says_are_refused(tmp_path):
         load_dataset(config, data_dir=tmp_path, path=None)
     wrong = {problem.partition(" has ")[2].partition("=")[0] for problem in refused.value.problems}
     assert wrong == {"num_outputs", "input_shape"}
+
+
+def test_data_with_a_declared_description_take_their_arguments():
+    def shifted(*, shift=0.0):
+        x, y = np.full((20, 5), shift, np.float32), np.arange(20) % 2
+        return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+
+    info = DataInfo(
+        num_outputs=2,
+        input_shape=(5,),
+        input_dtype="float32",
+        num_train=18,
+        num_val=2,
+        num_test=20,
+    )
+    register.dataset("shifted", shifted, info=info)
+    words = ("dataset=own", "+dataset.name=shifted", "batch_size=4")
+    assert compose_run(*words, "dataset.args.shift=2").cell.dataset.args == {"shift": 2}
+    with pytest.raises(ConfigError, match=r"dataset\.args\.shft=2 has no effect"):
+        compose_run(*words, "dataset.args.shft=2")
 
 
 def test_everything_that_is_wrong_with_inspected_data_is_told(own_modules):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from samsweep.config import ConfigError, with_arguments_added
 from samsweep.config.conf_folders import config_dir_of, options_of
@@ -13,7 +13,7 @@ _WITH_VALUE = frozenset(
 )
 _FLAGS = _WITH_VALUE | frozenset(
     "-m --multirun -r --run -h --help --hydra-help --version -sc --shell-completion "
-    "-i --info --resolve --experimental-rerun".split()
+    "-i --info --resolve".split()
 )
 #: What --info may be followed by.
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
@@ -66,6 +66,16 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     if problems:
         raise ConfigError(*problems)
     return flags, overrides
+
+
+def given_twice(overrides: Sequence[str]) -> Iterator[str]:
+    """A sentence for each key that stands there again: the last counts, which may not be meant."""
+    seen: dict[str, str] = {}
+    for word in overrides:
+        key = word.partition("=")[0].lstrip("+~")
+        if key in seen and seen[key] != word:
+            yield f"{seen[key]} and {word}: the last counts."
+        seen[key] = word
 
 
 def _shows(flag: str) -> bool:

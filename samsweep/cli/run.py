@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import hydra
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from samsweep.cli.errors import ends_in_sentences
-from samsweep.cli.overrides import split_overrides
-from samsweep.config import conf_dir
+from samsweep.cli.overrides import given_twice, split_overrides
+from samsweep.config import ConfigError, conf_dir
+from samsweep.config.conf_folders import (
+    config_dir_of,
+    no_such_folder,
+    without_config_dir,
+)
 from samsweep.hydra_config import register_resolvers, to_run_config
 
 
@@ -51,6 +58,33 @@ def main(arguments: Sequence[str]) -> None:
             return
         # Hydra's parser takes flags before overrides only.
         flags, overrides = split_overrides(arguments)
-        sys.argv[1:] = [*flags, *overrides]
-        command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-        command(task)()
+        for sentence in given_twice(overrides):
+            print(sentence, file=sys.stderr, flush=True)
+        first, second = _folders(flags)
+        parser = get_args_parser()
+        version.setbase("1.3")
+        # What hydra.main does, which would read sys.argv: records have that as the user typed it.
+        _run_hydra(
+            args=parser.parse_args([*without_config_dir(flags), *second, *overrides]),
+            args_parser=parser,
+            task_function=task,
+            config_path=first,
+            config_name="config",
+        )
+
+
+def _folders(flags: Sequence[str]) -> tuple[str, list[str]]:
+    """The folder of options that goes first, the user's where there is one, and flags for ours.
+
+    Hydra looks last into what ``--config-dir`` names: an option of the user's own with a name that
+    we have too would be passed over.
+
+    Raises:
+        ConfigError: If there is no such folder.
+    """
+    own = config_dir_of(flags)
+    if own is None:
+        return str(conf_dir()), []
+    if not Path(own).is_dir():
+        raise ConfigError(no_such_folder(own))
+    return os.path.abspath(own), ["--config-dir", str(conf_dir())]

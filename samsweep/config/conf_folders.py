@@ -11,6 +11,8 @@ import yaml
 
 from samsweep.config.factory import is_path, normal_path
 
+_CONFIG_DIR = ("--config-dir", "-cd")
+
 
 def conf_dir() -> Path:
     """The folder of configurations: inside an installed package, beside one in a checkout."""
@@ -23,9 +25,27 @@ def config_dir_of(arguments: Sequence[str]) -> str | None:
     """The folder that ``--config-dir`` names, if it does."""
     for index, word in enumerate(arguments):
         name, equals, value = word.partition("=")
-        if name in ("--config-dir", "-cd"):
+        if name in _CONFIG_DIR:
             return value if equals else "".join(arguments[index + 1 : index + 2])
     return None
+
+
+def without_config_dir(flags: Sequence[str]) -> list[str]:
+    """Flags of Hydra's without ``--config-dir``."""
+    kept: list[str] = []
+    words = iter(flags)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if name not in _CONFIG_DIR:
+            kept.append(word)
+        elif not equals:
+            next(words, None)
+    return kept
+
+
+def no_such_folder(config_dir: str) -> str:
+    """The sentence about a ``--config-dir`` that is none."""
+    return f"--config-dir {config_dir}: there is no such folder."
 
 
 def options_of(group: str, config_dir: str | None = None) -> list[str]:

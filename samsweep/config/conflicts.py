@@ -23,7 +23,8 @@ def conflicts_of(options: Options, info: DataInfo) -> Iterable[str]:
     yield from _of_batch_size(options, info)
     yield from _of_augmentation(options, info)
     yield from _of_task(options, info)
-    yield from _of_label_smoothing(options)
+    yield from _of_loss_args(options)
+    yield from _of_measures(options)
     yield from _of_warmup(options)
     yield from _of_base_args(options)
     yield from _of_unused_arguments(options)
@@ -80,12 +81,17 @@ def _of_task(options: Options, info: DataInfo) -> Iterable[str]:
     elif options.loss == "mse" or options.metric in ("r2", "mae"):
         yield (
             f"loss={options.loss} metric={options.metric}: {name} has classes, not values to "
-            "regress: set loss=cross_entropy metric=accuracy, or others that fit."
+            "regress: set loss=cross_entropy metric=accuracy, or others that fit; labels to "
+            "regress are floats."
         )
 
 
-def _of_label_smoothing(options: Options) -> Iterable[str]:
-    if "label_smoothing" in options.loss_args:
+def _of_loss_args(options: Options) -> Iterable[str]:
+    """Arguments of the loss that are keys of their own, or that make it no mean."""
+    if "reduction" in options.loss_args and options.loss_args["reduction"] != "mean":
+        value = options.loss_args["reduction"]
+        yield f"loss_args.reduction={value}: a mean is trained and measured, leave it out."
+    if "label_smoothing" in options.loss_args and options.loss == "cross_entropy":
         value = options.loss_args["label_smoothing"]
         yield (
             f"loss_args.label_smoothing={value}: label_smoothing is a key of its own, "
@@ -94,8 +100,20 @@ def _of_label_smoothing(options: Options) -> Iterable[str]:
     if options.loss != "cross_entropy" and options.label_smoothing:
         yield (
             f"label_smoothing={options.label_smoothing} is of loss=cross_entropy: "
-            f"leave it out with loss={options.loss}."
+            f"leave it out with loss={options.loss}, or give that loss its own by loss_args."
         )
+
+
+def _of_measures(options: Options) -> Iterable[str]:
+    """Measures that are of no such loss."""
+    if options.loss == "cross_entropy" and not (options.loss_args or options.label_smoothing):
+        return
+    for name in options.sharpness.measures:
+        if MEASURES.find(name).of_plain_cross_entropy:
+            yield (
+                f"sharpness.measures: {name} is of plain cross-entropy, without smoothing or other "
+                "arguments: leave it out, or measure lambda_max and trace, which are of any loss."
+            )
 
 
 def _of_warmup(options: Options) -> Iterable[str]:
@@ -127,6 +145,16 @@ def _of_unused_arguments(options: Options) -> Iterable[str]:
     ):
         if args and not is_used:
             yield f"{key} ({', '.join(args)}) have no effect without {user}: leave them out."
+    if opt.is_whole_step:
+        for key, field in type(opt).model_fields.items():
+            value = getattr(opt, key)
+            # What is set over another option has that one's direction and magnitude.
+            used = ("factory", "name", "args", "direction", "magnitude")
+            if key not in used and value != field.default:
+                yield (
+                    f"opt.{key}={value} has no effect on opt={opt.name}, which is an optimizer of "
+                    "its own: leave it out, or give it arguments by opt.args."
+                )
     for name in options.sharpness.args:
         if name not in (*MEASURES, *options.sharpness.measures):
             yield unknown_name("sharpness.args", name, (*options.sharpness.measures, *MEASURES))

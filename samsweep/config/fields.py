@@ -53,6 +53,8 @@ _Rounded = BeforeValidator(_rounded_if_float)
 def _plain_json(value: Any) -> Any:
     """JSON values with their floats rounded, as arguments of components name things.
 
+    Whole numbers stay as they are written, since they are handed on so: 1 and 1.0 are two cells.
+
     Raises:
         ValueError: If there is anything else, or a number that JSON does not have.
     """

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from samsweep.config.analysis import AnalysisOptions
 from samsweep.config.cell import CellConfig, DatasetConfig, GroupConfig, RecipeConfig
@@ -52,6 +52,11 @@ from samsweep.config.run import (
     TrackingConfig,
 )
 from samsweep.config.sharpness import SharpnessConfig
+
+
+def _listed(names: object) -> object:
+    """One name as a list of it."""
+    return [names] if isinstance(names, str) else names
 
 
 class Options(Frozen):
@@ -160,7 +165,7 @@ class Options(Frozen):
     groups: Annotated[tuple[GroupConfig, ...], Listed] = ()
     ema: Momentum | None = None
 
-    plugins: Annotated[tuple[str, ...], Listed] = ()
+    plugins: Annotated[tuple[str, ...], Listed, BeforeValidator(_listed)] = ()
 
     device: DeviceName
     num_threads: Count | None

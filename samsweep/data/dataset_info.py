@@ -61,7 +61,7 @@ def describe(dataset: ChosenDataset, path: Path | None) -> DataInfo:
         info = function(**matching(function, given(dataset, path, component), dataset.name))
         assert isinstance(info, DataInfo)
     else:
-        _refuse_keys(dataset.name, given(dataset, path, component), component.args)
+        _refuse_keys(dataset.name, given(dataset, path, component), component)
     if component.fingerprint is not None:
         values = given(dataset, path, component)
         info = replace(info, fingerprint=_declared_fingerprint(component, values, dataset.name))
@@ -138,8 +138,14 @@ def matching(
     return keywords
 
 
-def _refuse_keys(name: str, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
-    problems = [_no_effect(key, values[key], name) for key in values if key not in fixed]
+def _refuse_keys(name: str, values: Mapping[str, Any], component: DatasetComponent) -> None:
+    """Of one whose description is declared: what its factory does not take."""
+    of_user = {key: value for key, value in values.items() if key not in component.args}
+    if not of_user:
+        # Its module need not be imported for a plan.
+        return
+    _, unknown, _ = match(component.load(), of_user, {})
+    problems = [_no_effect(key, of_user[key], name) for key in unknown]
     if problems:
         raise ConfigError(*problems)
 

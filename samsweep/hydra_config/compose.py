@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from samsweep.config import ConfigError, Options, conf_dir
+from samsweep.config.conf_folders import no_such_folder
 from samsweep.hydra_config.convert import cell_folder, to_options, to_run_config
 from samsweep.hydra_config.explain import explain
 from samsweep.records.store import CellFolder
@@ -48,7 +49,7 @@ def composition(
     path = create_config_search_path(str(conf_dir()))
     if config_dir is not None:
         if not Path(config_dir).is_dir():
-            raise ConfigError(f"--config-dir {config_dir}: there is no such folder.")
+            raise ConfigError(no_such_folder(config_dir))
         source = f"file://{os.path.abspath(config_dir)}"
         path.prepend("command-line", source, SearchPathQuery(provider="schema"))
     hydra = Hydra.create_main_hydra2(task_name=name, config_search_path=path)

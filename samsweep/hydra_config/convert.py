@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from samsweep.config import ConfigError, Options, RunConfig
+from samsweep.config import ConfigError, Options, RunConfig, conf_dir
 from samsweep.config.factory import add_search_path
 from samsweep.config.plugins import load_plugins
 from samsweep.data.dataset_info import describe
@@ -69,8 +69,9 @@ def _project_folders(cfg: DictConfig) -> Iterator[Path]:
     yield Path.cwd()
     hydra = _hydra(cfg)
     for source in () if hydra is None else hydra.runtime.config_sources:
-        if source.provider not in ("main", "hydra", "schema") and source.schema == "file":
-            yield Path(source.path).parent
+        folder = Path(source.path)
+        if source.provider != "hydra" and source.schema == "file" and folder != conf_dir():
+            yield folder.parent
 
 
 def _hydra(cfg: DictConfig) -> Any:

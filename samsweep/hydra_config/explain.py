@@ -129,14 +129,26 @@ def _nothing_to_replace(
     key: str, error: OmegaConfBaseException, overrides: Iterable[Override]
 ) -> str:
     """A key that is unknown, or that the chosen options do not have."""
-    if any(key.startswith(f"{override.key_or_group}.") for override in overrides):
-        return f"{key} is not there to be replaced: write +{key}=VALUE."
     valid = sibling_keys(Options, key)
     if key in valid:
         return f"{key} is not among the chosen options' own values: write +{key}=VALUE."
+    if not valid and any(key.startswith(f"{override.key_or_group}.") for override in overrides):
+        return f"{key} is not there to be replaced: write +{key}=VALUE."
+    args = _argument_of(key, error)
+    if args is not None:
+        return f"{key} is unknown: it is an argument, write {args}=VALUE."
     if key.startswith("hydra.launcher."):
         valid = _keys_beside(key, error)
     return unknown_name("key", key, valid)
+
+
+def _argument_of(key: str, error: OmegaConfBaseException) -> str | None:
+    """The full name of a key's last part, where that is an argument of a part beside it."""
+    parent, (before, _, name) = error.parent_node, key.rpartition(".")
+    for other, value in parent.items() if isinstance(parent, DictConfig) else ():
+        if isinstance(value, DictConfig) and name in value:
+            return ".".join(filter(None, (before, str(other), name)))
+    return None
 
 
 def _keys_beside(key: str, error: OmegaConfBaseException) -> list[str]:
@@ -157,6 +169,8 @@ def _refused_by_hydra(overrides: Iterable[Override], *, sweeps: bool) -> Iterato
                 yield f"{override.input_line}: give one value for the whole sweep."
             elif not sweeps:
                 yield f"{override.input_line} gives several values: add -m to sweep over them."
+        elif key == "groups" and isinstance(override.value(), dict):
+            yield f"{override.input_line}: write a list of groups, groups=[{value}]."
         elif override.is_add() and key in Options.model_fields:
             yield f"{override.input_line}: {key} is there already, write {key}={value}."
         elif (

@@ -144,10 +144,12 @@ class Trainer:
             len(self.data.train), generator=generator(self.cell.seed, "order", self.epoch)
         )
         self.model.train()
+        self._switch_base("train")
         while self.step < self.steps_per_epoch:
             size = self.cell.recipe.batch_size
             self.take_step(order[self.step * size : (self.step + 1) * size])
             after_step()
+        self._switch_base("eval")
         row = {
             "epoch": self.epoch + 1,
             "lr": self.learning_rate.at(epoch=self.epoch, step=self.step - 1),
@@ -183,6 +185,15 @@ class Trainer:
             diagnostics=diagnostics,
         )
         self.step += 1
+
+    def _switch_base(self, mode: str) -> None:
+        """Between weights to train and weights to score, for bases that have both.
+
+        Schedule-free ones (Defazio et al. 2024, arXiv 2405.15682) score an average.
+        """
+        switch = getattr(self.optimizer.base, mode, None)
+        if callable(switch):
+            switch()
 
     def _of_all_layers(
         self, diagnostics: dict[str, Tensor], result: StepResult

@@ -23,6 +23,9 @@ from samsweep.training.trainer import Trainer
 
 #: Examples of the batch; a class or two may be in it, and batch norm needs two.
 _NUM_EXAMPLES = 4
+#: Products with the Hessian that are tried, and the measures of which they are.
+_NUM_HVPS = 2
+_SEARCHES = ("lambda_max", "top5", "relative_flatness", "adaptive_lambda_max")
 
 
 def try_out(run: RunConfig) -> None:
@@ -186,15 +189,18 @@ def _try_measures(run: RunConfig, trainer: Trainer) -> None:
     from samsweep.sharpness.measures import measure
 
     data = trainer.data
+    # Ours of second derivatives may meet a network that has none: a product or two tell.
+    short = run.sharpness.model_copy(update={"max_hvps": _NUM_HVPS})
     for name in run.sharpness.measures:
-        if not MEASURES.find(name).ours:
+        component = MEASURES.find(name)
+        if not component.ours or name in _SEARCHES:
             measure(
                 name,
-                run.sharpness,
+                short if component.ours else run.sharpness,
                 trainer.model.eval(),
                 data.normalize(data.train.inputs),
                 data.train.labels,
-                loss_fn=trainer.task.loss,
+                loss_fn=None if run.cell.recipe.uses_plain_loss else trainer.task.loss,
             )
 
 

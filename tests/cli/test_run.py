@@ -29,6 +29,22 @@ from helpers import QUICK, assert_same_result, records, run
             "no experiment is chosen yet that could be replaced: write +experiment=demo.",
         ),
         (["dataset=cifar100"], "run once where the network allows it"),
+        (["rho=-1", "-m", "rho=-2"], "rho=-1 and rho=-2: the last counts.\nrho=-2: should be"),
+        (["--config-dir", "nowhere"], "--config-dir nowhere: there is no such folder."),
+        (["--experimental-rerun=x"], "write experimental-rerun=x"),
+        (
+            ["groups={params:biases,lr:0.1}"],
+            "write a list of groups, groups=[",
+        ),
+        (["opt=gsam", "opt.alpha=0.3"], "write opt.combination_args.alpha=VALUE"),
+        (["sharpness.rho_l2=0.3"], "write sharpness.worst_case.rho_l2=VALUE"),
+        (["opt.alpha=0.3"], "key 'opt.alpha' is unknown"),
+        (["loss_args.reduction=sum"], "loss_args.reduction=sum: a mean is trained and measured"),
+        (
+            ["sharpness=fisher_trace", "label_smoothing=0.1"],
+            "fisher_trace is of plain",
+        ),
+        (["sharpness=empirical_sam", "loss_args.label_smoothing=0"], "empirical_sam is of plain"),
         (["hydra.foo=1"], "key 'hydra.foo' is unknown."),
         (["+rho=0.2"], "write rho=0.2"),
         (["dataset.augment.flop=true"], "did you mean 'dataset.augment.flip'?"),
@@ -124,6 +140,25 @@ def test_an_option_that_cannot_be_read_is_told_by_its_file(
     sentence = refused(*(["-m"] if sweeps else []), "--config-dir", "conf", "dataset=mine")
     assert all(part in sentence for part in told)
     assert os.listdir(tmp_path) == ["conf"]
+
+
+def test_options_of_ones_own_go_before_ours_of_the_same_name(tmp_path):
+    for group, text in (
+        ("opt/sam", "name: hybrid\ndirection: sam\nmagnitude: sgd\n"),
+        ("model/resnet8", "name: resnet20\n"),
+        ("dataset/digits", "defaults: [own, _self_]\nname: digits\nrecipe: {epochs: 1}\n"),
+    ):
+        (tmp_path / f"mine/{group}.yaml").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"mine/{group}.yaml").write_text(text)
+    words = ("opt=sam", "model=resnet8", "batch_size=449", "sharpness=none", "--config-dir", "mine")
+    planned = run(tmp_path, "-m", *words, "dry_run=true").stdout
+    assert "resnet20" in planned and "samdirection" in planned
+    run(tmp_path, *words)
+    (record,) = records(tmp_path)
+    identity = record["identity"]
+    assert (identity["model"]["name"], identity["recipe"]["epochs"]) == ("resnet20", 1)
+    # The command in the record is what was typed, not what Hydra was given.
+    assert "--config-dir mine" in record["attempts"][-1]["provenance"]["command"]
 
 
 def test_an_option_of_ones_own_may_be_called_as_a_number_is(tmp_path):

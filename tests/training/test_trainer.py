@@ -114,6 +114,7 @@ def test_initialisation_leaves_the_global_generator_alone(data):
         ["opt=asam", "base=adamw", "lr=0.01"],
         ["opt=vasso"],
         ["opt=m_sam", "parts_at_once=2"],
+        ["opt=sam", "base=schedulefreesgd", "base_args.momentum=0.9", "lr=0.5"],
         pytest.param(["opt=fsam"], marks=pytest.mark.slow),
         pytest.param(["opt=msam"], marks=pytest.mark.slow),
         pytest.param(["opt=last_sam"], marks=pytest.mark.slow),
@@ -163,6 +164,18 @@ def test_an_epoch_reports_what_happened(data):
     assert row["weight_norm"] == pytest.approx(
         torch.cat([p.flatten() for p in trainer.model.parameters()]).norm().item(), rel=1e-5
     )
+
+
+def test_bases_that_score_an_average_are_told_when(data):
+    """Schedule-free: trained at y, scored at x, with y = (1 - momentum) z + momentum x."""
+    trainer = make(data, "opt=sgd", "base=schedulefreesgd", "base_args.momentum=0.9", "lr=0.5")
+    trainer.run_epoch(nothing)
+    scored = [p.detach().clone() for p in trainer.model.parameters()]
+    trainer.optimizer.base.train()
+    for x, y in zip(scored, trainer.model.parameters(), strict=True):
+        z = trainer.optimizer.base.state[y]["z"]
+        torch.testing.assert_close(y, 0.1 * z + 0.9 * x, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(x, y)
 
 
 def test_diagnostics_do_not_change_the_training(data):

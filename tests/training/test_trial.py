@@ -56,6 +56,16 @@ def blend(g, h, alpha=0.5): return h
 class Track:
     def __init__(self, folder, key): pass
 
+class Weighted(nn.Module):
+    def __init__(self, *, in_features, num_classes):
+        super().__init__()
+        layer = nn.Linear(in_features, num_classes)
+        self.layer = nn.utils.parametrizations.weight_norm(layer)
+    def forward(self, x): return self.layer(x.flatten(1))
+
+def several(model, inputs, labels): return {"a": 1.0, "b": 2.0}
+def curve(model, inputs, labels): return {"heights": [1.0, 2.0]}
+
 class Plain(nn.Module):
     def forward(self, x): return x.flatten(1)[:, :10] + nn.Parameter(torch.zeros(10))
 """
@@ -121,6 +131,14 @@ REFUSED = [
         "tracking=own: parts.Track needs a value for key.",
     ),
     (["tracking.name=own", "+tracking.factory=parts.Nope"], "parts has no callable Nope"),
+    (model("Weighted"), "second derivative of an operation of torch's weight_norm"),
+    (
+        ["sharpness.measures=[parts.several]"],
+        "parts.several gives several values (a, b), of which tables need one: return a number, or "
+        "register it with headline='a'.",
+    ),
+    ([*OWN, "opt.when=random"], "opt.when=random has no effect on opt=own, which is an optimizer"),
+    ([*OWN, "opt.m=32"], "opt.m=32 has no effect on opt=own"),
     # Of samsweep's own, what the user gives beside.
     (["opt=msam", "base=novograd"], "NovoGrad keeps no momentum to ascend along"),
     (["opt=fsam", "opt.ascent_direction_args.decay=2"], "decay=2: choose between 0 and 1"),
@@ -153,6 +171,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(overrides, sentence):
         model("fits", "model.args.width=7"),
         ["opt.name=own", "+opt.combination=parts.first"],
         ["base=nadam"],
+        ["sharpness.measures=[parts.curve]"],
         ["dataset.augment.policy=trivialaugment", "dataset.augment.mixup=0.2"],
         ["loss=torch.nn.functional.cross_entropy"],
         # Parts of m-SAM are tried whole, whatever it is crossed with.

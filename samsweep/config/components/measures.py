@@ -16,11 +16,13 @@ class MeasureInfo(Component):
         settings: The keys of :class:`SharpnessConfig` that decide its value, with dots where one of
             a section does; of those that are left out, other values give the same measurement.
         headline: The entry of its result that tables show; None where only a figure can.
+        of_plain_cross_entropy: Whether it is of no other loss.
     """
 
     label: str = ""
     settings: tuple[str, ...] = ("num_examples", "weights", "seed")
     headline: str | None = None
+    of_plain_cross_entropy: bool = False
 
 
 #: Which images and weights: these decide every measure's value.
@@ -34,8 +36,14 @@ def _eigenvalue(name: str, label: str) -> MeasureInfo:
     return MeasureInfo(ours=True, label=label, settings=_EIGEN, headline=name)
 
 
-def _trace(name: str, label: str) -> MeasureInfo:
-    return MeasureInfo(ours=True, label=label, settings=(*_DRAWN, "trace"), headline=name)
+def _trace(name: str, label: str, *, of_plain_cross_entropy: bool = False) -> MeasureInfo:
+    return MeasureInfo(
+        ours=True,
+        label=label,
+        settings=(*_DRAWN, "trace"),
+        headline=name,
+        of_plain_cross_entropy=of_plain_cross_entropy,
+    )
 
 
 def _worst_case(name: str, rho: str, label: str) -> MeasureInfo:
@@ -64,8 +72,12 @@ MEASURES = Registry(
         "relative_flatness": _eigenvalue("relative_flatness", "||w||² lambda_max"),
         "adaptive_lambda_max": _eigenvalue("adaptive_lambda_max", "lambda_max of D H D"),
         "trace": _trace("trace", "trace of H"),
-        "ggn_trace": _trace("ggn_trace", "trace of the Gauss-Newton matrix"),
-        "fisher_trace": _trace("fisher_trace", "trace of the Fisher matrix"),
+        "ggn_trace": _trace(
+            "ggn_trace", "trace of the Gauss-Newton matrix", of_plain_cross_entropy=True
+        ),
+        "fisher_trace": _trace(
+            "fisher_trace", "trace of the Fisher matrix", of_plain_cross_entropy=True
+        ),
         "worst_case_l2": _worst_case("worst_case_l2", "rho_l2", "worst case in an l2 ball"),
         "worst_case_linf": _worst_case("worst_case_linf", "rho_linf", "worst case in an linf ball"),
         "adaptive_worst_case_l2": _worst_case(
@@ -91,6 +103,7 @@ MEASURES = Registry(
             label="the study's sharpness",
             settings=("weights", "seed", "tolerance", "max_hvps", "empirical_sam"),
             headline="empirical_sam",
+            of_plain_cross_entropy=True,
         ),
     },
 )
