@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,26 +63,74 @@ class Clipping:
         return torch._foreach_mul(vector, factor)
 
 
-class ClosureOptimizer(ABC):
+#: What makes a torch optimizer of parameters and keyword arguments: its class.
+MakeBase = Callable[..., torch.optim.Optimizer]
+
+
+class ClosureOptimizer(torch.optim.Optimizer, ABC):
     """Computes a vector from a closure and hands it to a torch optimizer in place of the gradient.
 
-    Weight decay and momentum belong to the torch optimizer, so both act after mixing. Learning
-    rate schedulers are given ``optimizer.base``.
+    Weight decay and momentum belong to the torch optimizer, so both act after mixing. To learning
+    rate schedulers, and to whatever else asks, it is an optimizer with the parameter groups, the
+    state and the defaults of that one; only ``step`` needs a closure, and returns more.
 
     Args:
-        base: Any torch optimizer; its parameter groups are the parameters.
+        params: Parameters or groups of them, of which ``base`` makes the torch optimizer, or that
+            optimizer itself.
+        base: Its class, or again itself.
+        base_args: The class's keyword arguments.
 
     Raises:
-        ValueError: If they are sharded over processes.
+        ValueError: If the parameters are sharded over processes, the optimizer calls its closure
+            itself, or it is not known which it is.
+        TypeError: If an optimizer that is built already has arguments beside it.
+
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> optimizer = GradientDescent(layer.parameters(), base=torch.optim.SGD, lr=0.1)
+    >>> torch.optim.lr_scheduler.StepLR(optimizer, 1).get_last_lr()
+    [0.1]
     """
 
-    def __init__(self, base: torch.optim.Optimizer) -> None:
-        _refuse_sharded(base)
-        self.base = base
+    def __init__(
+        self,
+        params: torch.optim.Optimizer | Iterable[Any] | None = None,
+        *,
+        base: torch.optim.Optimizer | MakeBase | None = None,
+        **base_args: Any,
+    ) -> None:
+        self.base = _base_of(params, base, base_args)
+        _refuse_others(self.base)
         #: As built, True, False or None: a state from another training does not change it.
-        self._fused = base.defaults.get("fused")
+        self._fused = self.base.defaults.get("fused")
         #: None leaves vectors as long as they are.
         self.clipping: Clipping | None = None
+        # All of torch's own initialisation but what the base has: hooks, and the profiler's names.
+        super().__setstate__({})
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+        """Those of the base optimizer."""
+        return self.base.param_groups
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        """That of the base optimizer, by parameter."""
+        return self.base.state
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """Those of the base optimizer."""
+        return self.base.defaults
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Train more parameters."""
+        self.base.add_param_group(param_group)
+        _refuse_others(self.base)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything, as any object has it: what is copied goes on like the original."""
+        # A learning rate scheduler's wrapper of step belongs to the original.
+        return {key: value for key, value in self.__dict__.items() if key != "step"}
 
     @property
     def recordable(self) -> bool:
@@ -98,7 +146,7 @@ class ClosureOptimizer(ABC):
         groups = self.base.param_groups
         return [p for group in groups for p in group["params"] if p.requires_grad]
 
-    def step(self, closure: Closures) -> StepResult:
+    def step(self, closure: Closures) -> StepResult:  # type: ignore[override]
         """Take one step.
 
         Args:
@@ -157,8 +205,33 @@ class ClosureOptimizer(ABC):
         """Loss, gradients and the vector for the base optimizer; parameters end at w."""
 
 
-def _refuse_sharded(base: torch.optim.Optimizer) -> None:
-    """Of FSDP's parameters a process has a part of each, and with it of every gradient's norm."""
+def _base_of(
+    params: torch.optim.Optimizer | Iterable[Any] | None,
+    base: torch.optim.Optimizer | MakeBase | None,
+    base_args: dict[str, Any],
+) -> torch.optim.Optimizer:
+    """The torch optimizer that is given, or made."""
+    built = [x for x in (params, base) if isinstance(x, torch.optim.Optimizer)]
+    if len(built) == 1 and (params is None or base is None):
+        if base_args:
+            raise TypeError(
+                f"{', '.join(base_args)}: arguments of an optimizer that is built already"
+            )
+        return built[0]
+    if built or params is None or base is None or isinstance(base, torch.optim.Optimizer):
+        raise ValueError(
+            "give an optimizer, or parameters with base=torch.optim.SGD and its arguments, lr=0.1"
+        )
+    return base(params, **base_args)
+
+
+def _refuse_others(base: torch.optim.Optimizer) -> None:
+    """Bases that cannot be: LBFGS calls closures as often as it likes.
+
+    Of FSDP's parameters a process has a part of each, and with it of every gradient's norm.
+    """
+    if isinstance(base, torch.optim.LBFGS):
+        raise ValueError("LBFGS calls the closure itself: choose a base that takes one gradient")
     kinds = {type(p).__name__ for group in base.param_groups for p in group["params"]}
     sharded = kinds & {"DTensor", "FlatParameter"}
     if sharded:

@@ -20,7 +20,7 @@ mini-batch with an epsilon each.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -39,6 +39,7 @@ from samsweep.optim.ascent import (
 from samsweep.optim.base import (
     ClosureOptimizer,
     Closures,
+    MakeBase,
     StepResult,
     checked_rho,
 )
@@ -70,8 +71,10 @@ class SAM(ClosureOptimizer):
     result calls clean, the loss and the gradient, is then of w + epsilon.
 
     Args:
-        base: Any torch optimizer; weight decay and momentum are its own. A parameter group with
-            ``rho`` has a radius of its own: its part of epsilon is scaled by that over ``rho``.
+        params: A torch optimizer, or parameters of which ``base`` makes one. Weight decay and
+            momentum are its own. A parameter group with ``rho`` has a radius of its own: its part
+            of epsilon is scaled by that over ``rho``.
+        base: The class of the torch optimizer, any but LBFGS.
         rho: Radius of the perturbation, at least 0.
         direction: Source of the direction, see :func:`~samsweep.optim.combine`.
         magnitude: Source of the magnitude.
@@ -94,14 +97,14 @@ class SAM(ClosureOptimizer):
             of all along their mean. What is handed on is a mean in any case.
         keep_strides: Whether both passes see weights of the same strides, as compiled passes must;
             see :func:`~samsweep.optim.ascent.perturbed`.
+        base_args: Of the class, such as ``lr``.
 
     Raises:
         ValueError: If rho is negative or not finite, a name is unknown, or values exclude each
             other.
 
     >>> layer = torch.nn.Linear(2, 1)
-    >>> base = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
-    >>> optimizer = SAM(base, rho=0.05)
+    >>> optimizer = SAM(layer.parameters(), base=torch.optim.SGD, lr=0.1, momentum=0.9, rho=0.05)
     >>> result = optimizer.step(lambda: layer(torch.ones(4, 2)).square().mean())
     >>> bool(result.loss_perturbed >= result.loss)
     True
@@ -109,8 +112,9 @@ class SAM(ClosureOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        params: torch.optim.Optimizer | Iterable[Any] | None = None,
         *,
+        base: torch.optim.Optimizer | MakeBase | None = None,
         rho: float,
         direction: Source = "sam",
         magnitude: Source = "sam",
@@ -126,8 +130,9 @@ class SAM(ClosureOptimizer):
         second_pass: AbstractContextManager[object] | None = None,
         each_rank: bool = False,
         keep_strides: bool = False,
+        **base_args: Any,
     ) -> None:
-        super().__init__(base)
+        super().__init__(params, base=base, **base_args)
         self.rho = checked_rho(rho)
         check_rule(direction, magnitude, granularity)
         self._combine: Combination = combination or partial(
@@ -146,12 +151,12 @@ class SAM(ClosureOptimizer):
         self._each_rank = each_rank
         self._keep_strides = keep_strides
         self.num_steps = 0
-        rates = [float(g.get("initial_lr", g.get("lr", 0.0))) for g in base.param_groups]
+        rates = [float(g.get("initial_lr", g.get("lr", 0.0))) for g in self.param_groups]
         #: The first group that learns, and its learning rate as built: what later ones are a share
         #: of.
         self._learns = next((place for place, rate in enumerate(rates) if rate), 0)
         self._peak_lr = rates[self._learns] or 1.0
-        own = [checked_rho(group["rho"]) for group in base.param_groups if "rho" in group]
+        own = [checked_rho(group["rho"]) for group in self.param_groups if "rho" in group]
         if rho == 0 and any(own):
             raise ValueError(f"rho=0, but a parameter group has rho={max(own)}: give a rho above 0")
         takes_h = combination is None and (direction, magnitude) == ("sam", "sam")

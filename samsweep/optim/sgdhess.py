@@ -7,6 +7,7 @@ weight from one Hessian-vector product.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from samsweep.numerics.vectors import Vector
 from samsweep.optim.base import (
     ClosureOptimizer,
     Closures,
+    MakeBase,
     StepResult,
     checked_rho,
     only,
@@ -68,11 +70,14 @@ class SGDHess(ClosureOptimizer):
     z depends on the seed and on the number of steps taken, which is part of the state.
 
     Args:
-        base: Any torch optimizer; weight decay and momentum are its own.
+        params: A torch optimizer, or parameters of which ``base`` makes one; weight decay and
+            momentum are its own.
+        base: The class of the torch optimizer, any but LBFGS.
         rho: Factor of the curvature term, at least 0.
         curvature: Which of the three.
         seed: Of the random draws.
         output: Needed for ``gauss_newton``: keeps the network's logits.
+        base_args: Of the class, such as ``lr``.
 
     Raises:
         ValueError: If rho is negative or not finite, or ``output`` is missing.
@@ -80,14 +85,16 @@ class SGDHess(ClosureOptimizer):
 
     def __init__(
         self,
-        base: torch.optim.Optimizer,
+        params: torch.optim.Optimizer | Iterable[Any] | None = None,
         *,
+        base: torch.optim.Optimizer | MakeBase | None = None,
         rho: float,
         curvature: Curvature = "hutchinson",
         seed: int = 0,
         output: OutputOf | None = None,
+        **base_args: Any,
     ) -> None:
-        super().__init__(base)
+        super().__init__(params, base=base, **base_args)
         if curvature == "gauss_newton" and output is None:
             raise ValueError("curvature='gauss_newton' needs output=OutputOf(model)")
         self.rho = checked_rho(rho)

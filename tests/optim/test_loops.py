@@ -1,5 +1,6 @@
 """Optimizers in training loops of others: autocast, several ranks, closures that call backward."""
 
+import copy
 import subprocess
 import sys
 
@@ -202,3 +203,118 @@ def test_sharded_parameters_are_refused():
     base = torch.optim.SGD([DTensor(torch.ones(2))], lr=0.1)
     with pytest.raises(ValueError, match="parameters of FSDP"):
         GradientDescent(base)
+
+
+# ------------------------------------------------------------------ a torch optimizer
+
+
+def test_it_is_made_of_parameters_and_a_class():
+    made, given = network(), network()
+    inputs, labels = mini_batch()
+    values = {"lr": 0.5, "momentum": 0.9, "weight_decay": 0.01}
+    optimizers = (
+        SAM(made.parameters(), base=torch.optim.SGD, rho=0.1, **values),
+        SAM(torch.optim.SGD(given.parameters(), **values), rho=0.1),
+    )
+    for model, optimizer in zip((made, given), optimizers, strict=True):
+        for _ in range(3):
+            optimizer.step(lambda model=model: cross_entropy(model(inputs), labels))
+    assert torch.equal(weights(made), weights(given))
+
+
+@pytest.mark.parametrize("kind", [SAM, SGDHess])
+def test_what_it_is_made_of_has_to_be_clear(kind):
+    model = network()
+    built = torch.optim.SGD(model.parameters(), lr=0.1)
+    for params, keys in (
+        (None, {}),
+        (model.parameters(), {}),
+        (built, {"base": torch.optim.SGD}),
+        (model.parameters(), {"base": built}),
+    ):
+        with pytest.raises(ValueError, match="give an optimizer, or parameters with base="):
+            kind(params, rho=0.1, **keys)
+    with pytest.raises(TypeError, match="lr: arguments of an optimizer that is built already"):
+        kind(built, rho=0.1, lr=0.2)
+    with pytest.raises(ValueError, match="LBFGS calls the closure itself"):
+        kind(model.parameters(), base=torch.optim.LBFGS, rho=0.1)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 4),
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.5, total_steps=5),
+        lambda o: torch.optim.lr_scheduler.SequentialLR(
+            o,
+            [
+                torch.optim.lr_scheduler.LinearLR(o, total_iters=2),
+                torch.optim.lr_scheduler.StepLR(o, 1),
+            ],
+            [2],
+        ),
+    ],
+)
+def test_schedulers_drive_it_as_they_drive_its_base(schedule, recwarn):
+    inputs, labels = mini_batch()
+    trained, rates = [], []
+    for of in (lambda o: o, lambda o: o.base):
+        model = network()
+        optimizer = optimizer_of("sam", model)
+        scheduler = schedule(of(optimizer))
+        for _ in range(4):
+            # Its base is what a scheduler of the base looks at.
+            optimizer.step(lambda model=model: cross_entropy(model(inputs), labels))
+            rates.append(optimizer.param_groups[0]["lr"])
+            scheduler.step()
+        trained.append(weights(model))
+    assert torch.equal(*trained) and rates[:4] == rates[4:] and len(set(rates)) > 1
+    assert not [w for w in recwarn if "lr_scheduler.step()" in str(w.message)]
+
+
+def test_groups_hooks_and_gradients_are_those_of_the_base():
+    model, more = network(), nn.Linear(3, 3).double()
+    inputs, labels = mini_batch()
+    optimizer = optimizer_of("sam", model)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    optimizer.add_param_group({"params": more.parameters(), "lr": 0.1})
+    assert optimizer.param_groups is optimizer.base.param_groups
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.1]
+    told = []
+    optimizer.register_step_pre_hook(lambda *_: told.append("before"))
+    optimizer.register_step_post_hook(lambda *_: told.append("after"))
+    before = weights(more)
+    optimizer.step(lambda: cross_entropy(more(model(inputs)), labels))
+    assert told == ["before", "after"]
+    assert not torch.equal(weights(more), before)
+    assert optimizer.state[more.weight]["momentum_buffer"].abs().max() > 0
+    assert more.weight.grad is not None
+    optimizer.zero_grad()
+    assert more.weight.grad is None
+
+
+@pytest.mark.parametrize("name", ["sam", "sgdhess-hutchinson"])
+def test_its_state_goes_through_a_file_and_a_copy(name, tmp_path):
+    inputs, labels = mini_batch()
+
+    def steps(model, optimizer, number):
+        for _ in range(number):
+            optimizer.step(lambda: cross_entropy(model(inputs), labels))
+
+    model = network()
+    optimizer = optimizer_of(name, model)
+    torch.optim.lr_scheduler.StepLR(optimizer, 100)
+    steps(model, optimizer, 2)
+    torch.save([model.state_dict(), optimizer.state_dict()], tmp_path / "state.pt")
+    copied_model, copied = copy.deepcopy((model, optimizer))
+    steps(model, optimizer, 2)
+
+    again = network()
+    resumed = optimizer_of(name, again)
+    of_model, of_optimizer = torch.load(tmp_path / "state.pt", weights_only=True)
+    again.load_state_dict(of_model)
+    resumed.load_state_dict(of_optimizer)
+    steps(again, resumed, 2)
+    steps(copied_model, copied, 2)
+    assert torch.equal(weights(again), weights(model))
+    assert torch.equal(weights(copied_model), weights(model))
