@@ -287,7 +287,7 @@ def test_what_does_not_go_together_is_refused(overrides, words):
             "outcome 'accuracy' is unknown: .*choose one of best_test_accuracy",
         ),
         ("dataset.augment.cutout=9", "cutout=9 is larger than the 8x8 images of digits"),
-        ("sharpness.measures=[lambda]", "measure 'lambda' is unknown: did you mean 'lambda_max'"),
+        ("sharpness.measures=[lambda]", "sharpness.measures: measure 'lambda' is unknown: did"),
         ("+dataset.path=/tmp", "dataset.path=/tmp has no effect|dataset.path"),
         (
             "+dataset.recipe.typo=1",
@@ -455,7 +455,7 @@ def test_changes_to_batches_are_in_the_identity(key):
         (["clip=both"], "clip=both: should be 'combined' or 'gradient'."),
         (["base_args.momentum=0.5"], "momentum is a key of its own, set momentum=0.5."),
         (["dataset.augment.mixup=0"], "dataset.augment.mixup=0: should be greater than 0."),
-        (["dataset.augment.policy=autoaugmnt"], "augmentation 'autoaugmnt' is unknown"),
+        (["dataset.augment.policy=autoaugmnt"], "policy: augmentation 'autoaugmnt' is unknown"),
         (["opt=asam", "opt.ascent_args.power=2"], "ascent_args have no effect on ascent=adaptive"),
         (["lr_schedule=cosine"], "lr_schedule 'cosine' is unknown: choose one of constant"),
         (["lr_schedule_args.x=nan"], "must be finite"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Self
@@ -57,6 +59,15 @@ from samsweep.config.sharpness import SharpnessConfig
 def _listed(names: object) -> object:
     """One name as a list of it."""
     return [names] if isinstance(names, str) else names
+
+
+@contextmanager
+def _of_key(key: str) -> Iterator[None]:
+    """Say of which key a name is that nothing answers to."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(*(f"{key}: {problem}" for problem in error.problems)) from None
 
 
 class Options(Frozen):
@@ -189,11 +200,13 @@ class Options(Frozen):
     @model_validator(mode="after")
     def _names(self) -> Self:
         """Names in classes that records hold too, which are read whatever is registered."""
-        for name in self.sharpness.measures:
-            MEASURES.find(name)
+        with _of_key("sharpness.measures"):
+            for name in self.sharpness.measures:
+                MEASURES.find(name)
         TRACKERS.find(self.tracking.name, self.tracking.factory)
-        if self.dataset.augment.policy is not None:
-            AUGMENTATIONS.find(self.dataset.augment.policy)
+        with _of_key("dataset.augment.policy"):
+            if self.dataset.augment.policy is not None:
+                AUGMENTATIONS.find(self.dataset.augment.policy)
         return self
 
     @model_validator(mode="after")
