@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import rank_work
@@ -34,14 +35,15 @@ def test_autocast_around_the_steps_is_autocast_within_them(name, cached):
     def trained(*, around):
         model = network().float()
         optimizer = optimizer_of(name, model)
-        cast = torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=cached, enabled=around)
+
+        def cast():
+            return torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=cached)
 
         def closure():
-            inner = not around
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=True) if inner else cast:
+            with nullcontext() if around else cast():
                 return cross_entropy(model(inputs).float(), labels)
 
-        with cast:
+        with cast() if around else nullcontext():
             results = [optimizer.step(closure) for _ in range(3)]
         return weights(model), results
 
