@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from samsweep.numerics.vectors import Vector
 
@@ -40,7 +41,7 @@ class BatchedParts(Sequence[Callable[[], Tensor]]):
         outputs_seen: Called with outputs (m, ...) and the number of a part at each pass.
 
     Raises:
-        ValueError: If sizes do not divide.
+        ValueError: If sizes do not divide, or the network is a ``DistributedDataParallel``.
     """
 
     def __init__(
@@ -59,6 +60,11 @@ class BatchedParts(Sequence[Callable[[], Tensor]]):
             raise ValueError(
                 f"size={size}, at_once={at_once}: choose at least 1, and a size that divides the "
                 f"{len(labels)} examples"
+            )
+        if isinstance(model, DistributedDataParallel):
+            raise ValueError(
+                "parts in one pass are of one process: give closures, one for each part, or "
+                "SAM(..., each_rank=True)"
             )
         self._model = model
         self._loss = loss

@@ -11,8 +11,9 @@ import torch
 from rank_work import NUM_RANKS, mini_batch, network, optimizer_of, weights
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
-from samsweep.optim import SAM, GradientDescent, SGDHess
+from samsweep.optim import SAM, BatchedParts, GradientDescent, SGDHess
 
 NAMES = ["sgd", "sam", "samdirection", "sammagnitude", "gsam", "two_steps"]
 CURVED = ["sgdhess-hutchinson", "sgdhess-gauss_newton", "sgdhess-exact"]
@@ -196,6 +197,13 @@ def test_ranks_that_use_other_parameters_stay_together(on_ranks):
 def test_ranks_without_synchronisation_are_the_users_affair(on_ranks):
     first, second = on_ranks("sam", "no_sync")
     assert not torch.equal(first, second)
+
+
+def test_parts_in_one_pass_are_of_one_process():
+    ranks = DistributedDataParallel.__new__(DistributedDataParallel)
+    inputs, labels = mini_batch()
+    with pytest.raises(ValueError, match="parts in one pass are of one process"):
+        BatchedParts(ranks, cross_entropy, inputs, labels, size=4, at_once=2)
 
 
 def test_sharded_parameters_are_refused():
