@@ -68,9 +68,8 @@ def train(rank, name, how):
     inputs, labels = (x[rank * 8 : rank * 8 + 8] for x in mini_batch())
     optimizer = optimizer_of(name, model, **({"each_rank": True} if how == "each_rank" else {}))
     unused = {"find_unused_parameters": True} if how == "branches" else {}
-    wrapped = DistributedDataParallel(model, **unused)
-    if how == "compiled":
-        wrapped = torch.compile(wrapped, backend="eager")
+    inner = torch.compile(model, backend="eager") if how == "compiled" else model
+    wrapped = DistributedDataParallel(inner, **unused)
 
     def closure():
         loss = cross_entropy(wrapped(inputs), labels)

@@ -72,8 +72,9 @@ def given_twice(overrides: Sequence[str]) -> Iterator[str]:
     """A sentence for each key that stands there again: the last counts, which may not be meant."""
     seen: dict[str, str] = {}
     for word in overrides:
-        key = word.partition("=")[0].lstrip("+~")
-        if key in seen and seen[key] != word:
+        # Of others Hydra says that they are too many.
+        key = word.partition("=")[0]
+        if key in seen and seen[key] != word and key[0] not in "+~":
             yield f"{seen[key]} and {word}: the last counts."
         seen[key] = word
 

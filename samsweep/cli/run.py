@@ -83,8 +83,8 @@ def _folders(flags: Sequence[str]) -> tuple[str, list[str]]:
         ConfigError: If there is no such folder.
     """
     own = config_dir_of(flags)
-    if own is None:
-        return str(conf_dir()), []
+    if own is None or not {"--config-path", "-cp"}.isdisjoint(f.partition("=")[0] for f in flags):
+        return str(conf_dir()), [] if own is None else ["--config-dir", own]
     if not Path(own).is_dir():
         raise ConfigError(no_such_folder(own))
     return os.path.abspath(own), ["--config-dir", str(conf_dir())]

@@ -51,7 +51,7 @@ def composition(
         if not Path(config_dir).is_dir():
             raise ConfigError(no_such_folder(config_dir))
         source = f"file://{os.path.abspath(config_dir)}"
-        path.prepend("command-line", source, SearchPathQuery(provider="schema"))
+        path.prepend("command-line", source, SearchPathQuery(provider="main"))
     hydra = Hydra.create_main_hydra2(task_name=name, config_search_path=path)
     try:
         master = hydra.compose_config(

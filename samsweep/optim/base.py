@@ -178,6 +178,8 @@ class ClosureOptimizer(torch.optim.Optimizer, ABC):
 
     def apply(self, result: StepResult) -> None:
         """Hand over to the base optimizer what :meth:`compute` gave."""
+        # What a closure's own backward left in others is no update.
+        self.base.zero_grad(set_to_none=True)
         for param, vector in zip(result.params, result.update, strict=True):
             param.grad = in_memory_order_of(param, vector) if self._fused else vector
         self.base.step()

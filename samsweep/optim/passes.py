@@ -7,6 +7,7 @@ may call ``backward`` itself, as everybody's does.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -71,6 +72,11 @@ def take_pass(
         loss = loss_of(closure)
     if any(p.grad is not None for p in params):
         # By the closure's own backward, whose hooks have averaged it.
+        if groups and not average:
+            raise ValueError(
+                "each_rank=True: the closure's own backward averages over the ranks, let it return "
+                "the loss without"
+            )
         grads: Sequence[Tensor | None] = [p.grad for p in params]
         for p in params:
             p.grad = None
@@ -112,17 +118,30 @@ def ranks() -> Iterator[list[dist.ProcessGroup]]:
         yield groups
         return
 
-    def note(module: nn.Module, inputs: object) -> None:
-        if isinstance(module, DistributedDataParallel) and module.require_backward_grad_sync:
-            group = module.process_group
-            if group not in groups and dist.get_world_size(group) > 1:
-                groups.append(group)
-
-    handle = register_module_forward_pre_hook(note)
+    _watch()
+    _watching.append(groups)
     try:
         yield groups
     finally:
-        handle.remove()
+        _watching.pop()
+
+
+#: Of the passes that run, the innermost last.
+_watching: list[list[dist.ProcessGroup]] = []
+
+
+@functools.cache
+def _watch() -> None:
+    """Note where a ``DistributedDataParallel`` runs; once, since compilers look at hooks."""
+
+    def note(module: nn.Module, inputs: object) -> None:
+        if isinstance(module, DistributedDataParallel) and _watching:
+            group = module.process_group
+            is_new = group not in _watching[-1] and dist.get_world_size(group) > 1
+            if is_new and module.require_backward_grad_sync:
+                _watching[-1].append(group)
+
+    register_module_forward_pre_hook(note)
 
 
 def _of_any_rank(

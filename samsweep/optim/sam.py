@@ -156,7 +156,7 @@ class SAM(ClosureOptimizer):
         #: of.
         self._learns = next((place for place, rate in enumerate(rates) if rate), 0)
         self._peak_lr = rates[self._learns] or 1.0
-        own = [checked_rho(group["rho"]) for group in self.param_groups if "rho" in group]
+        own = [checked_rho(group["rho"]) for group in self._groups_with_rho()]
         if rho == 0 and any(own):
             raise ValueError(f"rho=0, but a parameter group has rho={max(own)}: give a rho above 0")
         takes_h = combination is None and (direction, magnitude) == ("sam", "sam")
@@ -350,10 +350,16 @@ class SAM(ClosureOptimizer):
         """The radius of parameters in a group with its own, relative to ``rho``."""
         return {
             id(p): group["rho"] / self.rho
-            for group in self.base.param_groups
-            if "rho" in group and self.rho
+            for group in self._groups_with_rho()
+            if self.rho
             for p in group["params"]
         }
+
+    def _groups_with_rho(self) -> list[dict[str, Any]]:
+        """Those with a radius; Adadelta calls something else so, and has it in its defaults."""
+        if "rho" in self.base.defaults:
+            return []
+        return [group for group in self.base.param_groups if "rho" in group]
 
 
 def _mean(vectors: Sequence[Vector]) -> Vector:

@@ -105,8 +105,8 @@ def softplus(z: Tensor) -> Tensor:
 
 
 def _scaled_softplus(z: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """``torch.nn.functional.softplus`` without its threshold."""
-    return softplus(beta * z) / beta
+    """``torch.nn.functional.softplus`` without its threshold, unless that is one of the user's."""
+    return F.softplus(z, beta, threshold) if threshold < 20 else softplus(beta * z) / beta
 
 
 #: In place of torch's functions, where their first argument is in float64.

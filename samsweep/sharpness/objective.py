@@ -288,7 +288,7 @@ class MeanLoss:
             found = self._curvature_along_signs(scale, seed)
             if found is None:
                 return None
-            if found[0] or is_exact(self.loss_fn) and seed == _NUM_DRAWS - 1:
+            if found[0] or (is_exact(self.loss_fn) and seed == _NUM_DRAWS - 1):
                 return *found, seed
         return None
 

@@ -144,7 +144,6 @@ class Trainer:
             len(self.data.train), generator=generator(self.cell.seed, "order", self.epoch)
         )
         self.model.train()
-        self._switch_base("train")
         while self.step < self.steps_per_epoch:
             size = self.cell.recipe.batch_size
             self.take_step(order[self.step * size : (self.step + 1) * size])
@@ -164,6 +163,7 @@ class Trainer:
 
     def take_step(self, indices: Tensor) -> None:
         """One optimizer step on the training images of these indices, shape (B,)."""
+        self._switch_base("train")
         lr = self.learning_rate.at(epoch=self.epoch, step=self.step)
         for group in self.optimizer.base.param_groups:
             group["lr"] = lr * group.get("lr_factor", 1.0)

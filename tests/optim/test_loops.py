@@ -328,3 +328,37 @@ def test_its_state_goes_through_a_file_and_a_copy(name, tmp_path):
     steps(copied_model, copied, 2)
     assert torch.equal(weights(again), weights(model))
     assert torch.equal(weights(copied_model), weights(model))
+
+
+def test_adadeltas_rho_is_no_radius():
+    model = network()
+    inputs, labels = mini_batch()
+    before = [p.detach().clone() for p in model.parameters()]
+    seen = []
+
+    def closure():
+        pairs = zip(model.parameters(), before, strict=True)
+        seen.append(torch.cat([(p - q).flatten() for p, q in pairs]).norm().item())
+        return cross_entropy(model(inputs), labels)
+
+    SAM(torch.optim.Adadelta(model.parameters()), rho=0.05).step(closure)
+    assert seen == pytest.approx([0, 0.05])
+
+
+def test_what_only_the_second_pass_uses_is_not_trained():
+    """With the closure's own backward as without."""
+    first, second = nn.Linear(2, 1), nn.Linear(2, 1)
+    passes = []
+
+    def closure():
+        passes.append(None)
+        outputs = first(torch.ones(3, 2))
+        if len(passes) > 1:
+            outputs = outputs + second(torch.ones(3, 2))
+        loss = outputs.square().mean()
+        loss.backward()
+        return loss
+
+    before = weights(second)
+    sam(nn.ModuleList([first, second])).step(closure)
+    assert torch.equal(weights(second), before)

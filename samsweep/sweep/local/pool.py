@@ -193,7 +193,7 @@ class Pool:
         if problem is not None:
             problem = _close(cell, "interrupted" if stopped else "failed", problem)
         self._display.ended(cell.key, _outcome(worker, problem))
-        if exitcode != 0 and not stopped and self._fail_fast:
+        if (exitcode != 0 or problem is not None) and not stopped and self._fail_fast:
             self._stop("fail_fast=true: the other cells save their states and stop.")
 
     def _problem(self, worker: _Worker, exitcode: int) -> str | None:
