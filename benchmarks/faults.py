@@ -134,6 +134,13 @@ def verdict(folder: Path, expected: dict[str, Any], *ends: Done) -> str:
         return "wrong"
 
 
+def count(counts: Counter[str], told: str, what: str, done: Done) -> None:
+    """Count a trial, and print the end of what was not right."""
+    counts[told] += 1
+    if told != "right":
+        print(f"{told}: {what}: {done.told[-2000:]}")
+
+
 def kills(number: int) -> Counter[str]:
     """SIGKILL at any moment: of a cell alone, of a sweep's parent, of all that it started."""
     counts: Counter[str] = Counter()
@@ -153,9 +160,8 @@ def kills(number: int) -> Counter[str]:
                     (os.kill if parent_alone else os.killpg)(process.pid, signal.SIGKILL)
                 process.communicate()
                 after = run(folder, *words)
-                counts[told := verdict(folder, expected, after)] += 1
-                if told != "right":
-                    print(f"{told}: {kind}, trial {trial}: {after.told[-2000:]}")
+                told = verdict(folder, expected, after)
+                count(counts, told, f"{kind}, trial {trial}", after)
     return counts
 
 
@@ -221,9 +227,7 @@ def damages(number: int) -> Counter[str]:
                 if told == "wrong" and source == whole and name.name not in _TRUTHS:
                     # Of a finished cell nothing is read but its record.
                     told = "right" if done.status == 0 else told
-                counts[told] += 1
-                if told != "right":
-                    print(f"{told}: {name.name} of {source.name} {how}: {done.told[-300:]}")
+                count(counts, told, f"{name.name} of {source.name} {how}", done)
     return counts
 
 
@@ -257,9 +261,8 @@ def disk(number: int) -> Counter[str]:
                 try:
                     first = run(folder, *words)
                     subprocess.run(["mount", "-o", "remount,size=1g", str(folder)], check=True)
-                    counts[told := verdict(folder, expected, first, run(folder, *words))] += 1
-                    if told != "right":
-                        print(f"{told}: {kind}, {size} bytes: {first.told[-2000:]}")
+                    told = verdict(folder, expected, first, run(folder, *words))
+                    count(counts, told, f"{kind}, {size} bytes", first)
                 finally:
                     subprocess.run(["umount", str(folder)], check=True)
     return counts
@@ -297,9 +300,7 @@ def words(number: int) -> Counter[str]:
                 refused = done.status == 2 and word.partition("=")[0].split(".")[0] in done.told
                 untouched = not any(folder.iterdir())
                 told = "right" if untouched and (refused or done.status == 0) else "wrong"
-            counts[told] += 1
-            if told != "right":
-                print(f"{told}: {word}: {done.told[-300:]}")
+            count(counts, told, word, done)
     return counts
 
 

@@ -433,19 +433,18 @@ def test_losses_with_tensors_of_their_own_go_where_the_outputs_are(monkeypatch):
     assert moved == [torch.device("cpu")]
 
 
-def test_data_that_are_not_what_their_registration_says_are_refused(tmp_path):
-    def two_classes():
-        x, y = np.zeros((20, 5), np.float32), np.arange(20) % 2
-        return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+def two_classes(*, shift=0.0):
+    x, y = np.full((20, 5), shift, np.float32), np.arange(20) % 2
+    return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
 
-    info = DataInfo(
-        num_outputs=3,
-        input_shape=(7,),
-        input_dtype="float32",
-        num_train=18,
-        num_val=2,
-        num_test=20,
-    )
+
+def declared(**known):
+    sizes = {"num_train": 18, "num_val": 2, "num_test": 20}
+    return DataInfo(input_dtype="float32", **sizes, **known)
+
+
+def test_data_that_are_not_what_their_registration_says_are_refused(tmp_path):
+    info = declared(num_outputs=3, input_shape=(7,))
     register.dataset("declared", two_classes, info=info)
     config = compose_run("dataset=own", "+dataset.name=declared", "batch_size=4").cell.dataset
     with pytest.raises(ConfigError) as refused:
@@ -455,19 +454,8 @@ def test_data_that_are_not_what_their_registration_says_are_refused(tmp_path):
 
 
 def test_data_with_a_declared_description_take_their_arguments():
-    def shifted(*, shift=0.0):
-        x, y = np.full((20, 5), shift, np.float32), np.arange(20) % 2
-        return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
-
-    info = DataInfo(
-        num_outputs=2,
-        input_shape=(5,),
-        input_dtype="float32",
-        num_train=18,
-        num_val=2,
-        num_test=20,
-    )
-    register.dataset("shifted", shifted, info=info)
+    info = declared(num_outputs=2, input_shape=(5,))
+    register.dataset("shifted", two_classes, info=info)
     words = ("dataset=own", "+dataset.name=shifted", "batch_size=4")
     assert compose_run(*words, "dataset.args.shift=2").cell.dataset.args == {"shift": 2}
     with pytest.raises(ConfigError, match=r"dataset\.args\.shft=2 has no effect"):

@@ -115,11 +115,11 @@ def _value(study: Study, name: str) -> _Value:
     found = named_value(runs, study.measurements, name)
     if not found.of_cells:
         rows = join_measurements(runs, found.rows)
+        known = MEASURES.get(name)
+        if known is None or known.ours:
+            return _Value(name, rows, found.column, significant, "low")
         # Of one's own nobody knows which is better.
-        own = MEASURES.get(name)
-        ours = own is None or own.ours
-        label = name if own is None or own.ours else own.label or name
-        return _Value(label, rows, found.column, significant, "low" if ours else None)
+        return _Value(known.label or name, rows, found.column, significant, None)
     label = name.replace("_", " ").capitalize()
     if "accuracy" in name:
         label = label.replace("accuracy", scored.label)

@@ -17,11 +17,7 @@ from omegaconf import DictConfig
 from samsweep.cli.errors import ends_in_sentences
 from samsweep.cli.overrides import given_twice, split_overrides
 from samsweep.config import ConfigError, conf_dir
-from samsweep.config.conf_folders import (
-    config_dir_of,
-    no_such_folder,
-    without_config_dir,
-)
+from samsweep.config.conf_folders import no_such_folder, take_config_dir
 from samsweep.hydra_config import register_resolvers, to_run_config
 
 
@@ -60,12 +56,12 @@ def main(arguments: Sequence[str]) -> None:
         flags, overrides = split_overrides(arguments)
         for sentence in given_twice(overrides):
             print(sentence, file=sys.stderr, flush=True)
-        first, second = _folders(flags)
+        first, flags = _folders(flags)
         parser = get_args_parser()
         version.setbase("1.3")
         # What hydra.main does, which would read sys.argv: records have that as the user typed it.
         _run_hydra(
-            args=parser.parse_args([*without_config_dir(flags), *second, *overrides]),
+            args=parser.parse_args([*flags, *overrides]),
             args_parser=parser,
             task_function=task,
             config_path=first,
@@ -74,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _folders(flags: Sequence[str]) -> tuple[str, list[str]]:
-    """The folder of options that goes first, the user's where there is one, and flags for ours.
+    """The folder of options that goes first, the user's where there is one, and Hydra's flags.
 
     Hydra looks last into what ``--config-dir`` names: an option of the user's own with a name that
     we have too would be passed over.
@@ -82,9 +78,9 @@ def _folders(flags: Sequence[str]) -> tuple[str, list[str]]:
     Raises:
         ConfigError: If there is no such folder.
     """
-    own = config_dir_of(flags)
+    own, others = take_config_dir(flags)
     if own is None or not {"--config-path", "-cp"}.isdisjoint(f.partition("=")[0] for f in flags):
-        return str(conf_dir()), [] if own is None else ["--config-dir", own]
+        return str(conf_dir()), list(flags)
     if not Path(own).is_dir():
         raise ConfigError(no_such_folder(own))
-    return os.path.abspath(own), ["--config-dir", str(conf_dir())]
+    return os.path.abspath(own), [*others, "--config-dir", str(conf_dir())]

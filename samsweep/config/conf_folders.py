@@ -23,24 +23,21 @@ def conf_dir() -> Path:
 
 def config_dir_of(arguments: Sequence[str]) -> str | None:
     """The folder that ``--config-dir`` names, if it does."""
-    for index, word in enumerate(arguments):
+    return take_config_dir(arguments)[0]
+
+
+def take_config_dir(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The folder that ``--config-dir`` names, the first if there are more, and the other words."""
+    folders: list[str] = []
+    others: list[str] = []
+    words = iter(arguments)
+    for word in words:
         name, equals, value = word.partition("=")
         if name in _CONFIG_DIR:
-            return value if equals else "".join(arguments[index + 1 : index + 2])
-    return None
-
-
-def without_config_dir(flags: Sequence[str]) -> list[str]:
-    """Flags of Hydra's without ``--config-dir``."""
-    kept: list[str] = []
-    words = iter(flags)
-    for word in words:
-        name, equals, _ = word.partition("=")
-        if name not in _CONFIG_DIR:
-            kept.append(word)
-        elif not equals:
-            next(words, None)
-    return kept
+            folders.append(value if equals else next(words, ""))
+        else:
+            others.append(word)
+    return next(iter(folders), None), others
 
 
 def no_such_folder(config_dir: str) -> str:

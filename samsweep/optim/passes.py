@@ -80,11 +80,11 @@ def take_pass(
         grads: Sequence[Tensor | None] = [p.grad for p in params]
         for p in params:
             p.grad = None
-        return Pass(loss.detach(), *_used(params, grads, every=every))
+        return Pass(loss.detach(), *with_gradient(params, grads, every=every))
     grads = torch.autograd.grad(loss, params, allow_unused=True) if loss.requires_grad else []
     if all(g is None for g in grads):
         raise ValueError("the closure's loss depends on no parameter of the optimizer")
-    found = _used(params, grads, every=every or bool(groups))
+    found = with_gradient(params, grads, every=every or bool(groups))
     if not groups:
         return Pass(loss.detach(), *found)
     used = found if every else _of_any_rank(*found, grads, groups)
@@ -92,9 +92,10 @@ def take_pass(
     return here.averaged() if average else here
 
 
-def _used(
-    params: Sequence[Tensor], grads: Sequence[Tensor | None], *, every: bool
+def with_gradient(
+    params: Sequence[Tensor], grads: Sequence[Tensor | None], *, every: bool = False
 ) -> tuple[Vector, Vector]:
+    """The parameters that have one, or all of them with zeros where there is none, and theirs."""
     if every:
         pairs = [
             (p, torch.zeros_like(p) if g is None else g) for p, g in zip(params, grads, strict=True)

@@ -28,7 +28,7 @@ from samsweep.optim.base import (
     checked_rho,
     only,
 )
-from samsweep.optim.passes import loss_of, mean_over_ranks, ranks
+from samsweep.optim.passes import loss_of, mean_over_ranks, ranks, with_gradient
 
 
 class OutputOf:
@@ -159,8 +159,7 @@ def _differentiated(loss: Tensor, params: Vector) -> tuple[Vector, Vector]:
                 "calling backward"
             ) from error
         raise
-    used = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
-    return [p for p, _ in used], [g for _, g in used]
+    return with_gradient(params, grads)
 
 
 def _hvp(g: Vector, params: Vector, vector: Vector) -> Vector:
