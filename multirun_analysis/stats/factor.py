@@ -26,6 +26,7 @@ from multirun_analysis.runs.keys import (
     keys_frame,
     resolve_key,
     separating_keys,
+    text_of,
     varying_keys,
 )
 from multirun_analysis.runs.values import named_value
@@ -142,8 +143,11 @@ def _level(key: str, typed: str, column: pd.Series[Any], study: str) -> Any:
     """
     values = list(column.unique())
     texts = {setting_text(value): value for value in values}
+    parsed = _parsed(typed)
+    # A column holds lists as texts of one spelling.
+    meant = text_of(parsed) if isinstance(parsed, list | dict) else parsed
     for value in values:
-        if typed == str(value) or (not pd.isna(value) and _parsed(typed) == value):
+        if typed == str(value) or (not pd.isna(value) and meant == value):
             return value
     none = "none" if typed == "null" else typed
     if none in texts:

@@ -234,7 +234,7 @@ def _print_failures(study: Path) -> None:
     cells = read_status(study)
     for cell in cells:
         if cell.state in ("failed", "unmeasured", "unreadable"):
-            print(printable_lines(f"{cell.name}\n{cell.reason}"), end="")
+            print(printable_lines(f"{cell.label}\n{cell.reason}"), end="")
     print(totals(cells))
 
 
@@ -301,7 +301,7 @@ def _row(cell: CellStatus) -> list[str]:
     progress = cell.record.progress if cell.record else None
     numbers = (progress.train_loss, progress.val_accuracy) if progress else (None, None)
     texts = [
-        cell.name,
+        cell.label,
         cell.state,
         cell.epochs,
         "" if numbers[0] is None else f"{numbers[0]:.3f}",

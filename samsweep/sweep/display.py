@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Self
 
 from rich.console import Console
@@ -31,13 +31,14 @@ _PLAIN_EVERY_S = 30.0
 class Display:
     """The progress display of a pool or of jobs: a context manager.
 
-    Cells of several studies are shown with their study.
+    Args:
+        names: What the cells are called.
+        console: Where it is shown.
     """
 
-    def __init__(self, cells: Collection[CellKey], console: Console | None = None) -> None:
+    def __init__(self, names: Mapping[CellKey, str], console: Console | None = None) -> None:
         self._console = console or Console()
-        self._num_cells = len(cells)
-        self._spans_studies = len({key.study for key in cells}) > 1
+        self._names = names
         self._num_ended = 0
         self._bars = Progress(
             TextColumn(
@@ -53,7 +54,7 @@ class Display:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._all = self._bars.add_task("cells", total=len(cells), latest="")
+        self._all = self._bars.add_task("cells", total=len(names), latest="")
         self._tasks: dict[CellKey, TaskID] = {}
         self._printed_at: dict[CellKey, float] = {}
 
@@ -69,13 +70,13 @@ class Display:
     def print(self, line: str, cell: CellKey | None = None) -> None:
         """A line that stays, after the name of the cell that it is about, if any."""
         if cell is not None:
-            line = f"{self._name(cell)}  {line}"
+            line = f"{self._names[cell]}  {line}"
         self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         self._console.file.flush()
 
     def started(self, cell: CellKey, slot: Slot) -> None:
         """A cell has a process."""
-        self._tasks[cell] = self._bars.add_task(self._name(cell), total=None, latest=str(slot))
+        self._tasks[cell] = self._bars.add_task(self._names[cell], total=None, latest=str(slot))
         self._printed_at[cell] = time.monotonic()
         if self._bars.disable:
             self.print(f"started, {slot}", cell)
@@ -104,10 +105,7 @@ class Display:
         self._num_ended += 1
         self.removed(cell)
         self._bars.update(self._all, completed=self._num_ended)
-        self.print(f"{self._num_ended}/{self._num_cells}  {self._name(cell)}  {outcome}")
-
-    def _name(self, cell: CellKey) -> str:
-        return printable("/".join(cell) if self._spans_studies else cell.cell_id)
+        self.print(f"{self._num_ended}/{len(self._names)}  {self._names[cell]}  {outcome}")
 
 
 class _Remaining(ProgressColumn):

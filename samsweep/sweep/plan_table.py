@@ -10,6 +10,7 @@ from rich.table import Table
 
 from samsweep.records.identity import varying
 from samsweep.sweep.estimate import Cost, Prepared
+from samsweep.sweep.names import IMPLIED, equations
 from samsweep.sweep.plan import ACTIONS, Action, Plan, PlannedCell, of_other_sources
 from samsweep.system.text import console, counted, duration
 
@@ -70,8 +71,6 @@ _SHOWN = frozenset(
     "variant.direction variant.magnitude variant.granularity variant.rho variant.ascent "
     "variant.eta variant.scaled variant.curvature".split()
 )
-#: Keys that say what others say already: where the data lie, of what source a component is.
-_UNSHOWN = ("sources.", "dataset.fingerprint")
 
 
 def _contents(cells: Sequence[PlannedCell]) -> dict[str, set[str | None]]:
@@ -93,10 +92,8 @@ def _groups(cells: Sequence[PlannedCell]) -> dict[tuple[str, ...], list[PlannedC
         optimizer = " ".join(filter(None, [variant.name, variant.granularity]))
         if variant.departures:
             optimizer += f" ({', '.join(variant.departures)})"
-        more = " ".join(
-            f"{key.rpartition('.')[2]}={value}"
-            for key, value in values.items()
-            if value is not None and key not in _SHOWN and not key.startswith(_UNSHOWN)
+        more = equations(
+            {k: v for k, v in values.items() if k not in _SHOWN and not k.startswith(IMPLIED)}
         )
         dataset = config.dataset.name
         if len(contents[dataset]) > 1:

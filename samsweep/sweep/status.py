@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from samsweep.records.identity import CellKey
 from samsweep.records.lock import FolderLock
 from samsweep.records.schema import Attempt, Record
 from samsweep.records.store import CellFolder, RecordError, cell_folders
+from samsweep.sweep.names import hidden_differences
 from samsweep.sweep.slurm.ended import account_of, was_held_by
 from samsweep.sweep.slurm.queue import QueuedCell
 from samsweep.sweep.slurm.standing import GoneCell, Standing, standing_of
@@ -31,6 +33,7 @@ class CellStatus:
             for one whose job waits on a cluster, ``submitted`` where that does not answer,
             ``unmeasured`` for a trained one whose measurement failed.
         record: The record, if there is one.
+        differs: What tells it from cells of the same name but for the hash, as ``lr=0.1``.
         problem: What is wrong with an unreadable one.
         queued: Its job on a cluster, if that waits or runs.
         gone: Its job, if that has ended and the record does not say so.
@@ -41,11 +44,17 @@ class CellStatus:
     name: str
     state: str
     record: Record | None = None
+    differs: str = ""
     problem: str | None = None
     queued: QueuedCell | None = None
     gone: GoneCell | None = None
     account: str | None = None
     submitted: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Its id, and what that leaves out."""
+        return f"{self.name} ({self.differs})" if self.differs else self.name
 
     @property
     def where(self) -> str:
@@ -142,6 +151,8 @@ class StatusReader:
         self._max_age_s = max_age_s
         self._records: dict[Path, tuple[object, Record | RecordError | None]] = {}
         self._warned: str | None = None
+        self._compared: set[CellKey] = set()
+        self._differences: Mapping[CellKey, str] = {}
 
     def read(self) -> list[CellStatus]:
         """The cells in the order of their names."""
@@ -159,7 +170,22 @@ class StatusReader:
                 "what follows is from the records alone."
             )
         self._warned = standing.problem
-        return [_cell_status(folder, record, standing) for folder, record in found.items()]
+        differences = self._differences_of(found)
+        return [
+            replace(_cell_status(folder, record, standing), differs=differences.get(folder.key, ""))
+            for folder, record in found.items()
+        ]
+
+    def _differences_of(
+        self, found: Mapping[CellFolder, Record | RecordError | None]
+    ) -> Mapping[CellKey, str]:
+        """As long as the cells are the same, they differ in the same."""
+        cells = {
+            f.key: record.identity for f, record in found.items() if isinstance(record, Record)
+        }
+        if cells.keys() != self._compared:
+            self._compared, self._differences = set(cells), hidden_differences(cells)
+        return self._differences
 
     def _record(self, folder: CellFolder) -> Record | RecordError | None:
         try:

@@ -9,7 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from samsweep.config import BASES, MEASURES, TRACKERS, CellConfig, ConfigError, RunConfig
+from samsweep.config import (
+    BASES,
+    MEASURES,
+    TRACKERS,
+    CellConfig,
+    ConfigError,
+    RunConfig,
+    SharpnessConfig,
+)
 from samsweep.config.factory import prepared
 from samsweep.data.dataset_info import describe
 from samsweep.data.load import load_dataset
@@ -23,9 +31,15 @@ from samsweep.training.trainer import Trainer
 
 #: Examples of the batch; a class or two may be in it, and batch norm needs two.
 _NUM_EXAMPLES = 4
-#: Products with the Hessian that are tried, and the measures of which they are.
-_NUM_HVPS = 2
-_SEARCHES = ("lambda_max", "top5", "relative_flatness", "adaptive_lambda_max")
+#: What makes each measure of ours as cheap as it can be.
+_LEAST = {
+    "trace": {"num_samples": 2},
+    "spectral_density": {"num_vectors": 2, "num_steps": 2},
+    "worst_case": {"num_steps": 1},
+    "average_case": {"num_samples": 2},
+    "landscape": {"num_points_1d": 3, "num_points_2d": 3},
+    "empirical_sam": {"num_batches": 1, "num_eigenvalues": 1},
+}
 
 
 def try_out(run: RunConfig) -> None:
@@ -189,19 +203,24 @@ def _try_measures(run: RunConfig, trainer: Trainer) -> None:
     from samsweep.sharpness.measures import measure
 
     data = trainer.data
-    # Ours of second derivatives may meet a network that has none: a product or two tell.
-    short = run.sharpness.model_copy(update={"max_hvps": _NUM_HVPS})
+    # Ours may meet a network without second derivatives, or of other outputs: a product tells.
+    short = _least(run.sharpness.fitted(len(data.train)))
     for name in run.sharpness.measures:
-        component = MEASURES.find(name)
-        if not component.ours or name in _SEARCHES:
-            measure(
-                name,
-                short if component.ours else run.sharpness,
-                trainer.model.eval(),
-                data.normalize(data.train.inputs),
-                data.train.labels,
-                loss_fn=None if run.cell.recipe.uses_plain_loss else trainer.task.loss,
-            )
+        measure(
+            name,
+            short if MEASURES.find(name).ours else run.sharpness,
+            trainer.model.eval(),
+            data.normalize(data.train.inputs),
+            data.train.labels,
+            loss_fn=None if run.cell.recipe.uses_plain_loss else trainer.task.loss,
+        )
+
+
+def _least(settings: SharpnessConfig) -> SharpnessConfig:
+    sections = {
+        name: getattr(settings, name).model_copy(update=values) for name, values in _LEAST.items()
+    }
+    return settings.model_copy(update={"max_hvps": 2, **sections})
 
 
 def _described(run: RunConfig) -> str:

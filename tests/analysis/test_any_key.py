@@ -281,6 +281,18 @@ def test_a_part_of_a_name_has_to_say_which_key_is_meant(study: Study) -> None:
     assert set(COLUMNS) <= set(keys.columns)
 
 
+def test_levels_may_be_lists(study: Study) -> None:
+    """As they are written for a sweep, with spaces or without."""
+    betas: list[list[float]] = [[0.9, 0.99], [0.8, 0.99]]
+    for pair in betas:
+        study.add(cell(variant("sgd"), base_args={"betas": pair}), 1.0)
+    runs = load_runs(study.folder)
+    for text in ("[0.9,0.99],[0.8,0.99]", "[0.9, 0.99], [0.8, 0.99]"):
+        levels = parse_factor(f"base_args.betas:{text}", runs, "s").levels
+        assert [json.loads(level) for level in levels] == betas
+    assert len(parse_factor("betas:[0.9,0.99]", runs, "s").levels) == 2
+
+
 # --------------------------------------------------------------------------- effects
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from helpers import compose_run, make_folder, run
 
-from samsweep.config import ConfigError
+from samsweep.config import MEASURES, ConfigError
 from samsweep.models import build_model
 from samsweep.records.identity import cell_id
 from samsweep.records.store import CellFolder
@@ -132,6 +132,13 @@ REFUSED = [
     ),
     (["tracking.name=own", "+tracking.factory=parts.Nope"], "parts has no callable Nope"),
     (model("Weighted"), "second derivative of an operation of torch's weight_norm"),
+    *(
+        (
+            model("Weighted", f"sharpness.measures=[{name}]"),
+            "second derivative of an operation of torch's weight_norm",
+        )
+        for name in ("trace", "spectral_density", "empirical_sam")
+    ),
     (
         ["sharpness.measures=[parts.several]"],
         "parts.several gives several values (a, b), of which tables need one: return a number, or "
@@ -172,6 +179,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence(overrides, sentence):
         ["opt.name=own", "+opt.combination=parts.first"],
         ["base=nadam"],
         ["sharpness.measures=[parts.curve]"],
+        # All of ours, of a network that is not.
+        model("fits", f"sharpness.measures=[{','.join(MEASURES)}]"),
         ["dataset.augment.policy=trivialaugment", "dataset.augment.mixup=0.2"],
         ["loss=torch.nn.functional.cross_entropy"],
         # Parts of m-SAM are tried whole, whatever it is crossed with.

@@ -20,6 +20,7 @@ from samsweep.sweep.local.slots import (
     most_on_one_gpu,
 )
 from samsweep.sweep.manifest import LauncherSettings, launched
+from samsweep.sweep.names import names_of
 from samsweep.sweep.plan import Plan
 from samsweep.system.machine import Machine, Slot
 
@@ -53,8 +54,8 @@ class LocalRunner:
         launcher = LauncherSettings(
             name="local", settings=self.settings.model_dump(mode="json") | resources
         )
-        keys = [cell.key for cell in (*cells, *plan.elsewhere)]
-        with launched(cells, launcher), Display(keys) as display:
+        names = names_of([*cells, *plan.elsewhere])
+        with launched(cells, launcher), Display(names) as display:
             if cells:
                 display.print(f"{describe_slots(slots)}.")
             Pool(slots, display, fail_fast=self.fail_fast).run(cells, plan.elsewhere)

@@ -23,6 +23,7 @@ from samsweep.sweep.display import Display
 from samsweep.sweep.local.pool import Pool
 from samsweep.sweep.local.runner import machine_of, slots_of
 from samsweep.sweep.local.slots import PoolSettings
+from samsweep.sweep.names import names_of
 from samsweep.sweep.plan import Plan, Point, describe_states, plan_sweep
 from samsweep.sweep.slurm.start import take_warnings
 from samsweep.system.signals import Interrupted, StopRequest
@@ -101,7 +102,7 @@ class CellJob:
         machine = machine_of(plan, download=False)
         slots = slots_of(plan, machine, self.settings)
         stop.check()
-        with Display([cell.key for cell in plan.to_do]) as display:
+        with Display(names_of(plan.to_do)) as display:
             pool = Pool(slots, display, fail_fast=self.fail_fast, wait_for_others=False)
             pool.run(plan.to_do)
 

@@ -19,6 +19,7 @@ from samsweep.sweep.estimate import Prepared, estimate_cost
 from samsweep.sweep.local.process import call
 from samsweep.sweep.local.runner import preload_for
 from samsweep.sweep.manifest import LauncherSettings, launched
+from samsweep.sweep.names import names_of
 from samsweep.sweep.plan import Plan, PlannedCell
 from samsweep.sweep.slurm import start
 from samsweep.sweep.slurm.job import CellJob
@@ -253,7 +254,7 @@ def _pop(params: dict[str, Any], keys: frozenset[str]) -> dict[str, Any]:
 
 def _wait(jobs: Jobs, plan: Plan) -> None:
     try:
-        with Display([cell.key for cells in jobs.values() for cell in cells]) as display:
+        with Display(names_of(cell for cells in jobs.values() for cell in cells)) as display:
             JobWatch(jobs, display).wait()
     except Interrupted as stop:
         print("Detached: the jobs go on.")

@@ -20,6 +20,7 @@ from samsweep.sweep.display import Display
 from samsweep.sweep.local import pool
 from samsweep.sweep.local.pool import Pool
 from samsweep.sweep.local.process import ProcessDied
+from samsweep.sweep.names import names_of
 from samsweep.sweep.plan import Point, plan_sweep
 from samsweep.system.machine import Slot
 from samsweep.system.signals import Interrupted
@@ -45,7 +46,7 @@ class Sweep:
 
     def run(self, plan, work, slots=TWO, **keys):
         console = Console(file=self.out, width=200)
-        with Display([cell.key for cell in plan.cells], console) as display:
+        with Display(names_of(plan.cells), console) as display:
             pool = Pool(slots, display, work=f"pool_work:{work}", **keys)
             pool.run(plan.to_do, plan.elsewhere)
 
