@@ -68,6 +68,12 @@ def test_tables_follow_from_the_records(again, study, name):
     assert_frame_equal(*frames, rtol=1e-9)
 
 
+def test_one_worker_makes_them_all(request):
+    """The group is part of a test's name where workers share the tests, or it has no effect."""
+    if hasattr(request.config, "workerinput"):
+        assert request.node.nodeid.endswith("@results")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("study", REPORTED)
 def test_the_report_follows_from_the_records(reported, study):

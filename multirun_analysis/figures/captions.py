@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from multirun_analysis.figures.style import titled
+from multirun_analysis.figures.style import png_bytes, svg_bytes, titled
 from multirun_analysis.wording.metrics import scored_by
 from multirun_analysis.wording.numbers import number
 
@@ -24,6 +25,16 @@ class Picture:
     figure: Figure
     caption: str
     alt: str
+
+    @cached_property
+    def svg(self) -> bytes:
+        """The figure's file, drawn once."""
+        return svg_bytes(self.figure)
+
+    @cached_property
+    def png(self) -> bytes:
+        """The figure's pixels, drawn once."""
+        return png_bytes(self.figure)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from multirun_analysis.figures.rho import (
     against_rho,
 )
 from multirun_analysis.figures.scatter import scatter
-from multirun_analysis.figures.style import Palette, png_bytes, svg_bytes
+from multirun_analysis.figures.style import Palette
 from multirun_analysis.runs.measurements import of_largest_eigenvalue
 from multirun_analysis.stats.factor import Factor
 from multirun_analysis.stats.summary import LOST, join_measurements, split_by_recipe, summarize
@@ -68,10 +68,10 @@ def write_figures(pictures: Mapping[str, Picture], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for picture in pictures.values():
-        for suffix, content in (("png", png_bytes), ("svg", svg_bytes)):
+        for suffix, content in (("png", picture.png), ("svg", picture.svg)):
             path = folder / f"{picture.name}.{suffix}"
             with atomic_path(path) as temporary:
-                temporary.write_bytes(content(picture.figure))
+                temporary.write_bytes(content)
             written.append(path)
     return written
 

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from multirun_analysis.figures.captions import Picture
-from multirun_analysis.figures.style import DPI, png_bytes, svg_bytes
+from multirun_analysis.figures.style import DPI
 from multirun_analysis.report.provenance import design, provenance, question
 from multirun_analysis.runs.launches import unfinished
 from multirun_analysis.runs.reading import read_records
@@ -89,10 +89,10 @@ def _anchor(kind: str, name: str) -> str:
 
 def _data_uri(picture: Picture) -> str:
     """Outlines where they are small, else pixels of 256 colours."""
-    svg = svg_bytes(picture.figure)
+    svg = picture.svg
     if len(svg) <= _LARGEST_SVG:
         return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
-    image = Image.open(BytesIO(png_bytes(picture.figure))).convert("RGB")
+    image = Image.open(BytesIO(picture.png)).convert("RGB")
     buffer = BytesIO()
     few = image.quantize(256, dither=Image.Dither.NONE)
     few.save(buffer, format="PNG", optimize=True, dpi=(DPI, DPI))
