@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from samsweep.models import build_model
 from samsweep.models.conv import Conv2d
-from samsweep.optim import SAM, frozen_batchnorm
+from samsweep.optim import SAM, frozen_statistics
 
 
 def make_step(name: str, *, size: int, batch_size: int, dense: bool):
@@ -31,7 +31,7 @@ def make_step(name: str, *, size: int, batch_size: int, dense: bool):
     images = torch.randn(batch_size, 1, size, size).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (batch_size,))
     base = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
-    optimizer = SAM(base, rho=0.1, second_pass=frozen_batchnorm(model))
+    optimizer = SAM(base, rho=0.1, second_pass=frozen_statistics(model))
     return lambda: optimizer.step(lambda: F.cross_entropy(model(images), labels))
 
 

@@ -57,7 +57,7 @@ from samsweep.optim import (
     Length,
     MomentumDirection,
     adaptive,
-    frozen_batchnorm,
+    frozen_statistics,
     gsam,
     named_weights,
     plain,
@@ -187,7 +187,7 @@ def ours(
     model = make_network(kind)
     made = base(model.parameters(), **values)
     keys |= with_model(model) | with_base(made)
-    optimizer = SAM(made, rho=RHO, second_pass=frozen_batchnorm(model), **keys)
+    optimizer = SAM(made, rho=RHO, second_pass=frozen_statistics(model), **keys)
     finish = after(made)
 
     def closure(batch: Batch) -> Tensor:

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from samsweep.optim import SAM, frozen_batchnorm
+from samsweep.optim import SAM, frozen_statistics
 
 F64 = torch.float64
 
@@ -36,7 +36,7 @@ def sgd(model, **overrides):
 
 
 def make_sam(model, base=None, *, rho=0.3, **keys):
-    return SAM(base or sgd(model), rho=rho, second_pass=frozen_batchnorm(model), **keys)
+    return SAM(base or sgd(model), rho=rho, second_pass=frozen_statistics(model), **keys)
 
 
 def loss_of(model, images, labels):

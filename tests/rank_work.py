@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from samsweep.optim import SAM, GradientDescent, OutputOf, SGDHess, frozen_batchnorm, gsam
+from samsweep.optim import SAM, GradientDescent, OutputOf, SGDHess, frozen_statistics, gsam
 
 NUM_RANKS = 2
 
@@ -55,7 +55,7 @@ def optimizer_of(name, model, **keys):
         "gsam": {"combination": gsam},
         "two_steps": {"ascent_steps": 2},
     }[name]
-    return SAM(base, rho=0.5, second_pass=frozen_batchnorm(model), **rule, **keys)
+    return SAM(base, rho=0.5, second_pass=frozen_statistics(model), **rule, **keys)
 
 
 def weights(model):

@@ -97,6 +97,7 @@ class Variant(Frozen):
         when_args: Its arguments.
         rho_schedule: The radius over time, a key of :data:`RHO_SCHEDULES` or a path.
         rho_schedule_args: Its arguments.
+        same_draws: Whether both passes draw the same, dropout's masks among it.
         optimizer: A whole step in place of all of it, a key of :data:`OPTIMIZERS` or a path.
         optimizer_args: Its arguments.
     """
@@ -122,6 +123,7 @@ class Variant(Frozen):
     when_args: Arguments | None = None
     rho_schedule: str | None = None
     rho_schedule_args: Arguments | None = None
+    same_draws: bool | None = None
     optimizer: str | None = None
     optimizer_args: Arguments | None = None
 
@@ -212,6 +214,8 @@ class Variant(Frozen):
             yield f"when {call_text(self.when, self.when_args)}, else {other}"
         if self.rho_schedule is not None:
             yield f"rho {call_text(self.rho_schedule, self.rho_schedule_args)} over time"
+        if self.same_draws:
+            yield "with the same draws in all passes"
 
     @property
     def scales(self) -> Scaled | None:
@@ -476,7 +480,7 @@ class CellConfig(Frozen):
 
 
 #: Fields of a variant that plain SAM is without.
-SAM_FAMILY = ("ascent_direction", "ascent_steps", "perturb", "m", "when", "rho_schedule")
+SAM_FAMILY = tuple("ascent_direction ascent_steps perturb m when rho_schedule same_draws".split())
 
 
 def departures(variant: Mapping[str, Any]) -> tuple[str, ...]:

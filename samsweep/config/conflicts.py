@@ -204,6 +204,7 @@ def _of_ascent(options: Options) -> Iterable[str]:
         taken = {
             "compile=true": options.compile,
             "precision=bfloat16": options.precision != "float32",
+            "opt.same_draws=true": opt.same_draws,
         }
         for other in (key for key, is_so in taken.items() if is_so):
             yield (

@@ -89,6 +89,7 @@ _ARGUMENTS = re.compile(
     r"|(base|lr_schedule|loss|metric|pruner)_args[.=]"
     r"|opt\.[a-z_]+_args[.=]|dataset\.augment\.policy_args[.=]"
     r"|opt\.(combination|ascent|ascent_direction|ascent_steps|perturb|m|when|rho_schedule)="
+    r"|opt\.same_draws="
     r"|opt\.(direction|magnitude|eta|scaled|granularity)="
     r"|dataset\.(train_fraction|augment\.(policy|mixup|cutmix))="
     r"|hydra\.sweeper\.zip[.=]"

@@ -124,6 +124,8 @@ class OptOptions(Frozen):
         rho_schedule: The radius over time: ``constant``, ``with_lr``, ``cosine``, ``linear``,
             registered, or a path.
         rho_schedule_args: Its arguments: ``end``, what it ends with as a share of rho.
+        same_draws: Whether all passes of a step draw the same, dropout's masks among it, and not
+            each its own.
         granularity: Of this optimizer; null is the one at the top level.
     """
 
@@ -136,6 +138,7 @@ class OptOptions(Frozen):
     m: Count | None = None
     when: WhenName = "always"
     rho_schedule: RhoScheduleName = "constant"
+    same_draws: bool = False
     name: str
     direction: Source = "sgd"
     magnitude: Source = "sgd"

@@ -3,7 +3,7 @@
 Usable in any training loop::
 
     base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    optimizer = SAM(base, rho=0.1, second_pass=frozen_batchnorm(model))
+    optimizer = SAM(base, rho=0.1, second_pass=frozen_statistics(model))
     for images, labels in loader:
         optimizer.step(lambda: loss_fn(model(images), labels))
 """
@@ -32,7 +32,7 @@ from samsweep.optim.directions import (
     MomentumDirection,
     RandomDirection,
 )
-from samsweep.optim.frozen_batch_norms import frozen_batchnorm
+from samsweep.optim.frozen_statistics import frozen_statistics
 from samsweep.optim.batched_parts import BatchedParts
 from samsweep.optim.combine import combine, gsam, saner, wsam
 from samsweep.optim.training_step import Length, TrainingStep
@@ -68,7 +68,7 @@ __all__ = [
     "build_base",
     "build_optimizer",
     "combine",
-    "frozen_batchnorm",
+    "frozen_statistics",
     "gsam",
     "named_weights",
     "per_tensor",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 from samsweep.config import Clip
 from samsweep.numerics.vectors import Vector, in_memory_order_of, norm
-from samsweep.optim.passes import Closure, take_pass
+from samsweep.optim.passes import AfterBackward, Closure, Overflow, take_pass
 
 #: Of the whole mini-batch, or of each of its parts.
 Closures = Closure | Sequence[Closure]
@@ -104,6 +107,14 @@ class ClosureOptimizer(torch.optim.Optimizer, ABC):
         self._fused = self.base.defaults.get("fused")
         #: None leaves vectors as long as they are.
         self.clipping: Clipping | None = None
+        #: Scales the losses of float16; its ``update`` is the loop's to call. A step whose
+        #: gradients are not finite is left out.
+        self.scaler: GradScaler | None = None
+        #: Takes the same mini-batch forward and backward once more, and may return the loss: for
+        #: loops that call ``backward`` and then ``step()`` without a closure.
+        self.replay: Callable[[], Tensor | None] | None = None
+        #: What the last step has left in the parameters, and how often that had been changed.
+        self._left: list[tuple[weakref.ref[Tensor], int]] | None = None
         # All of torch's own initialisation but what the base has: hooks, and the profiler's names.
         super().__setstate__({})
 
@@ -130,7 +141,7 @@ class ClosureOptimizer(torch.optim.Optimizer, ABC):
     def __getstate__(self) -> dict[str, Any]:
         """Everything, as any object has it: what is copied goes on like the original."""
         # A learning rate scheduler's wrapper of step belongs to the original.
-        return {key: value for key, value in self.__dict__.items() if key != "step"}
+        return {**{k: v for k, v in self.__dict__.items() if k != "step"}, "_left": None}
 
     @property
     def recordable(self) -> bool:
@@ -146,26 +157,54 @@ class ClosureOptimizer(torch.optim.Optimizer, ABC):
         groups = self.base.param_groups
         return [p for group in groups for p in group["params"] if p.requires_grad]
 
-    def step(self, closure: Closures) -> StepResult:  # type: ignore[override]
+    def step(self, closure: Closures | None = None) -> StepResult:  # type: ignore[override]
         """Take one step.
 
         Args:
             closure: Computes the mini-batch loss, 0-d, and may call its ``backward``. It is called
                 once or twice and must take the same mini-batch each time. SAM takes several as
-                well, one for each part of the mini-batch.
+                well, one for each part of the mini-batch. Without one the gradients that are there
+                are those at w, and :attr:`replay` finds others.
 
         Returns:
             What was computed on the way.
         """
+        if closure is None:
+            closure = AfterBackward(self.params, self.replay)
+        else:
+            self._warn_of_gradients()
         result = self.compute(closure)
         self.apply(result)
         return result
+
+    def _warn_of_gradients(self) -> None:
+        """Tell of gradients that somebody has put there, which a closure knows nothing of."""
+        if self._left is None:
+            return
+        ours = {(id(left()), version) for left, version in self._left}
+        grads = (p.grad for p in self.params if p.grad is not None)
+        if any(grad.any() for grad in grads if (id(grad), grad._version) not in ours):
+            warnings.warn(
+                "step(closure) does not count the gradients that are there: to accumulate, let the "
+                "closure go over several batches, or call step() without one and set replay; if "
+                "they are of no use, call zero_grad() before",
+                stacklevel=3,
+            )
 
     def compute(self, closure: Closures) -> StepResult:
         """Everything of a step but the update; afterwards the parameters are as they were."""
         self.base.zero_grad(set_to_none=True)
         with torch.enable_grad():
-            result = self._compute(closure)
+            try:
+                result = self._compute(closure)
+            except Overflow as overflow:
+                found = overflow.found
+                result = StepResult(
+                    loss=found.loss,
+                    params=found.params,
+                    grad_clean=found.gradient,
+                    update=found.gradient,
+                )
         if self.clipping is None or self.clipping.what != "combined":
             return result
         return replace(result, update=self.clipping(result.update))
@@ -180,17 +219,52 @@ class ClosureOptimizer(torch.optim.Optimizer, ABC):
         """Hand over to the base optimizer what :meth:`compute` gave."""
         # What a closure's own backward left in others is no update.
         self.base.zero_grad(set_to_none=True)
-        for param, vector in zip(result.params, result.update, strict=True):
+        update = result.update
+        if self.scaler is not None:
+            # It divides by that again, and leaves out a step that is not finite.
+            update = torch._foreach_mul(update, self.scaler.get_scale())
+        for param, vector in zip(result.params, update, strict=True):
             param.grad = in_memory_order_of(param, vector) if self._fused else vector
-        self.base.step()
+        if self.scaler is None:
+            self.base.step()
+        else:
+            self.scaler.step(self.base)
+        grads = (p.grad for p in result.params if p.grad is not None)
+        self._left = [(weakref.ref(grad), grad._version) for grad in grads]
 
     def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state and, where there is one, this optimizer's own."""
-        return {"base": self.base.state_dict()}
+        """The base optimizer's, and under ``own`` what this one remembers, if anything."""
+        for prepare in self._optimizer_state_dict_pre_hooks.values():
+            prepare(self)
+        own = self._own_state()
+        state = {**self.base.state_dict(), **({"own": own} if own else {})}
+        for change in self._optimizer_state_dict_post_hooks.values():
+            changed = change(self, state)
+            state = state if changed is None else changed
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state that :meth:`state_dict` gave, of a fused base optimizer or of another."""
-        base = state["base"]
+        for prepare in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = prepare(self, state)
+            state = state if changed is None else changed
+        if "base" in state:
+            # As it was written up to version 0.1.
+            older = {key: value for key, value in state.items() if key != "base"}
+            state = {**state["base"], **({"own": older} if older else {})}
+        self._load_base_state({key: value for key, value in state.items() if key != "own"})
+        self._load_own_state(state.get("own", {}))
+        for tell in self._optimizer_load_state_dict_post_hooks.values():
+            tell(self)
+
+    def _own_state(self) -> dict[str, Any]:
+        """What this optimizer remembers beside its base."""
+        return {}
+
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        """Take up what :meth:`_own_state` gave."""
+
+    def _load_base_state(self, base: dict[str, Any]) -> None:
         if "fused" in self.base.defaults:
             # Before it is loaded, since torch puts parts of a state where the groups' keys say.
             groups = [{**group, "fused": self._fused} for group in base["param_groups"]]
@@ -276,6 +350,6 @@ class GradientDescent(ClosureOptimizer):
         return True
 
     def _compute(self, closure: Closures) -> StepResult:
-        found = take_pass(only(closure), self.params)
+        found = take_pass(only(closure), self.params, scaler=self.scaler)
         clean = self.clipped(found.gradient)
         return StepResult(loss=found.loss, params=found.params, grad_clean=clean, update=clean)

@@ -25,7 +25,7 @@ from samsweep.config.factory import bound, make, name_of, parameters_of, takes_a
 from samsweep.config.registry import Registry
 from samsweep.optim.ascent import Ascent, adaptive, named_weights, plain
 from samsweep.optim.base import Clipping, ClosureOptimizer, GradientDescent
-from samsweep.optim.frozen_batch_norms import frozen_batchnorm
+from samsweep.optim.frozen_statistics import frozen_statistics
 from samsweep.optim.radius import constant
 from samsweep.optim.sam import SAM
 from samsweep.optim.selection import Choice, chosen, select
@@ -203,7 +203,8 @@ def _optimizer(
         when=_made("when", WHENS, variant, seed=seed),
         radius=_bound("rho_schedule", RHO_SCHEDULES, variant) or constant,
         length=length,
-        second_pass=frozen_batchnorm(model),
+        second_pass=frozen_statistics(model),
+        same_draws=bool(variant.same_draws),
         keep_strides=keep_strides,
     )
 
@@ -220,7 +221,7 @@ def _whole_step(
         rho=variant.rho,
         model=model,
         seed=seed,
-        second_pass=frozen_batchnorm(model),
+        second_pass=frozen_statistics(model),
     )
     if not isinstance(optimizer, ClosureOptimizer):
         raise ConfigError(

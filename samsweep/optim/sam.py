@@ -46,7 +46,7 @@ from samsweep.optim.base import (
 from samsweep.optim.batched_parts import BatchedParts, Moves
 from samsweep.optim.combine import check_rule, combine
 from samsweep.optim.directions import AscentDirection
-from samsweep.optim.passes import Closure, Pass, take_pass
+from samsweep.optim.passes import AfterBackward, Closure, Pass, SameDraws, take_pass
 from samsweep.optim.radius import constant
 from samsweep.optim.selection import Choice
 from samsweep.optim.training_step import Length, TrainingStep
@@ -90,11 +90,14 @@ class SAM(ClosureOptimizer):
         radius: Factor of rho over time.
         length: Of the training, for what depends on it.
         second_pass: A reusable context manager around the second pass. With batch norm use
-            :class:`~samsweep.optim.frozen_batch_norms.frozen_batchnorm`, so that running statistics
+            :class:`~samsweep.optim.frozen_statistics.frozen_statistics`, so that running statistics
             move once per step.
         each_rank: Whether each rank of a ``DistributedDataParallel`` ascends along the gradient of
             its own examples, as the authors' code does (m-sharpness, m those of a rank), in place
             of all along their mean. What is handed on is a mean in any case.
+        same_draws: Whether all passes of a step draw the same from torch's generators, dropout's
+            masks and whole layers of stochastic depth, in place of each its own, as published codes
+            do.
         keep_strides: Whether both passes see weights of the same strides, as compiled passes must;
             see :func:`~samsweep.optim.ascent.perturbed`.
         base_args: Of the class, such as ``lr``.
@@ -129,6 +132,7 @@ class SAM(ClosureOptimizer):
         length: Length | None = None,
         second_pass: AbstractContextManager[object] | None = None,
         each_rank: bool = False,
+        same_draws: bool = False,
         keep_strides: bool = False,
         **base_args: Any,
     ) -> None:
@@ -149,6 +153,7 @@ class SAM(ClosureOptimizer):
         self._length = length
         self._second_pass = second_pass if second_pass is not None else nullcontext()
         self._each_rank = each_rank
+        self._same_draws = same_draws
         self._keep_strides = keep_strides
         self.num_steps = 0
         rates = [float(g.get("initial_lr", g.get("lr", 0.0))) for g in self.param_groups]
@@ -187,23 +192,22 @@ class SAM(ClosureOptimizer):
             and type(self._when) is Always
             and self.radius is constant
             and not self._ascent_takes_step
+            and not self._same_draws
         )
 
     # ---------------------------------------------------------------- state
 
-    def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state, the number of steps, and what the parts remember."""
+    def _own_state(self) -> dict[str, Any]:
+        """The number of steps, and what the parts remember."""
         return {
-            **super().state_dict(),
             "num_steps": self.num_steps,
             "direction": self._direction.state_dict(self.params),
             "when": self._when.state_dict(self.params),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state that :meth:`state_dict` gave, or one of before there was more of it."""
-        super().load_state_dict(state)
-        if "num_steps" in state:
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        """Take it up, or one of before there was any."""
+        if state:
             self.num_steps = state["num_steps"]
             self._direction.load_state_dict(state["direction"], self.params)
             self._when.load_state_dict(state["when"], self.params)
@@ -211,7 +215,7 @@ class SAM(ClosureOptimizer):
     # ---------------------------------------------------------------- a step
 
     def _compute(self, closure: Closures) -> StepResult:
-        closures = [closure] if callable(closure) else closure
+        closures = self._prepared([closure] if callable(closure) else closure)
         if len(closures) > 1 and not self._direction.takes_parts:
             raise ValueError(
                 f"{type(self._direction).__name__} is one of the whole mini-batch, or of earlier "
@@ -250,6 +254,24 @@ class SAM(ClosureOptimizer):
             rho=rho if self._is_textbook and len(closures) == 1 else None,
         )
 
+    def _prepared(self, closures: Sequence[Closure]) -> Sequence[Closure]:
+        """The closures, which draw the same in all passes if they are to.
+
+        Raises:
+            ValueError: If these closures cannot, or if their losses cannot be scaled.
+        """
+        if isinstance(closures, BatchedParts):
+            if self.scaler is not None or self._same_draws:
+                raise ValueError(
+                    "parts as one pass have no scaler and draw anew: give a closure for each"
+                )
+            return closures
+        if not self._same_draws:
+            return closures
+        if any(isinstance(one, AfterBackward) for one in closures):
+            raise ValueError("same_draws needs a closure: what was drawn before step() is unknown")
+        return [SameDraws(one, self.params) for one in closures]
+
     def _step_now(self) -> TrainingStep:
         lr = float(self.base.param_groups[self._learns].get("lr", self._peak_lr))
         return TrainingStep(step=self.num_steps, lr_share=lr / self._peak_lr, length=self._length)
@@ -261,6 +283,8 @@ class SAM(ClosureOptimizer):
             rho = self.rho * self.radius(now)
             passes = []
             for closure in closures:
+                if isinstance(closure, AfterBackward):
+                    closure.discard()
                 held = self._perturbation(params, gradient, rho, now)
                 with perturbed(*held, keep_strides=self._keep_strides):
                     passes.append(self._pass(closure, params))
@@ -280,7 +304,7 @@ class SAM(ClosureOptimizer):
         self, closure: Closure, params: Vector, *, every: bool = False, average: bool = True
     ) -> Pass:
         """Loss and gradient where the weights are."""
-        found = take_pass(closure, params, every=every, average=average)
+        found = take_pass(closure, params, every=every, average=average, scaler=self.scaler)
         return replace(found, gradient=self.clipped(found.gradient))
 
     def _ascend(

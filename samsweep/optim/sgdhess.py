@@ -28,7 +28,7 @@ from samsweep.optim.base import (
     checked_rho,
     only,
 )
-from samsweep.optim.passes import loss_of, mean_over_ranks, ranks, with_gradient
+from samsweep.optim.passes import gradients, loss_of, mean_over_ranks, ranks, with_gradient
 
 
 class OutputOf:
@@ -104,6 +104,8 @@ class SGDHess(ClosureOptimizer):
         self._output = output
 
     def _compute(self, closure: Closures) -> StepResult:
+        if self.scaler is not None:
+            raise ValueError("SGDHess has second derivatives, which no scaler scales: use bfloat16")
         # Of attention's kernels only the reference one can be differentiated twice.
         with (
             quick_convolutions(),
@@ -128,13 +130,11 @@ class SGDHess(ClosureOptimizer):
         update = torch._foreach_add(clean, torch._foreach_mul(curved, self.rho))
         return StepResult(loss=loss.detach(), params=params, grad_clean=clean, update=update)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state and the number of steps, on which the draws depend."""
-        return {**super().state_dict(), "num_steps": self.num_steps}
+    def _own_state(self) -> dict[str, Any]:
+        """The number of steps, on which the draws depend."""
+        return {"num_steps": self.num_steps}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state that :meth:`state_dict` gave."""
-        super().load_state_dict(state)
+    def _load_own_state(self, state: dict[str, Any]) -> None:
         self.num_steps = state["num_steps"]
 
     def _rademacher(self, like: Vector) -> Vector:
@@ -151,7 +151,7 @@ def _differentiated(loss: Tensor, params: Vector) -> tuple[Vector, Vector]:
         ValueError: If the graph is gone.
     """
     try:
-        grads = torch.autograd.grad(loss, params, create_graph=True, allow_unused=True)
+        grads = gradients(loss, params, create_graph=True)
     except RuntimeError as error:
         if any(p.grad is not None for p in params):
             raise ValueError(

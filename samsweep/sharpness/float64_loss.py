@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from samsweep.numerics.autograd_graph import operations
 from samsweep.sharpness.exact_losses import EXACT
 
 #: ``loss_fn(outputs, labels)``: 0-d.
 LossFn = Callable[[Tensor, Tensor], Tensor]
 
 #: Operations, by the beginnings of their names, whose results lie where float32 rounds.
-_ROUNDING = ("Softmax", "LogSoftmax", "Logsumexp", "Sigmoid", "LogSigmoid", "Log", "NllLoss")
+_ROUNDING = frozenset("Softmax LogSoftmax Logsumexp Sigmoid LogSigmoid Log NllLoss".split())
 #: Operations of layers: a softmax before one is the network's own, as attention's.
-_LAYERS = (
-    *("Addmm", "Mm", "Bmm", "Baddbmm", "Mv", "Addmv", "Dot", "Embedding", "NativeLayerNorm"),
-    *("NativeGroupNorm", "NativeBatchNorm", "CudnnBatchNorm", "Convolution", "CudnnConvolution"),
-    *("MkldnnConvolution", "ScaledDotProduct"),
+_LAYERS = frozenset(
+    "Addmm Mm Bmm Baddbmm Mv Addmv Dot Embedding NativeLayerNorm NativeGroupNorm NativeBatchNorm "
+    "CudnnBatchNorm Convolution CudnnConvolution MkldnnConvolution ScaledDotProduct".split()
 )
 
 
@@ -64,26 +64,10 @@ def rounds_in_the_network(outputs: Any) -> bool:
     """
     tensors = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
     return any(
-        tensor.dtype == torch.float32 and (tensor.ndim == 0 or _after_layers(tensor) & {*_ROUNDING})
+        tensor.dtype == torch.float32
+        and (tensor.ndim == 0 or not _ROUNDING.isdisjoint(operations(tensor, up_to=_LAYERS)))
         for tensor in tensors
     )
-
-
-def _after_layers(tensor: Tensor) -> set[str]:
-    """The operations between the last layers and a tensor, by their names in autograd's graph."""
-    names: set[str] = set()
-    waiting: list[Any] = [tensor.grad_fn]
-    seen: set[Any] = set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        name = node.name().partition("Backward")[0]
-        if name not in _LAYERS:
-            names.add(name)
-            waiting += [earlier for earlier, _ in node.next_functions]
-    return names
 
 
 def _promoted(value: Any) -> Any:

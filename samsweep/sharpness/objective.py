@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils._pytree import tree_leaves, tree_map
 
 from samsweep.numerics import vectors
+from samsweep.numerics.autograd_graph import refuse_reentrant_checkpoints
 from samsweep.numerics.vectors import Vector
 from samsweep.sharpness.float64_loss import (
     LossFn,
@@ -350,6 +351,7 @@ class MeanLoss:
             try:
                 loss = batch.of(outputs)
                 if loss.requires_grad:
+                    refuse_reentrant_checkpoints(loss)
                     torch.autograd.grad(loss, self.params, allow_unused=True)
             except RuntimeError as error:
                 log.debug("the loss cannot be taken of outputs in float64: %s", error)

@@ -41,7 +41,7 @@ from samsweep.optim import (
     RandomDirection,
     SGDHess,
     adaptive,
-    frozen_batchnorm,
+    frozen_statistics,
     gsam,
     named_weights,
     per_tensor,
@@ -557,21 +557,21 @@ def test_the_perturbation_is_gone_when_the_second_pass_begins():
     assert not any(alive[1])
 
 
-def test_frozen_batchnorm_normalises_with_batch_statistics():
+def test_frozen_statistics_normalises_with_batch_statistics():
     model, images = network(), next(batches(1))[0]
     expected = model(images)
     before = [b.clone() for b in model.buffers()]
-    with frozen_batchnorm(model):
+    with frozen_statistics(model):
         torch.testing.assert_close(model(images), expected, rtol=0, atol=0)
     assert_equal(list(model.buffers()), before)
 
 
-def test_frozen_batchnorm_leaves_eval_mode_to_running_statistics():
+def test_frozen_statistics_leaves_eval_mode_to_running_statistics():
     model, images = network(), next(batches(1))[0]
     model(images)
     model.eval()
     expected = model(images)
-    with frozen_batchnorm(model):
+    with frozen_statistics(model):
         assert torch.equal(model(images), expected)
 
 

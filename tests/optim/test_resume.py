@@ -110,7 +110,7 @@ def test_what_it_remembers_is_needed(name):
     take(model, optimizer, data[:4])
     resumed, other = made(KINDS[name])
     resumed.load_state_dict(model.state_dict())
-    other.load_state_dict({"base": optimizer.state_dict()["base"]})
+    other.load_state_dict(optimizer.base.state_dict())
     take(resumed, other, data[4:], 4)
     pairs = zip(weights(resumed), weights(straight), strict=True)
     assert not all(torch.equal(x, y) for x, y in pairs)
@@ -123,7 +123,7 @@ def test_a_state_of_before_there_was_more_is_taken_up():
     model, optimizer = made(lambda base: {})
     for batch in data[:2]:
         step(model, optimizer, batch)
-    old = stored({"base": optimizer.state_dict()["base"]})
+    old = stored({"base": optimizer.base.state_dict()})
     resumed, other = made(lambda base: {})
     resumed.load_state_dict(model.state_dict())
     other.load_state_dict(old)
@@ -137,11 +137,11 @@ def test_what_is_loaded_is_a_copy():
     data = list(batches(3, F32))
     take(model, optimizer, data[:2])
     state = stored(optimizer.state_dict())
-    kept = [x.clone() for x in state["direction"]["earlier"]]
+    kept = [x.clone() for x in state["own"]["direction"]["earlier"]]
     other_model, other = made(KINDS["average"])
     other.load_state_dict(state)
     take(other_model, other, data[2:])
-    assert_equal(state["direction"]["earlier"], kept)
+    assert_equal(state["own"]["direction"]["earlier"], kept)
 
 
 # ------------------------------------------------------------------ steps that a graph repeats

@@ -6,6 +6,7 @@ import torch
 import yaml
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
 from samsweep.config import MEASURES, ConfigError, SharpnessConfig, conf_dir
 from samsweep.sharpness import (
@@ -195,3 +196,34 @@ def test_a_diverged_network_is_an_arithmetic_error(problem, name):
     nn.init.constant_(model.head.bias, float("nan"))
     with pytest.raises(ArithmeticError, match="the mean loss is nan"):
         measure(name, SETTINGS, model, inputs, labels)
+
+
+class Checkpointed(nn.Module):
+    """Recomputes its first layers in the backward pass."""
+
+    def __init__(self, **keys):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Sequential(nn.Linear(4, 6), nn.Tanh())
+        self.last = nn.Linear(6, 3)
+        self.keys = keys
+
+    def forward(self, x):
+        x = x.clone().requires_grad_()
+        return self.last(checkpoint(self.first, x, **self.keys) if self.keys else self.first(x))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_reentrant_checkpoint_would_hide_parameters(name):
+    """Measured would be the Hessian of the others."""
+    inputs = torch.randn(32, 4, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(32) % 3
+    settings = SETTINGS
+    plain, other = (
+        measure(name, settings, net, inputs, labels)
+        for net in (Checkpointed(), Checkpointed(use_reentrant=False))
+    )
+    untimed = [{k: v for k, v in x.items() if k != "seconds"} for x in (plain, other)]
+    assert str(untimed[0]) == str(untimed[1])
+    with pytest.raises(ValueError, match="checkpoints reentrantly, .* use_reentrant=False"):
+        measure(name, settings, Checkpointed(use_reentrant=True), inputs, labels)

@@ -1,0 +1,1 @@
+"""For loops of others that a closure cannot be handed to; each module needs its own library."""
