@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import re
 import sys
 
 import pytest
@@ -13,6 +14,15 @@ from samsweep.config.components import REGISTRIES
 settings.register_profile("quick", max_examples=15, deadline=None)
 settings.register_profile("thorough", max_examples=200, deadline=None)
 settings.load_profile("quick")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """Let --last-failed find tests of a group, whose names xdist has changed."""
+    cache = getattr(session.config, "cache", None)
+    if cache is not None and not hasattr(session.config, "workerinput"):
+        failed = cache.get("cache/lastfailed", {})
+        cache.set("cache/lastfailed", {re.sub(r"@\w+$", "", name): True for name in failed})
 
 
 @pytest.fixture(autouse=True, scope="session")

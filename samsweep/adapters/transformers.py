@@ -53,5 +53,6 @@ class ReplayTrainer(Trainer):  # type: ignore[misc]
             with nullcontext() if is_last else self.accelerator.no_sync(model):
                 losses.append(super().training_step(model, inputs, num_items))
         if self.args.max_grad_norm:
-            self.accelerator.clip_grad_norm_(self._taken[0][0].parameters(), self.args.max_grad_norm)
+            params = self._taken[0][0].parameters()
+            self.accelerator.clip_grad_norm_(params, self.args.max_grad_norm)
         return torch.stack(losses).sum()

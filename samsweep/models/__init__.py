@@ -31,8 +31,8 @@ def build_model(
         factory: Path of the callable that makes it.
         args: Its arguments.
         known: What only the data know, such as ``in_channels`` and ``num_classes``; passed on where
-            the factory has a parameter of that name, and ``num_classes`` also where it takes
-            anything.
+            the factory has a parameter of that name, ``num_classes`` also where it takes anything,
+            and ``in_chans`` where timm's does.
 
     Returns:
         A module from inputs (N, ...) to outputs (N, num_classes).
@@ -46,8 +46,10 @@ def build_model(
     given = component.with_args(args)
     # torch's own initialiser takes anything, to refuse it.
     plain = getattr(function, "__init__", None) is nn.Module.__init__
-    if "num_classes" in known and takes_any(function) and not plain:
-        given = {"num_classes": known["num_classes"], **given}
+    if takes_any(function) and not plain:
+        is_timms = name_of(function).startswith("timm.")
+        passed = ("num_classes", *(["in_chans"] if is_timms else []))
+        given = {**{key: known[key] for key in passed if key in known}, **given}
     network = make(f"model={name}", function, given, **known)
     if not isinstance(network, nn.Module):
         raise ConfigError(

@@ -90,8 +90,8 @@ class SAM(ClosureOptimizer):
         radius: Factor of rho over time.
         length: Of the training, for what depends on it.
         second_pass: A reusable context manager around the second pass. With batch norm use
-            :class:`~samsweep.optim.frozen_statistics.frozen_statistics`, so that running statistics
-            move once per step.
+            :class:`~samsweep.optim.frozen_statistics.frozen_statistics`, so that running
+            statistics move once per step.
         each_rank: Whether each rank of a ``DistributedDataParallel`` ascends along the gradient of
             its own examples, as the authors' code does (m-sharpness, m those of a rank), in place
             of all along their mean. What is handed on is a mean in any case.

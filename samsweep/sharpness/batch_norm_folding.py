@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.functional import linear
 
+from samsweep.sharpness.examples import Inputs, outputs_of
+
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 Linear = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -50,7 +52,7 @@ class Folding:
             yield
 
 
-def find_folding(model: nn.Module, inputs: Tensor) -> Folding:
+def find_folding(model: nn.Module, inputs: Inputs) -> Folding:
     """Look at one forward pass in eval mode for what can be folded.
 
     A pair is a convolution, or linear layer, and a BatchNorm that were called once each, where the
@@ -66,7 +68,7 @@ def find_folding(model: nn.Module, inputs: Tensor) -> Folding:
         for module in model.modules():
             if _is_linear(module) or isinstance(module, _NORMS):
                 stack.callback(module.register_forward_hook(calls.note).remove)
-        outputs = model(inputs)
+        outputs = outputs_of(model, inputs)
     if not isinstance(outputs, Tensor):
         # What the loss takes of them, perhaps a convolution's own output, is not to be seen here.
         return Folding()

@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
+from samsweep.sharpness.entry import measure_of_examples
+from samsweep.sharpness.examples import Inputs
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.lanczos import Array, quadrature
 from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.random_vectors import rademacher
-from samsweep.sharpness.results import Measured, standard_error, timed
+from samsweep.sharpness.results import Measured, standard_error, told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,13 @@ class SpectralDensity(Measured):
     mean_standard_error: float | None
     num_hvps: int
 
+    def __str__(self) -> str:
+        """In one line, for people."""
+        return (
+            f"eigenvalues from {self.smallest:.4g} to {self.largest:.4g}, mean {self.mean:.4g} "
+            f"({told(self, f'{self.num_hvps} Hessian-vector products')})"
+        )
+
     @property
     def largest(self) -> float:
         """The largest node: the largest eigenvalue, from below."""
@@ -53,11 +62,11 @@ class SpectralDensity(Measured):
         return min(float(nodes.min()) for nodes in self.nodes)
 
 
-@timed
+@measure_of_examples
 def spectral_density(
     model: Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Inputs,
+    labels: Tensor | None = None,
     *,
     num_vectors: int = 8,
     num_steps: int = 60,

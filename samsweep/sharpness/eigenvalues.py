@@ -8,8 +8,9 @@ D = diag(abs(w)) under a factor for each.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TypedDict, Unpack
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -17,11 +18,13 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy, normalize
 
 from samsweep.numerics import vectors
+from samsweep.sharpness.entry import measure_of_examples
+from samsweep.sharpness.examples import Inputs
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.lanczos import lanczos
 from samsweep.sharpness.measuring_mode import measuring
-from samsweep.sharpness.results import timed
+from samsweep.sharpness.results import told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class Eigenvalues:
         seconds: Wall time.
         eigenvectors: If asked for, unit vectors as rows, shape (k, dim): the trainable parameters
             in the model's order, each flattened.
+        settings: The arguments but model and examples.
     """
 
     values: tuple[float, ...]
@@ -55,6 +59,13 @@ class Eigenvalues:
     weight_norm: float
     seconds: float = math.nan
     eigenvectors: Tensor | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """In one line, for people: each value with its error bound."""
+        pairs = zip(self.values, self.error_bounds, strict=True)
+        values = ", ".join(f"{value:.6g} ± {bound:.1g}" for value, bound in pairs)
+        return f"{values} ({told(self, f'{self.num_hvps} Hessian-vector products')})"
 
     def times(self, factor: float) -> Eigenvalues:
         """All eigenvalues, and what is known of them, times a positive number."""
@@ -78,13 +89,16 @@ class Search(TypedDict, total=False):
     seed: int
     physical_batch_size: int
     loss_fn: LossFn
+    params: Iterable[Tensor]
+    training: bool
+    progress: bool
 
 
-@timed
+@measure_of_examples
 def top_eigenvalues(
     model: Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Inputs,
+    labels: Tensor | None = None,
     *,
     k: int,
     tolerance: float = 1e-4,
@@ -109,9 +123,11 @@ def top_eigenvalues(
     PyHessian's power iteration finds the eigenvalues largest in modulus instead.
 
     Args:
-        model: Any classifier; ``model(inputs)`` gives the outputs.
-        inputs: The fixed examples, shape (N, ...).
-        labels: Shape (N,).
+        model: Any network; ``model(inputs)`` gives the outputs, of a mapping ``model(**inputs)``.
+        inputs: The fixed examples, shape (N, ...), or without labels a loader of batches; this,
+            ``params``, ``training`` and ``progress`` are those of every measure
+            (:func:`~samsweep.sharpness.entry.measure_of_examples`).
+        labels: Shape (N, ...).
         k: Number of eigenvalues.
         tolerance: Error to reach, relative to the largest eigenvalue's absolute value.
         max_hvps: Products after which what was reached is reported as it is.
@@ -177,7 +193,9 @@ def _half_random(near: Tensor, seed: int) -> Tensor:
     return start.add_(random, alpha=-1 if start @ random < -0.5 else 1)
 
 
-def lambda_max(model: Module, inputs: Tensor, labels: Tensor, **search: Unpack[Search]) -> float:
+def lambda_max(
+    model: Module, inputs: Inputs, labels: Tensor | None = None, **search: Unpack[Search]
+) -> float:
     """The largest eigenvalue of the Hessian of the mean loss.
 
     See :func:`top_eigenvalues` for the conditions, the arguments and the errors, and for the
@@ -187,7 +205,7 @@ def lambda_max(model: Module, inputs: Tensor, labels: Tensor, **search: Unpack[S
 
 
 def relative_flatness(
-    model: Module, inputs: Tensor, labels: Tensor, **search: Unpack[Search]
+    model: Module, inputs: Inputs, labels: Tensor | None = None, **search: Unpack[Search]
 ) -> Eigenvalues:
     """||w||² lambda_max(H), with all trainable parameters in w.
 
@@ -201,7 +219,7 @@ def relative_flatness(
 
 
 def adaptive_lambda_max(
-    model: Module, inputs: Tensor, labels: Tensor, **search: Unpack[Search]
+    model: Module, inputs: Inputs, labels: Tensor | None = None, **search: Unpack[Search]
 ) -> Eigenvalues:
     """lambda_max(D H D), D = diag(abs(w)): the curvature in relative changes of single weights.
 

@@ -8,17 +8,18 @@ is not that of the whole training set.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Unpack
+from typing import Any, Unpack
 
-import torch
 from torch import Tensor
 from torch.nn import Module
 
 from samsweep.sharpness.eigenvalues import Eigenvalues, Search, top_eigenvalues
-from samsweep.sharpness.results import standard_error, timed
+from samsweep.sharpness.entry import measure_of_examples
+from samsweep.sharpness.examples import Inputs, collected, number_of, some_of
+from samsweep.sharpness.results import standard_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +31,30 @@ class EmpiricalSam:
         standard_error: Of the value, over batches; None for a single one.
         batches: The eigenvalues of each.
         seconds: Wall time.
+        settings: The arguments but model and examples.
     """
 
     value: float
     standard_error: float | None
     batches: tuple[Eigenvalues, ...]
     seconds: float = math.nan
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """In one line, for people."""
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.2g}"
+        products = sum(batch.num_hvps for batch in self.batches)
+        return (
+            f"{self.value:.6g}{error} (batches: {len(self.batches)}, "
+            f"{products} Hessian-vector products, {self.seconds:.2g} s)"
+        )
 
 
-@timed
+@measure_of_examples
 def empirical_sam(
     model: Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Inputs,
+    labels: Tensor | None = None,
     *,
     batch_size: int = 256,
     k: int = 5,
@@ -61,11 +73,11 @@ def empirical_sam(
         k: Eigenvalues of each.
         search: For each batch, see :func:`~samsweep.sharpness.top_eigenvalues`, also for errors.
     """
+    inputs, labels = collected(inputs, labels)
+    starts = range(0, number_of(inputs), batch_size)
+    parts = (slice(start, start + batch_size) for start in starts)
     batches = tuple(
-        top_eigenvalues(model, x, y, k=k, **search)
-        for x, y in zip(
-            torch.split(inputs, batch_size), torch.split(labels, batch_size), strict=True
-        )
+        top_eigenvalues(model, some_of(inputs, part), labels[part], k=k, **search) for part in parts
     )
     positive = [[value for value in batch.values if value > 0] for batch in batches]
     every = [value for values in positive for value in values]

@@ -37,6 +37,8 @@ from samsweep.numerics import vectors
 from samsweep.numerics.convolutions import quick_convolutions
 from samsweep.numerics.vectors import Vector
 from samsweep.sharpness.batch_norm_folding import Folding, find_folding
+from samsweep.sharpness.entry import product_taken
+from samsweep.sharpness.examples import Inputs
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import NUM_TRIED, BatchLoss, MeanLoss, finite
@@ -155,8 +157,8 @@ class HessianOperator:
     def __init__(
         self,
         model: Module,
-        inputs: Tensor,
-        labels: Tensor,
+        inputs: Inputs,
+        labels: Tensor | None = None,
         *,
         loss_fn: LossFn = cross_entropy,
         physical_batch_size: int = 256,
@@ -183,6 +185,7 @@ class HessianOperator:
         with measuring(self.objective.model), self.method.applied():
             product = self._kept(parts) if self.method.keeps_graph else self._summed(parts)
         self.num_hvps += 1
+        product_taken()
         return product
 
     def loss_and_gradient(self) -> tuple[float, Tensor]:

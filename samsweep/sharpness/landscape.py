@@ -12,11 +12,13 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from samsweep.numerics.vectors import Vector
+from samsweep.sharpness.entry import measure_of_examples
+from samsweep.sharpness.examples import Inputs
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.lanczos import Array
 from samsweep.sharpness.objective import MeanLoss
 from samsweep.sharpness.random_vectors import normal
-from samsweep.sharpness.results import Measured, check_positive, timed
+from samsweep.sharpness.results import Measured, check_positive, told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +36,19 @@ class Landscape(Measured):
     losses: Array
     num_forwards: int
 
+    def __str__(self) -> str:
+        """In one line, for people."""
+        lowest, highest = float(self.losses.min()), float(self.losses.max())
+        shape = " x ".join(map(str, self.losses.shape))
+        costs = f"{self.num_forwards} forward passes"
+        return f"losses from {lowest:.4g} to {highest:.4g} at {shape} points ({told(self, costs)})"
 
-@timed
+
+@measure_of_examples
 def landscape(
     model: Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Inputs,
+    labels: Tensor | None = None,
     *,
     num_directions: int,
     radius: float = 1.0,

@@ -9,18 +9,33 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch.nn import Module
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+#: Whether layers stay in their modes.
+_keeps_modes: ContextVar[bool] = ContextVar("keeps_modes", default=False)
+
+
+@contextmanager
+def training_modes() -> Iterator[None]:
+    """Inside the block measurements leave every layer in its mode."""
+    token = _keeps_modes.set(True)
+    try:
+        yield
+    finally:
+        _keeps_modes.reset(token)
+
 
 @contextmanager
 def measuring(model: Module) -> Iterator[None]:
     """Put a model and PyTorch under the conditions of a measurement.
 
-    * eval mode: BatchNorm uses its running statistics, Dropout is off;
+    * eval mode: BatchNorm uses its running statistics, Dropout is off; inside
+      :func:`training_modes` each layer's own mode, with buffers as they were afterwards;
     * full precision: no autocast, no TF32, no bfloat16 behind float32;
     * differentiable twice: gradients are recorded, in inference mode too, attention takes its
       reference kernel, the only one that has second derivatives, and what was compiled by
@@ -31,7 +46,7 @@ def measuring(model: Module) -> Iterator[None]:
     """
     device_types = {p.device.type for p in model.parameters()} or {"cpu"}
     with (
-        evaluation_mode(model),
+        copied_buffers(model) if _keeps_modes.get() else evaluation_mode(model),
         full_precision(*device_types),
         sdpa_kernel(SDPBackend.MATH),
         uncompiled(),
@@ -39,6 +54,27 @@ def measuring(model: Module) -> Iterator[None]:
         torch.enable_grad(),
     ):
         yield
+
+
+@contextmanager
+def copied_buffers(model: Module) -> Iterator[None]:
+    """Let a model's layers move copies of their buffers.
+
+    The buffers themselves are not moved and put back: a graph that outlives the block may hold
+    what it was made with.
+    """
+    held = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        for module, name, buffer in held:
+            setattr(module, name, buffer.clone())
+        yield
+    finally:
+        for module, name, buffer in held:
+            setattr(module, name, buffer)
 
 
 def uncompiled() -> AbstractContextManager[Any]:

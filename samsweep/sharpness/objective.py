@@ -24,6 +24,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 from samsweep.numerics import vectors
 from samsweep.numerics.autograd_graph import refuse_reentrant_checkpoints
 from samsweep.numerics.vectors import Vector
+from samsweep.sharpness.examples import (
+    Inputs,
+    arguments,
+    collected,
+    moved,
+    number_of,
+    outputs_of,
+    some_of,
+)
 from samsweep.sharpness.float64_loss import (
     LossFn,
     in_float64,
@@ -56,17 +65,15 @@ class BatchLoss:
 
     model: Module
     loss_fn: LossFn
-    inputs: Tensor
+    inputs: Inputs
     labels: Tensor
     double: bool = True
 
-    def outputs(self, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+    def outputs(self, weights: Mapping[str, Tensor] | None = None) -> Any:
         """The model's outputs, shape (n, ...), differentiable in its parameters, or ``weights``."""
         if weights is not None:
-            found: Tensor = functional_call(self.model, dict(weights), (self.inputs,))
-            return found
-        result: Tensor = self.model(self.inputs)
-        return result
+            return functional_call(self.model, dict(weights), *arguments(self.inputs))
+        return outputs_of(self.model, self.inputs)
 
     def __call__(self, weights: Mapping[str, Tensor] | None = None) -> Tensor:
         """The loss, 0-d, differentiable in the model's parameters, or in ``weights`` by name."""
@@ -106,8 +113,10 @@ class MeanLoss:
     parameters are never written to: at other weights it is evaluated with those in their place.
 
     Args:
-        model: Any classifier; ``model(inputs)`` gives the outputs.
-        inputs: The fixed examples, shape (N, ...). Moved to the model's device by micro-batch.
+        model: Any network; ``model(inputs)`` gives the outputs, of a mapping ``model(**inputs)``.
+        inputs: The fixed examples, shape (N, ...), or a structure of such tensors; without labels
+            a loader (:func:`~samsweep.sharpness.examples.collected`). Moved to the model's device
+            by micro-batch.
         labels: Shape (N, ...).
         loss_fn: Of (outputs, labels), a mean over examples, a weighted one, or a sum; a penalty on
             the weights takes them from ``model``.
@@ -123,8 +132,8 @@ class MeanLoss:
     def __init__(
         self,
         model: Module,
-        inputs: Tensor,
-        labels: Tensor,
+        inputs: Inputs,
+        labels: Tensor | None = None,
         *,
         loss_fn: LossFn = cross_entropy,
         physical_batch_size: int = 256,
@@ -133,10 +142,9 @@ class MeanLoss:
         self.names: list[str] = list(trainable)
         self.params: list[Tensor] = list(trainable.values())
         _check_parameters(self.params)
-        _check_examples(inputs, labels, physical_batch_size)
+        self.inputs, self.labels = collected(inputs, labels)
+        _check_examples(self.inputs, self.labels, physical_batch_size)
         self.model = model
-        self.inputs = inputs
-        self.labels = labels
         self.loss_fn = loss_fn
         self.physical_batch_size = physical_batch_size
         self.dim = vectors.numel(self.params)
@@ -146,7 +154,7 @@ class MeanLoss:
 
     def __len__(self) -> int:
         """Number of examples, N."""
-        return len(self.inputs)
+        return len(self.labels)
 
     def doubled(self) -> MeanLoss:
         """The same loss of the same weights, with the network in float64 as well.
@@ -164,7 +172,7 @@ class MeanLoss:
         """The mean loss over some of the examples."""
         other = MeanLoss(
             self.model,
-            self.inputs[examples],
+            some_of(self.inputs, examples),
             self.labels[examples],
             loss_fn=self.loss_fn,
             physical_batch_size=self.physical_batch_size,
@@ -193,10 +201,11 @@ class MeanLoss:
 
     def micro_batches(self) -> Iterator[tuple[float, BatchLoss]]:
         """Each micro-batch's share in the loss, and its own; those without a share are left out."""
-        inputs = torch.split(self.inputs, self.physical_batch_size)
-        labels = torch.split(self.labels, self.physical_batch_size)
-        for share, x, y in zip(self._shares, inputs, labels, strict=True):
+        for place, share in enumerate(self._shares):
             if share:
+                start = place * self.physical_batch_size
+                part = slice(start, start + self.physical_batch_size)
+                x, y = some_of(self.inputs, part), self.labels[part]
                 yield share, self._batch(x, y, self._tried.double)
 
     @property
@@ -335,8 +344,8 @@ class MeanLoss:
         unit = OUTPUT_ROUNDING * torch.finfo(self.dtype).eps
         return unit * abs(moved / total) if total else math.inf
 
-    def _batch(self, inputs: Tensor, labels: Tensor, double: bool) -> BatchLoss:
-        x, y = inputs.to(self.device), labels.to(self.device)
+    def _batch(self, inputs: Inputs, labels: Tensor, double: bool) -> BatchLoss:
+        x, y = moved(inputs, self.device), labels.to(self.device)
         if self._fixed is not None:
             x = in_float64(x)
         return BatchLoss(self.model, self.loss_fn, x, y, double)
@@ -344,7 +353,8 @@ class MeanLoss:
     @cached_property
     def _tried(self) -> _Tried:
         """How the loss can be taken, from a few examples."""
-        batch = self._batch(self.inputs[:NUM_TRIED], self.labels[:NUM_TRIED], double=True)
+        few = slice(NUM_TRIED)
+        batch = self._batch(some_of(self.inputs, few), self.labels[few], double=True)
         with measuring(self.model):
             outputs = batch.outputs(self._named(None))
             kept = tree_map(lambda x: x.detach() if isinstance(x, Tensor) else x, outputs)
@@ -456,12 +466,13 @@ def _check_parameters(params: Vector) -> None:
         )
 
 
-def _check_examples(inputs: Tensor, labels: Tensor, physical_batch_size: int) -> None:
-    if len(inputs) == 0:
+def _check_examples(inputs: Inputs, labels: Tensor, physical_batch_size: int) -> None:
+    number = number_of(inputs)
+    if number == 0:
         raise ValueError("inputs has 0 examples: give at least one")
-    if len(inputs) != len(labels):
+    if number != len(labels):
         raise ValueError(
-            f"inputs has {len(inputs)} examples, labels has {len(labels)}: give one label each"
+            f"inputs has {number} examples, labels has {len(labels)}: give one label each"
         )
     if physical_batch_size < 1:
         raise ValueError(f"physical_batch_size={physical_batch_size}: choose at least 1")

@@ -15,6 +15,8 @@ from torch.nn.functional import cross_entropy
 
 from samsweep.numerics import vectors
 from samsweep.numerics.vectors import Vector
+from samsweep.sharpness.entry import measure_of_examples
+from samsweep.sharpness.examples import Inputs
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.objective import MeanLoss
 from samsweep.sharpness.random_vectors import normal
@@ -24,7 +26,6 @@ from samsweep.sharpness.results import (
     check_positive,
     check_samples,
     standard_error,
-    timed,
 )
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,11 @@ _REACH = 2.5
 _AMPLIFIED = 20
 
 
-@timed
+@measure_of_examples
 def worst_case(
     model: Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Inputs,
+    labels: Tensor | None = None,
     *,
     rho: float,
     norm: Norm = "l2",
@@ -104,11 +105,11 @@ def worst_case(
     )
 
 
-@timed
+@measure_of_examples
 def sam_gap(
     model: Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Inputs,
+    labels: Tensor | None = None,
     *,
     rho: float,
     batch_size: int = 128,
@@ -136,11 +137,11 @@ def sam_gap(
     )
 
 
-@timed
+@measure_of_examples
 def average_case(
     model: Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Inputs,
+    labels: Tensor | None = None,
     *,
     rho: float,
     adaptive: bool = False,
@@ -175,7 +176,7 @@ def average_case(
 
 
 def _resolved(
-    model: Module, inputs: Tensor, labels: Tensor, loss_fn: LossFn, physical_batch_size: int
+    model: Module, inputs: Inputs, labels: Tensor | None, loss_fn: LossFn, physical_batch_size: int
 ) -> MeanLoss:
     """The mean loss, with the network in float64 where float32 would show in a rise.
 
@@ -205,7 +206,14 @@ def _over_batches(
     return _estimate(objective, loss, rises, num_gradients=num_gradients, num_forwards=2)
 
 
-def _estimate(objective: MeanLoss, loss: float, rises: list[float], **costs: int) -> Estimate:
+def _estimate(
+    objective: MeanLoss,
+    loss: float,
+    rises: list[float],
+    *,
+    num_forwards: int,
+    num_gradients: int = 0,
+) -> Estimate:
     value = fmean(rises)
     return Estimate(
         value=value,
@@ -213,7 +221,8 @@ def _estimate(objective: MeanLoss, loss: float, rises: list[float], **costs: int
         num_samples=len(rises),
         loss=loss,
         loss_rounding=_rounding(objective, loss, value),
-        **costs,
+        num_forwards=num_forwards,
+        num_gradients=num_gradients,
     )
 
 

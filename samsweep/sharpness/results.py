@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result", bound="DataclassInstance")
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 #: Relative error that rounding of the loss may make before a value is said not to have converged.
 TOLERANCE = 1e-4
@@ -28,11 +20,13 @@ class Measured:
         loss: Mean loss over the examples.
         loss_rounding: What its rounding amounts to, relative to the value.
         seconds: Wall time.
+        settings: The arguments but model and examples.
     """
 
     loss: float
     loss_rounding: float
     seconds: float = math.nan
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def converged(self) -> bool:
@@ -60,24 +54,29 @@ class Estimate(Measured):
     num_gradients: int = 0
     num_forwards: int = 0
 
+    def __str__(self) -> str:
+        """In one line, for people."""
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.2g}"
+        counts = {
+            "Hessian-vector products": self.num_hvps,
+            "gradients": self.num_gradients,
+            "forward passes": self.num_forwards,
+        }
+        costs = [f"{number} {name}" for name, number in counts.items() if number]
+        return f"{self.value:.6g}{error} ({told(self, *costs)})"
+
+
+def told(found: Any, *costs: str) -> str:
+    """What stands in brackets behind a measured value: costs, loss, time, and what is wrong."""
+    parts = [*costs, f"mean loss {found.loss:.4g}", f"{found.seconds:.2g} s"]
+    return ", ".join(parts if found.converged else [*parts, "not converged"])
+
 
 def standard_error(samples: Sequence[float]) -> float | None:
     """Of the mean of independent samples; None for fewer than two."""
     if len(samples) < 2:
         return None
     return statistics.stdev(samples) / math.sqrt(len(samples))
-
-
-def timed(measure: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Have a measure's result say how many ``seconds`` it took."""
-
-    @wraps(measure)
-    def measured(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        started = time.perf_counter()
-        found = measure(*args, **kwargs)
-        return replace(found, seconds=time.perf_counter() - started)
-
-    return measured
 
 
 def check_positive(**numbers: float) -> None:

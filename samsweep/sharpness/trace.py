@@ -15,19 +15,21 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy, softmax
 
 from samsweep.numerics import vectors
+from samsweep.sharpness.entry import measure_of_examples
+from samsweep.sharpness.examples import Inputs, collected, some_of
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import MeanLoss
 from samsweep.sharpness.random_vectors import rademacher
-from samsweep.sharpness.results import Estimate, check_samples, standard_error, timed
+from samsweep.sharpness.results import Estimate, check_samples, standard_error
 
 
-@timed
+@measure_of_examples
 def hessian_trace(
     model: Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Inputs,
+    labels: Tensor | None = None,
     *,
     num_samples: int = 100,
     seed: int = 0,
@@ -92,11 +94,11 @@ def _range_of(hessian: HessianOperator, size: int, generator: torch.Generator) -
     return basis
 
 
-@timed
+@measure_of_examples
 def ggn_trace(
     model: Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Inputs,
+    labels: Tensor | None = None,
     *,
     num_samples: int = 100,
     seed: int = 0,
@@ -120,11 +122,11 @@ def ggn_trace(
     return _gram_trace(objective, _draw_signs, _gauss_newton, num_samples, seed)
 
 
-@timed
+@measure_of_examples
 def fisher_trace(
     model: Module,
-    inputs: Tensor,
-    labels: Tensor,
+    inputs: Inputs,
+    labels: Tensor | None = None,
     *,
     num_samples: int = 100,
     seed: int = 0,
@@ -150,12 +152,13 @@ def fisher_trace(
     return _gram_trace(objective, _draw_choices, _fisher, num_samples, seed)
 
 
-def _counted(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _counted(inputs: Inputs, labels: Tensor | None) -> tuple[Inputs, Tensor]:
     """The examples over which torch's cross-entropy is a mean: it ignores the label -100."""
+    inputs, labels = collected(inputs, labels)
     if labels.ndim != 1 or labels.is_floating_point():
         return inputs, labels
     kept = labels != -100
-    return inputs[kept.to(inputs.device)], labels[kept]
+    return some_of(inputs, kept), labels[kept]
 
 
 #: Random numbers on the CPU, a row for each example, of (examples, classes, generator). They are
