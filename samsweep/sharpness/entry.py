@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._pytree import tree_map
 
-from samsweep.sharpness.examples import collected, number_of
+from samsweep.sharpness.examples import Inputs, collected, number_of
 from samsweep.sharpness.measuring_mode import training_modes
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ Result = TypeVar("Result", bound="DataclassInstance")
 _told: ContextVar[Callable[[], None] | None] = ContextVar("told", default=None)
 
 #: Types that nothing is differentiated twice in.
-_HALF = (torch.float16, torch.bfloat16)
+_HALF = frozenset({torch.float16, torch.bfloat16})
 
 
 def measure_of_examples(measure: Callable[..., Result]) -> Callable[..., Result]:
@@ -61,8 +62,8 @@ def measure_of_examples(measure: Callable[..., Result]) -> Callable[..., Result]
         **own: Any,
     ) -> Result:
         started = time.perf_counter()
-        examples = collected(inputs, labels)
-        bound = signature.bind(model, *examples, **own)
+        inputs, labels = collected(inputs, labels)
+        bound = signature.bind(model, inputs, labels, **own)
         bound.apply_defaults()
         settings = {key: _plain(value) for key, value in list(bound.arguments.items())[3:]}
         settings |= settings.pop("search", {})
@@ -70,11 +71,11 @@ def measure_of_examples(measure: Callable[..., Result]) -> Callable[..., Result]
             if params is not None:
                 stack.enter_context(_alone(model, params))
             if training:
-                _check_training(model, number_of(examples[0]), own)
+                _check_training(model, number_of(inputs), own)
                 stack.enter_context(training_modes())
             if progress:
                 stack.enter_context(_shown(measure.__name__))
-            found = measure(_in_full_precision(model), *examples, **own)
+            found = measure(*_in_full_precision(model, inputs), labels, **own)
         given = {"settings": {**settings, "training": training}}
         return replace(found, seconds=time.perf_counter() - started, **given)
 
@@ -136,16 +137,15 @@ def _check_training(model: Module, num_examples: int, own: dict[str, Any]) -> No
         )
 
 
-def _in_full_precision(model: Module) -> Module:
-    """The model, or a copy in float32."""
-    kinds = {p.dtype for p in model.parameters()}
-    if kinds.isdisjoint(_HALF):
-        return model
+def _in_full_precision(model: Module, inputs: Inputs) -> tuple[Module, Inputs]:
+    """Both as they are, or a copy of the model and the inputs in float32."""
+    if _HALF.isdisjoint(p.dtype for p in model.parameters()):
+        return model, inputs
     flags = [p.requires_grad for p in model.parameters()]
     full = copy.deepcopy(model).float()
     for p, flag in zip(full.parameters(), flags, strict=True):
         p.requires_grad_(flag)
-    return full
+    return full, tree_map(lambda x: x.float() if x.dtype in _HALF else x, inputs)
 
 
 @contextmanager

@@ -127,6 +127,8 @@ def test_of_half_precision_a_copy_is_measured(measure, dtype):
     full = copy.deepcopy(model).float()
     before = copy.deepcopy(model.state_dict())
     assert value(measure, model, inputs, labels) == value(measure, full, inputs, labels)
+    short = inputs.to(dtype)
+    assert value(measure, model, short, labels) == value(measure, full, short.float(), labels)
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
     assert model[0].weight.dtype == dtype and not model[0].bias.requires_grad
 
