@@ -27,6 +27,7 @@ from scipy.sparse.linalg import eigsh
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -176,10 +177,7 @@ def truth(given: Given) -> float:
     model = given.model.double().train(given.training)
     if isinstance(model, Network) and model.way == "checkpointed":
         model.way = "plain"
-    inputs = given.inputs
-    inputs = (
-        {k: x.double() for k, x in inputs.items()} if isinstance(inputs, dict) else inputs.double()
-    )
+    inputs = tree_map(torch.Tensor.double, given.inputs)
     params = {name: p.detach() for name, p in given.params.items()}
     buffers = dict(model.named_buffers())
     sizes = [p.numel() for p in params.values()]
