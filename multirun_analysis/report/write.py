@@ -20,6 +20,7 @@ from multirun_analysis.tables.study_pages import (
     reference_pages,
     study_pages,
 )
+from samsweep.config.extras import lacking
 from samsweep.records.store import write_text
 
 
@@ -70,6 +71,9 @@ def write_tables(
         print(terminal_text(read, printed, pages, folder), end="")
         ablations = [page for page in asked if page.name == ABLATION]
         everything = report or wandb is not None
+        if ablations and (told := lacking("Their figure", "report")):
+            print(f"{told}.")
+            ablations = []
         if everything or ablations:
             # matplotlib takes a second to import, and is needed here alone.
             from multirun_analysis.figures.gallery import draw_ablation, draw_figures, write_figures

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator
 
 from samsweep.config import ConfigError, Frozen, described, unknown_name
 from samsweep.config.arguments import help_of_keys, parse_arguments, written
+from samsweep.config.extras import lacking
 from samsweep.config.factory import add_search_path
 from samsweep.config.fields import StudyName
 from samsweep.config.plugins import load_plugins
@@ -120,6 +121,7 @@ def main(
         )
         if options.reference is not None and options.reference not in reference_names():
             raise ConfigError(unknown_name("reference", options.reference, reference_names()))
+        _check_extras(options)
         print(f"reading study {options.study} ...", file=sys.stderr, flush=True)
         _load_labels(options)
         # Late: pandas takes a second to import.
@@ -129,6 +131,22 @@ def main(
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+
+
+def _check_extras(options: TablesOptions) -> None:
+    """Refuse what needs a library that is not installed.
+
+    Raises:
+        ConfigError: If something does.
+    """
+    needs = []
+    if options.report:
+        needs.append(lacking("report=true", "report"))
+    if options.wandb is not None:
+        key = f"wandb={options.wandb}"
+        needs += [lacking(key, "wandb"), lacking(key, "report")]
+    if told := [sentence for sentence in needs if sentence is not None]:
+        raise ConfigError(*(f"{sentence}." for sentence in told))
 
 
 def reference_names() -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -25,6 +24,7 @@ from samsweep.config.components import (
 )
 from samsweep.config.conflicts import conflicts_of
 from samsweep.config.errors import ConfigError
+from samsweep.config.extras import lacking
 from samsweep.config.fields import (
     NO_ARGUMENTS,
     Arguments,
@@ -216,11 +216,15 @@ class Options(Frozen):
                 f"pruner_args ({', '.join(self.pruner_args)}) have no effect without a pruner: set "
                 f"one of {', '.join(PRUNERS)}, or leave them out"
             )
-        if self.pruner is not None and find_spec("optuna") is None:
-            raise ValueError(
-                f"pruner={self.pruner} needs Optuna, which is not installed: "
-                "pip install 'samsweep[pruning]', or set pruner=null"
-            )
+        if self.pruner is not None and (told := lacking(f"pruner={self.pruner}", "pruning")):
+            raise ValueError(f"{told}, or set pruner=null")
+        return self
+
+    @model_validator(mode="after")
+    def _can_track(self) -> Self:
+        ours = self.tracking.name == "wandb" and self.tracking.factory is None
+        if ours and (told := lacking("tracking=wandb", "wandb")):
+            raise ValueError(f"{told}, or set tracking=none")
         return self
 
     def resolve(self, info: DataInfo) -> RunConfig:
