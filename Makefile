@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo tables report status test test-all test-gpu test-slurm test-slurm-quick lint format typecheck bench bench-gpu bench-sharpness faults \
+.PHONY: help install demo tables report status test test-all test-gpu test-slurm test-slurm-quick docs lint format typecheck bench bench-gpu bench-sharpness faults \
 	campaign campaign-collect campaign-rehearsal campaign-wheels clean
 
 help: ## list the commands
@@ -55,6 +55,10 @@ test-slurm: $(INSTALLED) ## the tests on a Slurm of their own (root; slurm-wlm, 
 
 test-slurm-quick: $(INSTALLED) ## the quicker ones of them (about 10 minutes)
 	$(BIN)/python -m pytest -m 'slurm and not slow' tests/cluster --durations=0 $(ARGS)
+
+docs: $(INSTALLED) ## the site of the documentation, with the reference: site/index.html
+	$(BIN)/python -W ignore -m sphinx -q -W -b html -d site/.trees docs site
+	@echo "site/index.html"
 
 lint: $(INSTALLED) ## style, docstrings and the layers' import rules
 	$(BIN)/ruff check

@@ -1,5 +1,7 @@
 """Register components of one's own: what a plugin calls, and what samsweep's tables are made of.
 
+In a module of one's own::
+
     from samsweep import register
 
     @register.model("tiny_cnn")

@@ -79,15 +79,15 @@ def lanczos(
         A Vᵀ = Vᵀ T + beta v_{m+1} e_mᵀ,
 
     so that an eigenpair (theta, s) of T gives the Ritz pair (theta, Vᵀ s) with the residual
-    r = beta |s_m|. An eigenvalue of A lies within r of theta: that is the error bound. It lies
+    r = beta abs(s_m). An eigenvalue of A lies within r of theta: that is the error bound. It lies
     within r²/gap if gap separates theta from the other eigenvalues (Parlett 1998, The Symmetric
     Eigenvalue Problem, section 11.7): with the gap taken from the other Ritz values, that is an
     error estimate. Neither is claimed to be less than rounding.
 
     No residual shows which eigenvalue it is. An eigenvalue that the starting vector hardly has can
     be missing, while another passes for it; until it shows, it holds the residuals up. Iteration
-    therefore stops when all k residuals are within :data:`CAUTION` * ``tolerance`` * |theta_1|,
-    for k > 1 within :data:`LOOSEST` * |theta_1| too (or within rounding), after at least k + 2
+    therefore stops when all k residuals are within :data:`CAUTION` * ``tolerance`` * abs(theta_1),
+    for k > 1 within :data:`LOOSEST` * abs(theta_1) too (or within rounding), after at least k + 2
     products.
 
     The basis is fully reorthogonalised, twice per product ("twice is enough", ibid. section
