@@ -66,23 +66,35 @@ def train(rank, name, how):
     """Five steps on this rank's half; returns the weights."""
     model = network("branches" if how == "branches" else "plain")
     inputs, labels = (x[rank * 8 : rank * 8 + 8] for x in mini_batch())
-    optimizer = optimizer_of(name, model, **({"each_rank": True} if how == "each_rank" else {}))
+    own = {"each_rank": True} if how in ("each_rank", "overflow") else {}
+    optimizer = optimizer_of(name, model, **own)
     unused = {"find_unused_parameters": True} if how == "branches" else {}
+    if how in ("buckets", "loop"):
+        unused["gradient_as_bucket_view"] = True
+    if how == "overflow":
+        optimizer.scaler = torch.amp.GradScaler("cpu")
     inner = torch.compile(model, backend="eager") if how == "compiled" else model
     wrapped = DistributedDataParallel(inner, **unused)
 
     def closure():
         loss = cross_entropy(wrapped(inputs), labels)
-        if how == "backward":
+        if how in ("backward", "buckets", "loop"):
             loss.backward()
-        return loss
+        return loss * float("inf") if how == "overflow" and rank else loss
 
     for _ in range(5):
-        if how == "no_sync":
+        if how == "loop":
+            optimizer.zero_grad()
+            closure()
+            optimizer.replay = closure
+            optimizer.step()
+        elif how == "no_sync":
             with wrapped.no_sync():
                 optimizer.step(closure)
         else:
             optimizer.step(closure)
+        if optimizer.scaler is not None:
+            optimizer.scaler.update()
     return weights(model)
 
 

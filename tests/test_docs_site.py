@@ -55,7 +55,7 @@ def test_every_link_leads_somewhere(site):
             ids = pages[found].ids if found in pages else {anchor}
             if not found.exists() or (anchor and unquote(anchor) not in ids):
                 broken.append(f"{file.relative_to(site)}: {target}")
-    assert not broken
+    assert broken == []
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,14 @@ def test_a_run_that_needs_one_is_refused_with_the_command(monkeypatch, override,
         compose_run(override, "seed=7")
 
 
+def test_a_folder_of_runs_is_no_library(tmp_path, monkeypatch):
+    """W&B keeps them in a folder of its own name."""
+    (tmp_path / "wandbless").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(extras, "EXTRAS", {"wandb": "wandbless"})
+    assert "pip install" in extras.lacking("tracking=wandb", "wandb")
+
+
 @pytest.mark.slow
 def test_a_cell_is_trained_and_tabulated_without(tmp_path):
     done = samsweep(tmp_path, "run", "model=resnet8", "opt=sam", "epochs=1", "study=bare")

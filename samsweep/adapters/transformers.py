@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from samsweep.optim import ClosureOptimizer
+
+
+class _AtTheStart(TrainerCallback):  # type: ignore[misc]
+    """Does something when a training begins, which an interrupted one may have left undone."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action = action
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Called by the Trainer."""
+        self._action()
 
 
 class ReplayTrainer(Trainer):  # type: ignore[misc]
@@ -36,13 +48,14 @@ class ReplayTrainer(Trainer):  # type: ignore[misc]
         self._taken: list[tuple[nn.Module, dict[str, Any], Any]] = []
         optimizer.replay = self._replay
         optimizer.register_step_post_hook(lambda *_: self._taken.clear())
+        self.add_callback(_AtTheStart(self._taken.clear))
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
         """One micro-batch forward and backward, which is kept for the second pass."""
-        self._taken.append((model, inputs, num_items_in_batch))
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self._taken.append((model, inputs, num_items_in_batch))
         return loss
 
     def _replay(self) -> Tensor:

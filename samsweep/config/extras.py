@@ -17,6 +17,8 @@ def lacking(what: str, extra: str) -> str | None:
         extra: A key of :data:`EXTRAS`.
     """
     library = EXTRAS[extra]
-    if find_spec(library) is not None:
+    spec = find_spec(library)
+    # A folder of that name, such as that of W&B's runs, is found as a package without a file.
+    if spec is not None and spec.origin is not None:
         return None
     return f"{what} needs {library}, which is not installed: pip install 'samsweep[{extra}]'"

@@ -94,6 +94,10 @@ class ClosureOptimizer(torch.optim.Optimizer, ABC):
     [0.1]
     """
 
+    #: Has a ``GradScaler`` that is asked to take the step hand it over as it is: :meth:`step` says
+    #: what to do instead.
+    _step_supports_amp_scaling = True
+
     def __init__(
         self,
         params: torch.optim.Optimizer | Iterable[Any] | None = None,
@@ -113,8 +117,9 @@ class ClosureOptimizer(torch.optim.Optimizer, ABC):
         #: Takes the same mini-batch forward and backward once more, and may return the loss: for
         #: loops that call ``backward`` and then ``step()`` without a closure.
         self.replay: Callable[[], Tensor | None] | None = None
-        #: What the last step has left in the parameters, and how often that had been changed.
-        self._left: list[tuple[weakref.ref[Tensor], int]] | None = None
+        #: What the last step has left in the parameters, and how often that had been changed; None
+        #: of a copy, which cannot know.
+        self._left: list[tuple[weakref.ref[Tensor], int]] | None = []
         # All of torch's own initialisation but what the base has: hooks, and the profiler's names.
         super().__setstate__({})
 
@@ -168,7 +173,11 @@ class ClosureOptimizer(torch.optim.Optimizer, ABC):
 
         Returns:
             What was computed on the way.
+
+        Raises:
+            ValueError: If a scaler takes the step, or there is no way to a second pass.
         """
+        self._check_scaling()
         if closure is None:
             closure = AfterBackward(self.params, self.replay)
         else:
@@ -176,6 +185,24 @@ class ClosureOptimizer(torch.optim.Optimizer, ABC):
         result = self.compute(closure)
         self.apply(result)
         return result
+
+    def _check_scaling(self) -> None:
+        """Refuse gradients that a scaler has divided, or will divide, by itself.
+
+        Raises:
+            ValueError: If it has or will.
+        """
+        if hasattr(self, "found_inf"):
+            raise ValueError(
+                "scaler.step(optimizer) knows of one pass: set optimizer.scaler = scaler, and call "
+                "optimizer.step(closure), then scaler.update()"
+            )
+        states = getattr(self.scaler, "_per_optimizer_states", {})
+        if id(self) in states and states[id(self)]["stage"].name != "READY":
+            raise ValueError(
+                "scaler.unscale_(optimizer) divides gradients that the step divides itself: leave "
+                "it out, and clip by optimizer.clipping"
+            )
 
     def _warn_of_gradients(self) -> None:
         """Tell of gradients that somebody has put there, which a closure knows nothing of."""
@@ -188,22 +215,26 @@ class ClosureOptimizer(torch.optim.Optimizer, ABC):
                 "step(closure) does not count the gradients that are there: to accumulate, let the "
                 "closure go over several batches, or call step() without one and set replay; if "
                 "they are of no use, call zero_grad() before",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def compute(self, closure: Closures) -> StepResult:
         """Everything of a step but the update; afterwards the parameters are as they were."""
         self.base.zero_grad(set_to_none=True)
+        before = None if self.scaler is None else self._own_state()
         with torch.enable_grad():
             try:
                 result = self._compute(closure)
             except Overflow as overflow:
+                # As if the step had not been; on every rank, also where its part was finite.
+                self._load_own_state(before or {})
                 found = overflow.found
+                infinite = [torch.full_like(g, float("inf")) for g in found.gradient]
                 result = StepResult(
                     loss=found.loss,
                     params=found.params,
                     grad_clean=found.gradient,
-                    update=found.gradient,
+                    update=infinite,
                 )
         if self.clipping is None or self.clipping.what != "combined":
             return result

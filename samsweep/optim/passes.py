@@ -134,9 +134,10 @@ def _take_pass(
     return here.averaged() if average else here
 
 
-def take_gradients(params: Iterable[Tensor]) -> list[Tensor | None]:
+def take_gradients(params: Sequence[Tensor]) -> list[Tensor | None]:
     """What ``backward`` has left in the parameters, which have none afterwards."""
-    grads = [p.grad for p in params]
+    # A view is of a bucket of DistributedDataParallel, which the next backward writes into.
+    grads = [p.grad.clone() if p.grad is not None and p.grad._is_view() else p.grad for p in params]
     for p in params:
         p.grad = None
     return grads
@@ -258,6 +259,11 @@ class SameDraws:
 # --------------------------------------------------------------------------- ranks
 
 
+def is_distributed() -> bool:
+    """Whether this process is one of several."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 @contextmanager
 def ranks() -> Iterator[list[dist.ProcessGroup]]:
     """The groups whose ranks a pass inside the block has to average over, in order of use.
@@ -265,7 +271,7 @@ def ranks() -> Iterator[list[dist.ProcessGroup]]:
     Those of every ``DistributedDataParallel`` that runs forward outside of its ``no_sync``.
     """
     groups: list[dist.ProcessGroup] = []
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_distributed():
         yield groups
         return
 

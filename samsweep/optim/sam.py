@@ -46,7 +46,7 @@ from samsweep.optim.base import (
 from samsweep.optim.batched_parts import BatchedParts, Moves
 from samsweep.optim.combine import check_rule, combine
 from samsweep.optim.directions import AscentDirection
-from samsweep.optim.passes import AfterBackward, Closure, Pass, SameDraws, take_pass
+from samsweep.optim.passes import AfterBackward, Closure, Pass, SameDraws, is_distributed, take_pass
 from samsweep.optim.radius import constant
 from samsweep.optim.selection import Choice
 from samsweep.optim.training_step import Length, TrainingStep
@@ -266,10 +266,13 @@ class SAM(ClosureOptimizer):
                     "parts as one pass have no scaler and draw anew: give a closure for each"
                 )
             return closures
+        if any(isinstance(one, AfterBackward) for one in closures):
+            if self._same_draws:
+                raise ValueError("same_draws needs a closure: what was drawn before is unknown")
+            if self._each_rank and is_distributed():
+                raise ValueError("each_rank needs a closure: gradients that are there are means")
         if not self._same_draws:
             return closures
-        if any(isinstance(one, AfterBackward) for one in closures):
-            raise ValueError("same_draws needs a closure: what was drawn before step() is unknown")
         return [SameDraws(one, self.params) for one in closures]
 
     def _step_now(self) -> TrainingStep:

@@ -135,7 +135,7 @@ class SGDHess(ClosureOptimizer):
         return {"num_steps": self.num_steps}
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
-        self.num_steps = state["num_steps"]
+        self.num_steps = state.get("num_steps", 0)
 
     def _rademacher(self, like: Vector) -> Vector:
         """Independent signs; drawn on the CPU, so that every device sees the same."""

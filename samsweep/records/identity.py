@@ -79,7 +79,9 @@ def varying(cells: Sequence[CellConfig]) -> list[dict[str, Any]]:
     """For each cell the values of the keys in which the cells differ, None where it has none."""
     identities = [flat(cell.identity()) for cell in cells]
     keys = dict.fromkeys(key for identity in identities for key in identity)
-    differ = [k for k in keys if len({canonical_json({"": i.get(k)}) for i in identities}) > 1]
+    # What is written alike is the same, and quickly seen to be.
+    unlike = [key for key in keys if len({repr(i.get(key)) for i in identities}) > 1]
+    differ = [k for k in unlike if len({canonical_json({"": i.get(k)}) for i in identities}) > 1]
     return [{key: identity.get(key) for key in differ} for identity in identities]
 
 

@@ -7,7 +7,6 @@ import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,20 +14,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._pytree import tree_map
 
-from samsweep.sharpness.examples import Inputs, collected, number_of
-from samsweep.sharpness.measuring_mode import training_modes
+from samsweep.sharpness.examples import Inputs, collected, moved, outputs_of, some_of
+from samsweep.sharpness.measuring_mode import copied_buffers, keeps_modes, training_modes
+from samsweep.sharpness.passes import passes_shown
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Result = TypeVar("Result", bound="DataclassInstance")
 
-#: Told of each product with a matrix of all examples.
-_told: ContextVar[Callable[[], None] | None] = ContextVar("told", default=None)
+#: Examples on which a network is tried.
+_NUM_TRIED = 4
 
 #: Types that nothing is differentiated twice in.
 _HALF = frozenset({torch.float16, torch.bfloat16})
@@ -39,12 +37,13 @@ def measure_of_examples(measure: Callable[..., Result]) -> Callable[..., Result]
 
     In place of ``inputs, labels`` a loader or any iterable of batches
     (:func:`~samsweep.sharpness.examples.collected`); arrays; structures of tensors, of which
-    mappings are a network's keyword arguments. Of a network of half precision, or of mixed, a copy
-    in float32 is measured, and a loss that takes weights from the network sees the original's.
+    mappings are a network's keyword arguments. Of a network with parameters of half precision a
+    copy in float32 is measured, and a loss that takes weights from the network sees the original's.
 
     ``params`` are the parameters to measure; by default all with ``requires_grad``. ``training``
     leaves each layer in its mode, so that batch norm takes the statistics of the batch, whose
-    running ones stay; eval mode is the default. ``progress`` shows products as they are taken.
+    running ones stay; eval mode is the default. ``progress`` shows passes over the examples as they
+    are taken.
 
     The result has ``seconds`` and ``settings``: the arguments but model and examples.
     """
@@ -62,7 +61,7 @@ def measure_of_examples(measure: Callable[..., Result]) -> Callable[..., Result]
         **own: Any,
     ) -> Result:
         started = time.perf_counter()
-        inputs, labels = collected(inputs, labels)
+        inputs, labels = collected(inputs, labels, _float_type(model))
         bound = signature.bind(model, inputs, labels, **own)
         bound.apply_defaults()
         settings = {key: _plain(value) for key, value in list(bound.arguments.items())[3:]}
@@ -70,23 +69,32 @@ def measure_of_examples(measure: Callable[..., Result]) -> Callable[..., Result]
         with ExitStack() as stack:
             if params is not None:
                 stack.enter_context(_alone(model, params))
+            model, inputs = _in_full_precision(model, inputs)
             if training:
-                _check_training(model, number_of(inputs), own)
+                _check_no_draws(model, inputs)
                 stack.enter_context(training_modes())
             if progress:
-                stack.enter_context(_shown(measure.__name__))
-            found = measure(*_in_full_precision(model, inputs), labels, **own)
-        given = {"settings": {**settings, "training": training}}
-        return replace(found, seconds=time.perf_counter() - started, **given)
+                stack.enter_context(passes_shown(measure.__name__))
+            settings["training"] = keeps_modes()
+            settings["num_params"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            found = measure(model, inputs, labels, **own)
+        seconds = time.perf_counter() - started
+        return replace(found, seconds=seconds, **{"settings": settings})
 
+    measured.__signature__ = _with_common(signature)  # type: ignore[attr-defined]
     return measured
 
 
-def product_taken() -> None:
-    """Tell who wants to see it of a product over all examples."""
-    told = _told.get()
-    if told is not None:
-        told()
+def _with_common(signature: inspect.Signature) -> inspect.Signature:
+    """With what every measure takes, for help and editors."""
+    kinds = {"params": None, "training": False, "progress": False}
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for name, default in kinds.items()
+    ]
+    own = list(signature.parameters.values())
+    last = [p for p in own if p.kind is p.VAR_KEYWORD]
+    return signature.replace(parameters=[*own[: len(own) - len(last)], *common, *last])
 
 
 def _plain(value: Any) -> Any:
@@ -117,24 +125,32 @@ def _alone(model: Module, params: Iterable[Tensor]) -> Iterator[None]:
             p.requires_grad_(flag)
 
 
-def _check_training(model: Module, num_examples: int, own: dict[str, Any]) -> None:
-    """Refuse what is another quantity in train mode at every look.
+def _check_no_draws(model: Module, inputs: Inputs) -> None:
+    """Refuse a network that is another one at every pass.
 
     Raises:
-        ValueError: If masks are drawn, or the examples are not one batch.
+        ValueError: If a pass draws from torch's generators.
     """
-    layers = [module for module in model.modules() if module.training]
-    drawn = [m for m in layers if isinstance(m, _DropoutNd) and m.p]
-    if drawn:
-        raise ValueError(
-            f"training=True: {drawn[0]} draws another mask at each pass, put it in eval mode"
-        )
-    size = own.get("physical_batch_size", 256)
-    if num_examples > size and any(isinstance(m, _BatchNorm) for m in layers):
-        raise ValueError(
-            f"training=True: {num_examples} examples are normalised together, choose "
-            f"physical_batch_size={num_examples}"
-        )
+    device = next(model.parameters()).device
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices), copied_buffers(model), torch.no_grad():
+        before = _generators(devices)
+        outputs_of(model, moved(some_of(inputs, slice(_NUM_TRIED)), device))
+        if not all(map(torch.equal, before, _generators(devices))):
+            raise ValueError(
+                "training=True: the network draws at each pass, as dropout does: put the layers "
+                "that do in eval mode"
+            )
+
+
+def _generators(devices: list[torch.device]) -> list[Tensor]:
+    return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
+
+
+def _float_type(model: Module) -> torch.dtype:
+    """Of the numbers that a model takes."""
+    kinds = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return next((kind for kind in kinds if kind not in _HALF), torch.float32)
 
 
 def _in_full_precision(model: Module, inputs: Inputs) -> tuple[Module, Inputs]:
@@ -146,25 +162,3 @@ def _in_full_precision(model: Module, inputs: Inputs) -> tuple[Module, Inputs]:
     for p, flag in zip(full.parameters(), flags, strict=True):
         p.requires_grad_(flag)
     return full, tree_map(lambda x: x.float() if x.dtype in _HALF else x, inputs)
-
-
-@contextmanager
-def _shown(name: str) -> Iterator[None]:
-    """Count products on the terminal."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task(name)
-        count = 0
-
-        def told() -> None:
-            nonlocal count
-            count += 1
-            bar.update(task, description=f"{name}: {count} products over all examples")
-
-        token = _told.set(told)
-        try:
-            yield
-        finally:
-            _told.reset(token)

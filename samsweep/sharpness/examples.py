@@ -17,7 +17,9 @@ Inputs = Any
 _LABELS = ("labels", "label")
 
 
-def collected(inputs: Any, labels: Any = None) -> tuple[Inputs, Tensor]:
+def collected(
+    inputs: Any, labels: Any = None, dtype: torch.dtype | None = None
+) -> tuple[Inputs, Tensor]:
     """Inputs and labels as tensors.
 
     Args:
@@ -25,29 +27,42 @@ def collected(inputs: Any, labels: Any = None) -> tuple[Inputs, Tensor]:
             both or a mapping with labels in it, as loaders give. They are taken once, so that a
             loader's shuffling and its augmentation are those of one pass.
         labels: Shape (N, ...).
+        dtype: Of what arrays of floats become; None is torch's default.
 
     Raises:
         ValueError: If there are no batches, or what is given is none.
     """
     if labels is None:
-        return _of_batches(inputs)
-    return tree_map(_tensor, inputs), _tensor(labels)
+        return _of_batches(inputs, dtype)
+    if isinstance(inputs, Mapping):
+        # Whatever kind of mapping it is, such as a tokenizer's, which may leave entries empty.
+        inputs = {key: value for key, value in inputs.items() if value is not None}
+    found = _tensor(labels, dtype)
+    if not isinstance(labels, Tensor) and not found.is_floating_point():
+        # torch's losses take whole numbers of 64 bits.
+        found = found.long()
+    return tree_map(lambda value: _tensor(value, dtype), inputs), found
 
 
-def _tensor(value: Any) -> Tensor:
+def _tensor(value: Any, dtype: torch.dtype | None) -> Tensor:
     if isinstance(value, Tensor):
         return value
-    found = torch.as_tensor(value)
-    # torch's losses take whole numbers of 64 bits.
-    return found.long() if not found.is_floating_point() and found.dtype != torch.bool else found
+    try:
+        found = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{type(value).__name__} among the examples is no tensor ({error}): give tensors, "
+            "arrays, or structures of them"
+        ) from None
+    return found.to(dtype or torch.get_default_dtype()) if found.is_floating_point() else found
 
 
-def _of_batches(batches: Any) -> tuple[Inputs, Tensor]:
+def _of_batches(batches: Any, dtype: torch.dtype | None) -> tuple[Inputs, Tensor]:
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
         raise ValueError(
             f"{type(batches).__name__} without labels: give both, or a loader of batches"
         )
-    pairs = [collected(*_pair(batch)) for batch in batches]
+    pairs = [collected(*_pair(batch), dtype) for batch in batches]
     if not pairs:
         raise ValueError("the loader gives no batch: give at least one example")
     try:
@@ -82,7 +97,10 @@ def number_of(inputs: Inputs) -> int:
     Raises:
         ValueError: If there is no tensor, or they have different numbers.
     """
-    numbers = {len(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)}
+    leaves = [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+    if any(leaf.ndim == 0 for leaf in leaves):
+        raise ValueError("a tensor of the inputs is a single number: give one entry per example")
+    numbers = {len(leaf) for leaf in leaves}
     if len(numbers) != 1:
         told = ", ".join(map(str, sorted(numbers))) or "no"
         raise ValueError(f"inputs are tensors of {told} examples: give as many of each")

@@ -37,11 +37,11 @@ from samsweep.numerics import vectors
 from samsweep.numerics.convolutions import quick_convolutions
 from samsweep.numerics.vectors import Vector
 from samsweep.sharpness.batch_norm_folding import Folding, find_folding
-from samsweep.sharpness.entry import product_taken
 from samsweep.sharpness.examples import Inputs
 from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import NUM_TRIED, BatchLoss, MeanLoss, finite
+from samsweep.sharpness.passes import pass_taken
 from samsweep.sharpness.random_vectors import rademacher
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class HessianOperator:
         with measuring(self.objective.model), self.method.applied():
             product = self._kept(parts) if self.method.keeps_graph else self._summed(parts)
         self.num_hvps += 1
-        product_taken()
+        pass_taken()
         return product
 
     def loss_and_gradient(self) -> tuple[float, Tensor]:
@@ -299,8 +299,7 @@ def _check_symmetry(
     if abs(one - other) > allowed * size:
         raise ArithmeticError(
             f"the Hessian is not symmetric (u·Hv = {one:.6g}, v·Hu = {other:.6g}): the second "
-            f"derivative of an operation of {_suspects(model)} is wrong, or the model is random "
-            "in eval mode"
+            f"derivative of an operation of {_suspects(model)} is wrong, or the model is random"
         )
 
 

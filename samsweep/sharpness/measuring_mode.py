@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 
 #: Whether layers stay in their modes.
 _keeps_modes: ContextVar[bool] = ContextVar("keeps_modes", default=False)
@@ -28,6 +29,25 @@ def training_modes() -> Iterator[None]:
         yield
     finally:
         _keeps_modes.reset(token)
+
+
+def keeps_modes() -> bool:
+    """Whether this is inside :func:`training_modes`."""
+    return _keeps_modes.get()
+
+
+def check_one_batch(model: Module, num_examples: int, size: int) -> None:
+    """Refuse micro-batches that batch norm would normalise one by one.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    if num_examples > size and keeps_modes():
+        if any(isinstance(m, _BatchNorm) and m.training for m in model.modules()):
+            raise ValueError(
+                f"training=True: {num_examples} examples are normalised together, choose "
+                f"physical_batch_size={num_examples}"
+            )
 
 
 @contextmanager
@@ -46,7 +66,7 @@ def measuring(model: Module) -> Iterator[None]:
     """
     device_types = {p.device.type for p in model.parameters()} or {"cpu"}
     with (
-        copied_buffers(model) if _keeps_modes.get() else evaluation_mode(model),
+        copied_buffers(model) if keeps_modes() else evaluation_mode(model),
         full_precision(*device_types),
         sdpa_kernel(SDPBackend.MATH),
         uncompiled(),

@@ -40,8 +40,9 @@ from samsweep.sharpness.float64_loss import (
     loss_in_float64,
     rounds_in_the_network,
 )
-from samsweep.sharpness.measuring_mode import measuring
+from samsweep.sharpness.measuring_mode import check_one_batch, measuring
 from samsweep.sharpness.micro_batches import Shares, shares_of
+from samsweep.sharpness.passes import pass_taken
 from samsweep.sharpness.random_vectors import rademacher
 
 log = logging.getLogger(__name__)
@@ -144,6 +145,7 @@ class MeanLoss:
         _check_parameters(self.params)
         self.inputs, self.labels = collected(inputs, labels)
         _check_examples(self.inputs, self.labels, physical_batch_size)
+        check_one_batch(model, len(self.labels), physical_batch_size)
         self.model = model
         self.loss_fn = loss_fn
         self.physical_batch_size = physical_batch_size
@@ -165,7 +167,9 @@ class MeanLoss:
         other.dtype = torch.float64
         other.params = [p.detach().double().requires_grad_() for p in self.params]
         held = (*self.model.named_parameters(), *self.model.named_buffers())
-        other._fixed = {name: in_float64(t.detach()) for name, t in held if name not in self.names}
+        other._fixed = {
+            name: in_float64(t.detach().clone()) for name, t in held if name not in self.names
+        }
         return other
 
     def part(self, examples: slice) -> MeanLoss:
@@ -384,6 +388,7 @@ class MeanLoss:
     def value(self, weights: Vector | None = None) -> float:
         """L at the model's parameters, or at ``weights``, from a forward pass."""
         named = self._named(weights)
+        pass_taken()
         with measuring(self.model), torch.no_grad():
             return sum(share * loss(named).item() for share, loss in self.micro_batches())
 
@@ -396,6 +401,7 @@ class MeanLoss:
         at = self.params if weights is None else [w.detach().requires_grad_() for w in weights]
         named = self._named(at)
         total, gradient = 0.0, [torch.zeros_like(p) for p in at]
+        pass_taken()
         with measuring(self.model):
             for share, loss in self.micro_batches():
                 value = loss(named)

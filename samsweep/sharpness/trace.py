@@ -21,6 +21,7 @@ from samsweep.sharpness.float64_loss import LossFn
 from samsweep.sharpness.hvp import HessianOperator
 from samsweep.sharpness.measuring_mode import measuring
 from samsweep.sharpness.objective import MeanLoss
+from samsweep.sharpness.passes import pass_taken
 from samsweep.sharpness.random_vectors import rademacher
 from samsweep.sharpness.results import Estimate, check_samples, standard_error
 
@@ -216,7 +217,7 @@ def _gram_trace(
     loss = objective.finite_value()
     generator = torch.Generator().manual_seed(seed)
     with measuring(objective.model):
-        num_classes = objective.spread(1).as_one().outputs().shape[1]
+        num_classes = objective.spread(2).as_one().outputs().shape[1]
         samples = []
         for _ in range(num_samples):
             drawn = draw(len(objective), num_classes, generator)
@@ -234,6 +235,7 @@ def _gram_trace(
 def _squared_norm(objective: MeanLoss, cotangents: Cotangents, drawn: Tensor) -> float:
     """|| sum_i J_iᵀ c_i ||², summed over micro-batches before the square is taken."""
     total = [torch.zeros_like(p) for p in objective.params]
+    pass_taken()
     rows = torch.split(drawn, objective.physical_batch_size)
     for (_, batch), row in zip(objective.micro_batches(), rows, strict=True):
         outputs = batch.outputs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from samsweep.config import CellConfig
@@ -45,6 +46,13 @@ def equations(values: Mapping[str, object]) -> str:
 
     >>> equations({"recipe.lr": 0.1, "variant.eta": None})
     'lr=0.1'
+    >>> equations({"recipe.base_args.eps": 0.1, "variant.ascent_args.eps": 0.2})
+    'base_args.eps=0.1 ascent_args.eps=0.2'
     """
     given = {key: value for key, value in values.items() if value is not None}
-    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in given.items())
+    ends = Counter(key.rpartition(".")[2] for key in given)
+    # Of two arguments of one name whose they are as well.
+    parts = {key: 1 if ends[key.rpartition(".")[2]] == 1 else 2 for key in given}
+    return " ".join(
+        f"{'.'.join(key.split('.')[-parts[key] :])}={value}" for key, value in given.items()
+    )

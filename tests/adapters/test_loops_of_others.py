@@ -1,6 +1,7 @@
 """The real loops of other libraries take the steps that a loop of one's own takes."""
 
 import copy
+import functools
 import re
 import warnings
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_lightning(model, examples, manual, clip):
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("float16", "a second pass needs a closure"),
+        ("float16", "set optimizer.scaler = scaler"),
         ({"accumulate_grad_batches": 2}, "does not count the gradients that are there"),
     ],
 )
@@ -224,6 +225,26 @@ def test_transformers_trainer(model, examples, tmp_path, parts, clip):
     trainer = replay_trainer(model, examples, tmp_path, (sam(model), None), **options)
     trainer.train()
     torch.testing.assert_close(state(model), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_a_training_that_was_interrupted_leaves_nothing_to_replay(model, examples, tmp_path):
+    """As where a notebook's cell is stopped and run again."""
+    trainer = replay_trainer(model, examples, tmp_path, (sam(model), None))
+    forward, passes = trainer.model.forward, []
+
+    @functools.wraps(forward)
+    def counted(**batch):
+        passes.append(len(batch["labels"]))
+        if len(passes) == 4:
+            raise KeyboardInterrupt
+        return forward(**batch)
+
+    trainer.model.forward = counted
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    passes[:] = [0] * 5
+    trainer.train()
+    assert len(passes) - 5 == 8  # two for each of four steps
 
 
 def test_transformers_trainer_says_what_it_is_for(model, examples, tmp_path):

@@ -2,6 +2,8 @@
 
 import copy
 import inspect
+import re
+from collections import UserDict
 
 import numpy as np
 import pytest
@@ -68,6 +70,17 @@ class Named(nn.Module):
         return {"logits": logits, "more": (left,)}
 
 
+class Masked(nn.Module):
+    """Draws where no layer says so."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return nn.functional.dropout(self.model(x), 0.1, self.training)
+
+
 def of_logits(outputs, labels):
     return cross_entropy(outputs["logits"], labels)
 
@@ -91,7 +104,7 @@ def test_a_loader_is_the_tensors_that_it_gives(measure):
 @each
 def test_arrays_are_taken(measure):
     inputs, labels = numbers()
-    arrays = inputs.numpy(), labels.numpy().astype(np.int32)
+    arrays = inputs.double().numpy(), labels.numpy().astype(np.int32)
     assert value(measure, network(), *arrays) == value(measure, network(), inputs, labels)
 
 
@@ -111,7 +124,9 @@ def test_structures_of_inputs_and_outputs_are_taken(measure):
     else:
         model, more = Named(), {"loss_fn": of_logits}
     expected = value(measure, network(), inputs, labels, physical_batch_size=7)
-    for given in ((named, labels), (batches,)):
+    # As a tokenizer's, with entries that it leaves empty.
+    other = UserDict({**named, "mask": None})
+    for given in ((named, labels), (other, labels), (batches,)):
         found = value(measure, model, *given, physical_batch_size=7, **more)
         assert found == pytest.approx(expected, rel=1e-4)
 
@@ -154,9 +169,9 @@ def test_results_say_how_they_were_measured(measure):
     defaults = {
         key: p.default
         for key, p in inspect.signature(measure).parameters.items()
-        if p.default is not p.empty and key not in ("labels", "loss_fn")
+        if p.default is not p.empty and key not in ("labels", "loss_fn", "params", "progress")
     }
-    expected = {**defaults, **given, "training": False}
+    expected = {**defaults, **given, "training": False, "num_params": 63}
     assert {key: found.settings[key] for key in expected} == expected
     assert "inputs" not in found.settings and found.seconds > 0
     text = str(found)
@@ -170,7 +185,8 @@ def test_products_are_shown(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     found = top_eigenvalues(network(), *numbers(), k=1, progress=True)
-    assert f"{found.num_hvps} products over all examples" in capsys.readouterr().out
+    shown = re.findall(r"(\d+) passes over the examples", capsys.readouterr().out)
+    assert max(map(int, shown)) >= found.num_hvps
 
 
 # ------------------------------------------------------------------ modes
@@ -213,11 +229,28 @@ def test_what_is_no_one_quantity_in_train_mode_is_refused():
     model = network().train()
     with pytest.raises(ValueError, match="choose physical_batch_size=24"):
         lambda_max(model, inputs, labels, training=True, physical_batch_size=8)
-    drawn = nn.Sequential(model, nn.Dropout(0.1))
-    with pytest.raises(ValueError, match="draws another mask"):
-        lambda_max(drawn, inputs, labels, training=True)
-    drawn[1].eval()
-    assert lambda_max(drawn, inputs, labels, training=True) > 0
+    for drawn in (nn.Sequential(model, nn.Dropout(0.1)), Masked(model)):
+        state = torch.get_rng_state()
+        for measure, (given, _) in ALL.items():
+            with pytest.raises(ValueError, match="draws at each pass, as dropout does"):
+                measure(drawn, inputs, labels, training=True, **given)
+        assert torch.equal(state, torch.get_rng_state())
+        drawn.eval()
+        assert lambda_max(drawn, inputs, labels, training=True) > 0
+        model.train()
+
+
+@each
+def test_in_train_mode_no_buffer_moves(measure):
+    """Of a network that fits, which some measures take in float64, with batches of its own."""
+    inputs, labels = numbers()
+    model = network().train()
+    with torch.no_grad():
+        model[3].weight.mul_(30)
+    before = copy.deepcopy(model.state_dict())
+    found = measure(model, inputs, labels, training=True, **ALL[measure][0])
+    assert found.settings["training"]
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
 
 
 # ------------------------------------------------------------------ bad input
@@ -237,6 +270,8 @@ def test_what_is_no_one_quantity_in_train_mode_is_refused():
         ),
         (({"a": torch.ones(2, 4), "b": torch.ones(3, 4)}, torch.ones(2)), "of 2, 3 examples"),
         (({}, torch.ones(2)), "of no examples"),
+        (({"a": True}, torch.ones(2)), "is a single number"),
+        (({"a": "text"}, torch.ones(2)), "str among the examples is no tensor"),
         ((torch.ones(2, 4), torch.ones(3)), "inputs has 2 examples, labels has 3"),
     ],
 )
