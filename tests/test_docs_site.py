@@ -48,6 +48,7 @@ def test_every_link_leads_somewhere(site):
     for file, page in pages.items():
         for target in page.targets:
             path, anchor = urldefrag(target)
+            path = path.partition("?")[0]  # styles have their hash there
             if "://" in target or target.startswith(("data:", "mailto:", "javascript:")):
                 continue
             found = (file.parent / unquote(path)).resolve() if path else file
