@@ -10,6 +10,8 @@ author = "The samsweep authors"
 release = version = version_of("samsweep")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+# The tables of the studies are reached from their texts.
+suppress_warnings = ["toc.not_included"]
 html_theme = "furo"
 html_title = f"samsweep {version}"
 
