@@ -135,7 +135,10 @@ def test_without_the_plugin_cells_are_readable_and_not_trained(project):
 
 @pytest.mark.parametrize(
     "options",
-    [["model_name=resnet18"], ["model_name=vit_tiny_patch16_224", "img_size=8", "patch_size=2"]],
+    [
+        ["model_name=resnet18"],
+        ["model_name=vit_tiny_patch16_224", "img_size=8", "patch_size=2", "depth=1"],
+    ],
 )
 def test_a_network_of_timm_by_its_path(tmp_path, options):
     pytest.importorskip("timm")
@@ -149,6 +152,7 @@ def test_a_network_of_timm_by_its_path(tmp_path, options):
         "dataset=digits",
         "opt=sam",
         "epochs=1",
+        "sharpness.num_examples=8",
     ]
     arguments += [f"model.args.{option}" for option in options]
     samsweep((tmp_path, Path(sys.executable)), *arguments)
