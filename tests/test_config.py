@@ -494,15 +494,6 @@ def test_what_does_not_fit_the_data_is_refused(inputs, labels, override, message
         compose_run(*data, override)
 
 
-def test_a_pruner_without_optuna_is_refused_with_the_way_to_get_it(monkeypatch):
-    from samsweep.config import options
-
-    monkeypatch.setattr(options, "find_spec", lambda name: None)
-    told = r"pruner=median needs Optuna.*pip install 'samsweep\[pruning\]'.*pruner=null"
-    with pytest.raises(ConfigError, match=told):
-        compose_run("pruner=median", "seed=123")
-
-
 def test_numbers_of_arguments_are_rounded_in_the_identity():
     args = "base_args.betas=[0.30000000000000004,0.9]"
     cell = compose_run("base=adamw", args).cell
