@@ -157,8 +157,5 @@ def _in_full_precision(model: Module, inputs: Inputs) -> tuple[Module, Inputs]:
     """Both as they are, or a copy of the model and the inputs in float32."""
     if _HALF.isdisjoint(p.dtype for p in model.parameters()):
         return model, inputs
-    flags = [p.requires_grad for p in model.parameters()]
-    full = copy.deepcopy(model).float()
-    for p, flag in zip(full.parameters(), flags, strict=True):
-        p.requires_grad_(flag)
-    return full, tree_map(lambda x: x.float() if x.dtype in _HALF else x, inputs)
+    full = tree_map(lambda x: x.float() if x.dtype in _HALF else x, inputs)
+    return copy.deepcopy(model).float(), full
